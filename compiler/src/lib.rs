@@ -1,0 +1,3 @@
+//! `polyc`: ONNX bytes → [`ir::graph::Graph`] → passes → [`ir::plan::Plan`].
+
+pub mod onnx;

@@ -1,0 +1,148 @@
+//! NumPy's `.npy` and `.npz` bytes as tensors, and back.
+
+use crate::tensor::{Element, Shape, Tensor};
+use npyz::{DType, NpyFile, Order, WriterBuilder};
+use std::io::{Cursor, Read, Seek};
+
+/// Why an array file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ArrayError {
+    /// Not an array file, or a damaged one.
+    #[error("not a readable NumPy array: {0}")]
+    Malformed(String),
+    /// An element type that has no numeric meaning here.
+    #[error("elements of type {0} are not supported, expected integers or floats")]
+    Type(String),
+    /// An array that is not in the archive.
+    #[error("no array named {wanted:?}; the file has {found}")]
+    Missing {
+        /// The name asked for.
+        wanted: String,
+        /// The names that are there.
+        found: String,
+    },
+}
+
+/// An array as it stands in the file: its elements as `f32` and whether they were bytes (images that
+/// nobody has scaled yet).
+pub struct Array {
+    /// The elements.
+    pub tensor: Tensor<f32>,
+    /// Whether the element type was `u8`.
+    pub is_bytes: bool,
+}
+
+/// Reads one `.npy` array of any integer or float type.
+pub fn read_npy(bytes: &[u8]) -> Result<Array, ArrayError> {
+    decode(Cursor::new(bytes), bytes.len())
+}
+
+/// Reads array `name` of an `.npz` archive; without a name the first of `x`, `inputs`, `images`,
+/// `data`, or the only array there is.
+pub fn read_npz(reader: impl Read + Seek, name: Option<&str>) -> Result<Array, ArrayError> {
+    let mut archive =
+        npyz::npz::NpzArchive::new(reader).map_err(|e| ArrayError::Malformed(e.to_string()))?;
+    let names: Vec<String> = archive.array_names().map(str::to_owned).collect();
+    let candidates: Vec<&str> = match name {
+        Some(name) => vec![name],
+        None if names.len() == 1 => vec![&names[0]],
+        None => vec!["x", "inputs", "images", "data"],
+    };
+    let chosen = candidates.iter().find(|c| names.iter().any(|n| n == *c)).ok_or_else(|| {
+        ArrayError::Missing { wanted: candidates.join(" or "), found: names.join(", ") }
+    })?;
+    let mut bytes = Vec::new();
+    archive
+        .zip_archive()
+        .by_name(&format!("{chosen}.npy"))
+        .map_err(|e| ArrayError::Malformed(e.to_string()))?
+        .read_to_end(&mut bytes)
+        .map_err(|e| ArrayError::Malformed(e.to_string()))?;
+    read_npy(&bytes)
+}
+
+/// The bytes of an `.npy` file of float32.
+pub fn write_npy(tensor: &Tensor<f32>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let shape: Vec<u64> = tensor.shape.0.iter().map(|&d| d as u64).collect();
+    let options = npyz::WriteOptions::new().default_dtype().shape(&shape);
+    let written = options.writer(&mut bytes).begin_nd().and_then(|mut writer| {
+        writer.extend(tensor.data.iter().copied())?;
+        writer.finish()
+    });
+    assert!(written.is_ok(), "writing to memory does not fail");
+    bytes
+}
+
+fn decode(reader: impl Read, available: usize) -> Result<Array, ArrayError> {
+    let malformed = |e: std::io::Error| ArrayError::Malformed(e.to_string());
+    let file = NpyFile::new(reader).map_err(malformed)?;
+    let shape = Shape(file.shape().iter().map(|&d| d as usize).collect());
+    let DType::Plain(kind) = file.dtype() else {
+        return Err(ArrayError::Type("structured".into()));
+    };
+    let elements = shape.0.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    if elements
+        .and_then(|n| n.checked_mul(kind.num_bytes().unwrap_or(1).max(1)))
+        .is_none_or(|n| n > available)
+    {
+        return Err(ArrayError::Malformed("shorter than its header says".into()));
+    }
+    if file.order() != Order::C && shape.rank() > 1 {
+        return Err(ArrayError::Malformed(
+            "Fortran order; save it with numpy.ascontiguousarray".into(),
+        ));
+    }
+    let name = kind.to_string();
+    let text =
+        name.trim_start_matches(['<', '>', '|', '=', '\'']).trim_end_matches('\'').to_owned();
+    macro_rules! read {
+        ($t:ty) => {
+            file.into_vec::<$t>()
+                .map_err(malformed)?
+                .into_iter()
+                .map(|v| v as f32)
+                .collect::<Vec<f32>>()
+        };
+    }
+    let data = match text.as_str() {
+        "f4" => file.into_vec::<f32>().map_err(malformed)?,
+        "f8" => read!(f64),
+        "u1" => read!(u8),
+        "i1" => read!(i8),
+        "u2" => read!(u16),
+        "i2" => read!(i16),
+        "u4" => read!(u32),
+        "i4" => read!(i32),
+        "u8" => read!(u64),
+        "i8" => read!(i64),
+        _ => return Err(ArrayError::Type(name)),
+    };
+    if data.len() != shape.elements() {
+        return Err(ArrayError::Malformed("other number of elements than its header says".into()));
+    }
+    Ok(Array { tensor: Tensor { shape, data }, is_bytes: text == "u1" })
+}
+
+/// Splits a tensor with a leading batch dimension into tensors of shape `item`: `[B, rest]` where
+/// `item` is `[1, rest]` or `rest`, or exactly `item` itself.
+///
+/// # Errors
+/// Says both shapes.
+pub fn split_batch<T: Element>(batch: &Tensor<T>, item: &Shape) -> Result<Vec<Tensor<T>>, String> {
+    if batch.shape == *item {
+        return Ok(vec![batch.clone()]);
+    }
+    let rest = if item.0.first() == Some(&1) { &item.0[1..] } else { &item.0[..] };
+    let strip =
+        |dims: &[usize]| -> Vec<usize> { dims.iter().copied().filter(|&d| d != 1).collect() };
+    let fits = batch.shape.rank() >= 1
+        && batch.shape.0[0] > 0
+        && (batch.shape.0[1..] == *rest
+            || (rest.len() > 1 && strip(&batch.shape.0[1..]) == strip(rest)));
+    if !fits {
+        return Err(format!("has shape {}, expected {item} or a batch of them", batch.shape));
+    }
+    let size = item.elements();
+    Ok(batch.data.chunks_exact(size).map(|c| Tensor::new(item.clone(), c.to_vec())).collect())
+}

@@ -1,0 +1,328 @@
+//! WHAT is computed: a graph of real-valued operators, one output each, with every shape known.
+//!
+//! A graph describes one inference: the batch dimension, where a model has one, is 1. Weights are
+//! part of the graph, so a graph is as secret as the model.
+
+mod evaluate;
+mod print;
+mod verify;
+
+pub use evaluate::{arg_max, evaluate_batch, evaluate_node, softmax};
+pub use verify::GraphError;
+
+use crate::op::{Activation, Convolution};
+use crate::tensor::{Shape, Tensor};
+use petgraph::Direction;
+use petgraph::stable_graph::StableDiGraph;
+use petgraph::visit::EdgeRef;
+use std::fmt;
+
+/// The id of a node; prints as `n3`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub petgraph::stable_graph::NodeIndex);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0.index())
+    }
+}
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An operator with its attributes and constants.
+#[derive(Clone, PartialEq)]
+pub enum Op {
+    /// The client's input.
+    Input,
+    /// A constant of the model.
+    Constant(Tensor<f32>),
+    /// Convolution of `[1, C, H, W]`.
+    Convolution {
+        /// Geometry.
+        geometry: Convolution,
+        /// `[O, C/groups, kh, kw]`.
+        weights: Tensor<f32>,
+        /// Broadcasts to the output.
+        bias: Tensor<f32>,
+    },
+    /// `x·weightsᵀ + bias` along the last axis.
+    MatrixProduct {
+        /// `[outputs, inputs]`.
+        weights: Tensor<f32>,
+        /// Broadcasts to the output.
+        bias: Tensor<f32>,
+    },
+    /// `scale·x + shift`; both broadcast to the shape of `x`.
+    Affine {
+        /// Factors.
+        scale: Tensor<f32>,
+        /// Offsets.
+        shift: Tensor<f32>,
+    },
+    /// Sum of two values of one shape.
+    Add,
+    /// Product of two values of one shape; only polynomials of one value survive the passes.
+    Multiply,
+    /// Quotient of two values of one shape; only functions of one value survive the passes.
+    Divide,
+    /// A function of one variable, per channel.
+    Activation(Activation),
+    /// Sums over windows of the last two axes, without padding.
+    SumWindows {
+        /// Window size.
+        kernel: [usize; 2],
+        /// Step between windows.
+        stride: [usize; 2],
+    },
+    /// Sums over axes, which stay with length 1.
+    SumAxes(Vec<usize>),
+    /// Maximum over windows of the last two axes; padding never wins.
+    MaxWindows {
+        /// Window size.
+        kernel: [usize; 2],
+        /// Step between windows.
+        stride: [usize; 2],
+        /// Step between the taps of a window.
+        dilation: [usize; 2],
+        /// Top, left, bottom, right.
+        padding: [usize; 4],
+    },
+    /// The same elements under the node's shape.
+    Reshape,
+    /// Axis `i` of the result is axis `permutation[i]`.
+    Transpose(Vec<usize>),
+    /// Selection along an axis; `None` is zero.
+    Take {
+        /// The axis.
+        axis: usize,
+        /// Source index of every entry.
+        indices: Vec<Option<u32>>,
+    },
+    /// Joins its operands along an axis.
+    Concat(usize),
+    /// Softmax along an axis: at the output only, done by the client.
+    Softmax(usize),
+    /// Index of the maximum along an axis (which stays with length 1): at the output only, done by the client.
+    ArgMax(usize),
+}
+
+impl Op {
+    /// The operator's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Input => "Input",
+            Self::Constant(_) => "Constant",
+            Self::Convolution { .. } => "Convolution",
+            Self::MatrixProduct { .. } => "MatrixProduct",
+            Self::Affine { .. } => "Affine",
+            Self::Add => "Add",
+            Self::Multiply => "Multiply",
+            Self::Divide => "Divide",
+            Self::Activation(_) => "Activation",
+            Self::SumWindows { .. } => "SumWindows",
+            Self::SumAxes(_) => "SumAxes",
+            Self::MaxWindows { .. } => "MaxWindows",
+            Self::Reshape => "Reshape",
+            Self::Transpose(_) => "Transpose",
+            Self::Take { .. } => "Take",
+            Self::Concat(_) => "Concat",
+            Self::Softmax(_) => "Softmax",
+            Self::ArgMax(_) => "ArgMax",
+        }
+    }
+
+    /// Whether it only moves elements or fills with zeros.
+    pub fn is_structural(&self) -> bool {
+        matches!(self, Self::Reshape | Self::Transpose(_) | Self::Take { .. } | Self::Concat(_))
+    }
+}
+
+/// Mean and standard deviation per channel that a normalisation's running statistics promise for the
+/// values of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// Per channel.
+    pub mean: Vec<f64>,
+    /// Per channel, not negative.
+    pub deviation: Vec<f64>,
+}
+
+/// A node: an operator, the shape of its result, and the name that errors and reports show.
+#[derive(Clone, PartialEq)]
+pub struct Node {
+    /// The name of the ONNX node that it comes from.
+    pub name: String,
+    /// The operator.
+    pub op: Op,
+    /// The shape of the result.
+    pub shape: Shape,
+    /// What a normalisation that was folded into this node says about its values.
+    pub statistics: Option<Statistics>,
+}
+
+/// A graph with one input and one output. Edges carry the operand's position.
+#[derive(Clone)]
+pub struct Graph {
+    dag: StableDiGraph<Node, usize>,
+    input: NodeId,
+    output: NodeId,
+}
+
+impl Graph {
+    /// A graph that is only its input.
+    pub fn new(name: impl Into<String>, shape: Shape) -> Self {
+        let mut dag = StableDiGraph::new();
+        let node = Node { name: name.into(), op: Op::Input, shape, statistics: None };
+        let input = NodeId(dag.add_node(node));
+        Self { dag, input, output: input }
+    }
+
+    /// Adds a node that reads `operands`.
+    pub fn add(
+        &mut self,
+        name: impl Into<String>,
+        op: Op,
+        shape: Shape,
+        operands: &[NodeId],
+    ) -> NodeId {
+        let node = Node { name: name.into(), op, shape, statistics: None };
+        let id = NodeId(self.dag.add_node(node));
+        self.set_operands(id, operands);
+        id
+    }
+
+    /// Replaces the operands of a node.
+    pub fn set_operands(&mut self, id: NodeId, operands: &[NodeId]) {
+        let old: Vec<_> =
+            self.dag.edges_directed(id.0, Direction::Incoming).map(|e| e.id()).collect();
+        for edge in old {
+            self.dag.remove_edge(edge);
+        }
+        for (position, operand) in operands.iter().enumerate() {
+            self.dag.add_edge(operand.0, id.0, position);
+        }
+    }
+
+    /// The node of the client's input.
+    pub fn input(&self) -> NodeId {
+        self.input
+    }
+
+    /// The node whose value is the answer.
+    pub fn output(&self) -> NodeId {
+        self.output
+    }
+
+    /// Makes a node the output.
+    pub fn set_output(&mut self, id: NodeId) {
+        self.output = id;
+    }
+
+    /// The node with this id.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.dag[id.0]
+    }
+
+    /// The node with this id, to change it.
+    pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.dag[id.0]
+    }
+
+    /// Operands in order.
+    pub fn operands(&self, id: NodeId) -> Vec<NodeId> {
+        let mut operands: Vec<(usize, NodeId)> = self
+            .dag
+            .edges_directed(id.0, Direction::Incoming)
+            .map(|e| (*e.weight(), NodeId(e.source())))
+            .collect();
+        operands.sort();
+        operands.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Every use of a node's value: the reader and the operand's position. A reader that uses the value
+    /// twice appears twice.
+    pub fn uses(&self, id: NodeId) -> Vec<(NodeId, usize)> {
+        let mut uses: Vec<(NodeId, usize)> = self
+            .dag
+            .edges_directed(id.0, Direction::Outgoing)
+            .map(|e| (NodeId(e.target()), *e.weight()))
+            .collect();
+        uses.sort();
+        uses
+    }
+
+    /// The only reader of a node, if it has exactly one use and is not the output.
+    pub fn only_user(&self, id: NodeId) -> Option<NodeId> {
+        match self.uses(id).as_slice() {
+            [(user, _)] if self.output != id => Some(*user),
+            _ => None,
+        }
+    }
+
+    /// Lets every reader of `old` read `new` instead, and makes `new` the output where `old` was.
+    /// `new` itself keeps its operands.
+    pub fn replace_uses(&mut self, old: NodeId, new: NodeId) {
+        for (user, position) in self.uses(old) {
+            if user != new {
+                let mut operands = self.operands(user);
+                operands[position] = new;
+                self.set_operands(user, &operands);
+            }
+        }
+        if self.output == old {
+            self.output = new;
+        }
+    }
+
+    /// Removes a node that reads one value, letting its readers read that value.
+    pub fn bypass(&mut self, id: NodeId) {
+        if let Some(&operand) = self.operands(id).first() {
+            self.replace_uses(id, operand);
+            self.dag.remove_node(id.0);
+        }
+    }
+
+    /// Removes every node that the output does not need; the input stays.
+    pub fn remove_dead(&mut self) {
+        let mut live = std::collections::HashSet::from([self.input]);
+        let mut stack = vec![self.output];
+        while let Some(id) = stack.pop() {
+            if live.insert(id) || id == self.input {
+                stack.extend(self.operands(id).into_iter().filter(|o| !live.contains(o)));
+            }
+        }
+        self.dag.retain_nodes(|_, index| live.contains(&NodeId(index)));
+    }
+
+    /// All nodes, operands before readers; ties in order of creation.
+    pub fn order(&self) -> Vec<NodeId> {
+        let mut waiting: std::collections::HashMap<NodeId, usize> =
+            self.dag.node_indices().map(|i| (NodeId(i), self.operands(NodeId(i)).len())).collect();
+        let mut ready: std::collections::BTreeSet<NodeId> =
+            waiting.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
+        let mut order = Vec::with_capacity(waiting.len());
+        while let Some(id) = ready.pop_first() {
+            order.push(id);
+            for (user, _) in self.uses(id) {
+                if let Some(n) = waiting.get_mut(&user) {
+                    *n -= 1;
+                    if *n == 0 {
+                        ready.insert(user);
+                    }
+                }
+            }
+        }
+        order
+    }
+
+    /// Checks every shape, operand count and constant against the operators' rules.
+    ///
+    /// # Errors
+    /// The first node that breaks one.
+    pub fn verify(&self) -> Result<(), GraphError> {
+        verify::verify(self)
+    }
+}
