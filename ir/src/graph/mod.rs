@@ -4,6 +4,7 @@
 //! part of the graph, so a graph is as secret as the model.
 
 mod evaluate;
+mod file;
 mod print;
 mod verify;
 
@@ -15,6 +16,7 @@ use crate::tensor::{Shape, Tensor};
 use petgraph::Direction;
 use petgraph::stable_graph::StableDiGraph;
 use petgraph::visit::EdgeRef;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The id of a node; prints as `n3`.
@@ -33,7 +35,7 @@ impl fmt::Debug for NodeId {
 }
 
 /// An operator with its attributes and constants.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub enum Op {
     /// The client's input.
     Input,
@@ -142,7 +144,7 @@ impl Op {
 
 /// Mean and standard deviation per channel that a normalisation's running statistics promise for the
 /// values of a node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
     /// Per channel.
     pub mean: Vec<f64>,
@@ -151,7 +153,7 @@ pub struct Statistics {
 }
 
 /// A node: an operator, the shape of its result, and the name that errors and reports show.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// The name of the ONNX node that it comes from.
     pub name: String,
@@ -164,7 +166,8 @@ pub struct Node {
 }
 
 /// A graph with one input and one output. Edges carry the operand's position.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "file::GraphFile", try_from = "file::GraphFile")]
 pub struct Graph {
     dag: StableDiGraph<Node, usize>,
     input: NodeId,

@@ -1,1 +1,316 @@
+//! HOW it is computed: a list of steps over values in rings, the same for both parties and public. A
+//! plan holds shapes, operator kinds, ring widths and fraction bits, and no weight, bias or
+//! coefficient; those stand in [`Weights`].
+//!
+//! Notation is that of the protocol: a value `y` of ring width `k` is held masked, party 0 has
+//! `Δ = y + m mod 2^k`, party 1 has `m`. Integers stand for reals by a scale, `integer = real·scale`.
 
+mod cost;
+mod evaluate;
+mod file;
+mod print;
+mod verify;
+mod weights;
+
+pub use cost::{Correlation, Direction, Message, Round};
+pub use evaluate::{CarryNoise, Evaluator, PhaseTables, Rounding, carry_noise, per_channel};
+pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
+pub use verify::PlanError;
+pub use weights::{Reference, StepWeights, Weights};
+
+use crate::op::Convolution;
+use crate::ring::{low_mask, to_signed};
+use crate::tensor::{Shape, Tensor};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The index of a step and of the value that it makes; prints as `v7`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ValueId(pub u32);
+
+impl ValueId {
+    /// As an index into [`Plan::steps`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+impl fmt::Display for ValueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+impl fmt::Debug for ValueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A compiled network, as both parties know it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// A name for people.
+    pub name: String,
+    /// The steps; operands stand before their readers, step 0 is the input.
+    pub steps: Vec<Step>,
+    /// The value that party 1 learns.
+    pub output: ValueId,
+    /// Integer = real·scale at the input.
+    pub input_scale: f64,
+    /// The largest magnitude of an input that the plan was made for.
+    pub input_limit: f64,
+    /// Integer = real·scale at the output.
+    pub output_scale: f64,
+    /// What party 1 does in the clear with the output.
+    pub client: Vec<ClientStep>,
+}
+
+/// One step and the value that it makes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The name of the ONNX node that it comes from.
+    pub name: String,
+    /// What is done.
+    pub op: StepOp,
+    /// What it reads.
+    pub operands: Vec<ValueId>,
+    /// Shape of the value.
+    pub shape: Shape,
+    /// Ring width `k` of the value, 1 to 64.
+    pub ring: u32,
+    /// The binary logarithm of the value's scale, rounded; for people.
+    pub fraction_bits: i32,
+}
+
+/// The kinds of steps. Parameters are the protocol's symbols.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum StepOp {
+    /// Party 1's input, masked: `k` bits to party 0.
+    Input,
+    /// A constant of party 0.
+    Constant,
+    /// Convolution with secret weights; local.
+    Convolution {
+        /// Geometry.
+        geometry: Convolution,
+        /// Bits of the signed weights: 8, 16 or 32.
+        weight_bits: u32,
+    },
+    /// Product of the last axis with a secret matrix; local.
+    MatrixProduct {
+        /// Bits of the signed weights: 8, 16 or 32.
+        weight_bits: u32,
+    },
+    /// Elementwise product with secret factors; local.
+    Diagonal {
+        /// Bits of the signed factors: 8, 16 or 32.
+        weight_bits: u32,
+    },
+    /// Sum of two values; local.
+    Add,
+    /// Product with a public integer; local.
+    Scale {
+        /// The factor.
+        factor: i64,
+    },
+    /// Sums over windows of the last two axes; local.
+    SumWindows {
+        /// Window size.
+        kernel: [usize; 2],
+        /// Step between windows.
+        stride: [usize; 2],
+    },
+    /// Sums over axes, which stay with length 1; local.
+    SumAxes {
+        /// The axes.
+        axes: Vec<usize>,
+    },
+    /// The same elements under another shape; local.
+    Reshape,
+    /// Permutation of the axes; local.
+    Transpose {
+        /// Axis `i` of the result is axis `permutation[i]`.
+        permutation: Vec<usize>,
+    },
+    /// Selection along an axis, `None` is zero; local.
+    Take {
+        /// The axis.
+        axis: usize,
+        /// Source index of every entry.
+        indices: Vec<Option<u32>>,
+    },
+    /// Joins values along an axis; local.
+    Concat {
+        /// The axis.
+        axis: usize,
+    },
+    /// Division by `2^shift`, to one unit: `k_in = k + shift`; local.
+    Rescale {
+        /// Bits dropped.
+        shift: u32,
+    },
+    /// A trigonometric polynomial of the phase: one round trip.
+    Phase(Phase),
+    /// Truncation and square: one round trip.
+    Square(Square),
+    /// Truncation and a polynomial with secret coefficients: one round trip.
+    Polynomial {
+        /// Truncation, ring and degree.
+        square: Square,
+        /// Degree of the polynomial, at least 1.
+        degree: u32,
+    },
+}
+
+/// Parameters of a phase step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Bits of the phase.
+    pub p: u32,
+    /// Ring width `Q` of the shares before truncation: `k' + shift`, at most 64.
+    pub q: u32,
+    /// Bits that the local truncation drops: `t₂`.
+    pub shift: u32,
+    /// Scale of party 1's cosines: `2^g2`.
+    pub g2: u32,
+    /// Scale of the public cosines: `2^h`.
+    pub h: u32,
+    /// Number of harmonics.
+    pub harmonics: u32,
+}
+
+/// Parameters of a square or polynomial step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Square {
+    /// Bits dropped from the input.
+    pub t: u32,
+    /// Bits of the truncated input, its sign and a spare bit.
+    pub p: u32,
+    /// Ring width `Q` of the shares before truncation: `k' + shift`; at most 64, for polynomials 127.
+    pub q: u32,
+    /// Bits that the local truncation drops: `t₂`.
+    pub shift: u32,
+}
+
+/// What party 1 does with the output in the clear.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ClientStep {
+    /// Softmax along an axis.
+    Softmax(usize),
+    /// Index of the maximum along an axis, which stays with length 1.
+    ArgMax(usize),
+    /// The same elements under another shape.
+    Reshape(Shape),
+}
+
+impl StepOp {
+    /// The step's name as reports show it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Constant => "constant",
+            Self::Convolution { .. } => "convolution",
+            Self::MatrixProduct { .. } => "matrix product",
+            Self::Diagonal { .. } => "diagonal",
+            Self::Add => "add",
+            Self::Scale { .. } => "scale",
+            Self::SumWindows { .. } => "sum windows",
+            Self::SumAxes { .. } => "sum axes",
+            Self::Reshape => "reshape",
+            Self::Transpose { .. } => "transpose",
+            Self::Take { .. } => "take",
+            Self::Concat { .. } => "concat",
+            Self::Rescale { .. } => "rescale",
+            Self::Phase(_) => "phase",
+            Self::Square(_) => "square",
+            Self::Polynomial { .. } => "polynomial",
+        }
+    }
+
+    /// Whether the step exchanges a message each way.
+    pub fn is_activation(&self) -> bool {
+        matches!(self, Self::Phase(_) | Self::Square(_) | Self::Polynomial { .. })
+    }
+
+    /// Whether the step multiplies with party 0's weights, and so uses a linear correlation.
+    pub fn is_secret_linear(&self) -> bool {
+        matches!(
+            self,
+            Self::Convolution { .. } | Self::MatrixProduct { .. } | Self::Diagonal { .. }
+        )
+    }
+}
+
+/// Why party 1's input was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// Another shape.
+    #[error("the input has shape {found}, the plan expects {expected}")]
+    Shape {
+        /// What was given.
+        found: Shape,
+        /// What the plan wants.
+        expected: Shape,
+    },
+    /// Infinite or not a number.
+    #[error("the input holds an element that is infinite or not a number")]
+    NotFinite,
+    /// Beyond what the plan was made for.
+    #[error(
+        "the input holds an element beyond ±{limit}, the plan's limit; was it preprocessed as in training?"
+    )]
+    OutOfRange {
+        /// The plan's limit.
+        limit: f64,
+    },
+}
+
+impl Plan {
+    /// The step of a value.
+    pub fn step(&self, id: ValueId) -> &Step {
+        &self.steps[id.index()]
+    }
+
+    /// The shape of the input.
+    pub fn input_shape(&self) -> &Shape {
+        &self.steps[0].shape
+    }
+
+    /// The input as ring elements: `round(x·scale) mod 2^k`.
+    ///
+    /// # Errors
+    /// If the shape is another, or an element is not finite or beyond the plan's limit.
+    pub fn encode_input(&self, x: &Tensor<f32>) -> Result<Tensor<u64>, InputError> {
+        if x.shape != *self.input_shape() {
+            let expected = self.input_shape().clone();
+            return Err(InputError::Shape { found: x.shape.clone(), expected });
+        }
+        if x.data.iter().any(|v| !v.is_finite()) {
+            return Err(InputError::NotFinite);
+        }
+        if x.data.iter().any(|&v| f64::from(v).abs() > self.input_limit) {
+            return Err(InputError::OutOfRange { limit: self.input_limit });
+        }
+        let mask = low_mask(self.steps[0].ring);
+        Ok(x.map(|v| ((f64::from(v) * self.input_scale).round() as i64 as u64) & mask))
+    }
+
+    /// The reals that the output's ring elements stand for, before [`Plan::finish`].
+    pub fn decode_output(&self, y: &Tensor<u64>) -> Tensor<f32> {
+        let ring = self.step(self.output).ring;
+        y.map(|v| (to_signed(v, ring) as f64 / self.output_scale) as f32)
+    }
+
+    /// What party 1 computes in the clear from the decoded output.
+    pub fn finish(&self, logits: &Tensor<f32>) -> Tensor<f32> {
+        self.client.iter().fold(logits.clone(), |y, step| match step {
+            ClientStep::Softmax(axis) => crate::graph::softmax(&y, *axis),
+            ClientStep::ArgMax(axis) => crate::graph::arg_max(&y, *axis),
+            ClientStep::Reshape(shape) => y.reshape(shape.clone()),
+        })
+    }
+
+    /// The number of values that pass through an activation.
+    pub fn activations(&self) -> usize {
+        self.steps.iter().filter(|s| s.op.is_activation()).map(|s| s.shape.elements()).sum()
+    }
+}

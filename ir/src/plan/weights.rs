@@ -1,0 +1,190 @@
+//! Party 0's secrets: the integers and coefficients behind a plan's steps.
+
+use super::{Digest, FileError, Magic, Plan, StepOp, file};
+use crate::graph::Graph;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+/// The secrets of all steps. No `Debug`; wiped when dropped.
+#[derive(Serialize, Deserialize)]
+pub struct Weights {
+    /// The plan they belong to.
+    pub plan: Digest,
+    /// One entry per step.
+    pub steps: Vec<StepWeights>,
+}
+
+/// The secrets of one step.
+#[derive(Clone, Serialize, Deserialize)]
+pub enum StepWeights {
+    /// A step without secrets.
+    None,
+    /// Ring elements of a constant.
+    Constant(Vec<u64>),
+    /// Integer weights, in ONNX's order, and a bias in the ring of the step's value.
+    Linear {
+        /// `[O, C/groups, kh, kw]`, `[outputs, inputs]`, or one factor per element.
+        weights: Vec<i32>,
+        /// One per output (channel of a convolution, column of a product), or one per element.
+        bias: Vec<u64>,
+    },
+    /// Coefficients in units of the step's value, one row per channel or one for all.
+    Phase {
+        /// `c0`
+        constant: Vec<f64>,
+        /// `(a_n, b_n)`
+        harmonics: Vec<Vec<[f64; 2]>>,
+    },
+    /// What is added to the square before the truncation, one per channel or one for all.
+    Square {
+        /// In units of `ŷ²`.
+        constant: Vec<i64>,
+    },
+    /// Integer coefficients from the constant up, at the scale before the truncation, one row per
+    /// channel or one for all.
+    Polynomial {
+        /// `p_n`
+        coefficients: Vec<Vec<i128>>,
+    },
+}
+
+/// The graphs behind a plan, kept beside the weights so that a plan can be evaluated against the
+/// network it came from.
+#[derive(Serialize, Deserialize)]
+pub struct Reference {
+    /// The network as imported.
+    pub original: Graph,
+    /// The network with fitted activations.
+    pub fitted: Graph,
+    /// Per activation step: its index, its name, and the fitted interval over all channels.
+    pub intervals: Vec<(u32, String, f64, f64)>,
+    /// What the fit was made on, for people.
+    pub calibration: String,
+}
+
+impl Drop for Weights {
+    fn drop(&mut self) {
+        for step in &mut self.steps {
+            match step {
+                StepWeights::None => {}
+                StepWeights::Constant(v) => v.zeroize(),
+                StepWeights::Linear { weights, bias } => {
+                    weights.zeroize();
+                    bias.zeroize();
+                }
+                StepWeights::Phase { constant, harmonics } => {
+                    constant.zeroize();
+                    harmonics.iter_mut().flatten().for_each(|pair| pair.zeroize());
+                }
+                StepWeights::Square { constant } => constant.zeroize(),
+                StepWeights::Polynomial { coefficients } => {
+                    coefficients.iter_mut().for_each(|row| row.zeroize())
+                }
+            }
+        }
+    }
+}
+
+impl Weights {
+    /// The bytes of `plan.weights`: the weights, then the reference graphs if there are any.
+    pub fn to_bytes(&self, reference: Option<&Reference>) -> Vec<u8> {
+        let (mut bytes, _) = file::seal(Magic::Weights, self);
+        if let Some(reference) = reference {
+            bytes.extend(file::seal(Magic::Reference, reference).0);
+        }
+        bytes
+    }
+
+    /// Reads the weights of `plan.weights` and checks them against their plan.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file, to follow its name.
+    pub fn from_bytes(bytes: &[u8], plan: &Plan, digest: Digest) -> Result<Self, FileError> {
+        let (weights, _, _): (Self, _, _) = file::open_prefix(Magic::Weights, bytes)?;
+        weights.check(plan, digest)?;
+        Ok(weights)
+    }
+
+    /// Reads the reference graphs of `plan.weights`; `None` if it has none.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file, to follow its name.
+    pub fn reference_from_bytes(bytes: &[u8]) -> Result<Option<Reference>, FileError> {
+        let (_, _, rest): (Self, _, _) = file::open_prefix(Magic::Weights, bytes)?;
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let (reference, _): (Reference, _) = file::open(Magic::Reference, rest)?;
+        for graph in [&reference.original, &reference.fitted] {
+            graph.verify().map_err(|e| FileError::Payload(e.to_string()))?;
+        }
+        Ok(Some(reference))
+    }
+
+    fn check(&self, plan: &Plan, digest: Digest) -> Result<(), FileError> {
+        if self.plan != digest {
+            return Err(FileError::Payload(format!(
+                "it belongs to plan {}, not to plan {digest}",
+                self.plan
+            )));
+        }
+        let fits = self.steps.len() == plan.steps.len()
+            && (0..plan.steps.len()).all(|i| self.fits(plan, i));
+        if fits { Ok(()) } else { Err(FileError::Payload("its steps are not the plan's".into())) }
+    }
+
+    fn fits(&self, plan: &Plan, index: usize) -> bool {
+        let step = &plan.steps[index];
+        let elements = step.shape.elements();
+        let rows = |n: usize| n == 1 || n == step.shape.channels();
+        let linear = |weights: &[i32], bias: &[u64], count: usize, outputs: usize, bits: u32| {
+            weights.len() == count
+                && (bias.len() == outputs || bias.len() == elements)
+                && weights.iter().all(|&w| bits >= 32 || i64::from(w).abs() < 1 << (bits - 1))
+        };
+        match (&step.op, &self.steps[index]) {
+            (StepOp::Constant, StepWeights::Constant(v)) => v.len() == elements,
+            (
+                StepOp::Convolution { geometry, weight_bits },
+                StepWeights::Linear { weights, bias },
+            ) => {
+                let count = step.shape.0[1] * geometry.fan_in(&plan.step(step.operands[0]).shape);
+                linear(weights, bias, count, step.shape.0[1], *weight_bits)
+            }
+            (StepOp::MatrixProduct { weight_bits }, StepWeights::Linear { weights, bias }) => {
+                let last = |shape: &crate::Shape| shape.0.last().copied().unwrap_or(1);
+                let outputs = last(&step.shape);
+                let count = last(&plan.step(step.operands[0]).shape) * outputs;
+                linear(weights, bias, count, outputs, *weight_bits)
+            }
+            (StepOp::Diagonal { weight_bits }, StepWeights::Linear { weights, bias }) => {
+                linear(weights, bias, elements, elements, *weight_bits)
+            }
+            (StepOp::Phase(phase), StepWeights::Phase { constant, harmonics }) => {
+                rows(constant.len())
+                    && rows(harmonics.len())
+                    && constant.iter().all(|c| c.is_finite())
+                    && harmonics.iter().all(|h| {
+                        h.len() == phase.harmonics as usize
+                            && h.iter().flatten().all(|c| c.is_finite())
+                    })
+            }
+            (StepOp::Square(_), StepWeights::Square { constant }) => rows(constant.len()),
+            (StepOp::Polynomial { degree, .. }, StepWeights::Polynomial { coefficients }) => {
+                rows(coefficients.len())
+                    && coefficients.iter().all(|c| c.len() == *degree as usize + 1)
+            }
+            (
+                StepOp::Constant
+                | StepOp::Convolution { .. }
+                | StepOp::MatrixProduct { .. }
+                | StepOp::Diagonal { .. }
+                | StepOp::Phase(_)
+                | StepOp::Square(_)
+                | StepOp::Polynomial { .. },
+                _,
+            ) => false,
+            (_, weights) => matches!(weights, StepWeights::None),
+        }
+    }
+}
