@@ -7,7 +7,6 @@ use super::{ImportError, ImportOptions};
 use ir::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 use std::path::Path;
-use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{DimLike, Factoid, InferenceFact};
 
@@ -33,7 +32,7 @@ impl Oracle {
 
     fn optimise(model: &Model) -> Result<Self, ImportError> {
         let (runnable, kind) = quietly(|| -> TractResult<_> {
-            let mut tract = parse(&model.proto, &model.output_name)?;
+            let mut tract = parse(model)?;
             let fact = tract.input_fact(0)?.clone();
             let kind = fact.datum_type.concretize().unwrap_or(DatumType::F32);
             tract.set_input_fact(0, InferenceFact::dt_shape(kind, &model.input_shape.0))?;
@@ -64,13 +63,17 @@ impl Oracle {
     }
 }
 
-fn parse(proto: &ModelProto, output: &str) -> TractResult<InferenceModel> {
-    let parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(proto, None)?;
-    let mut model = parsed.model;
-    if let Some(&outlet) = parsed.outlets_by_name.get(output) {
-        model.select_output_outlets(&[outlet])?;
+/// tract's model with the one input and the one output that count.
+fn parse(model: &Model) -> TractResult<InferenceModel> {
+    let parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(&model.proto, None)?;
+    let mut tract = parsed.model;
+    if let Some(&input) = parsed.outlets_by_name.get(&model.input_name) {
+        tract.set_input_outlets(&[input])?;
     }
-    Ok(model)
+    if let Some(&output) = parsed.outlets_by_name.get(&model.output_name) {
+        tract.select_output_outlets(&[output])?;
+    }
+    Ok(tract)
 }
 
 /// The shapes of the real-valued values that tract can tell; empty where it fails.
