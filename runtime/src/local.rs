@@ -71,8 +71,13 @@ pub fn run_over<A: Channel + Send, B: Channel>(
         let party0 = party0.join();
         (party0, party1)
     });
-    let party1 = party1?;
-    let party0 = party0.map_err(|_| Error::Internal("party 0's thread stopped".into()))??;
+    let party0 = party0.map_err(|_| Error::Internal("party 0's thread stopped".into()))?;
+    let (party0, party1) = match (party0, party1) {
+        (Ok(party0), Ok(party1)) => (party0, party1),
+        (Err(Error::Net { .. }), Err(cause)) | (Err(cause), _) | (Ok(_), Err(cause)) => {
+            return Err(cause);
+        }
+    };
     let logits: Vec<_> = party1.output.iter().map(|y| plan.decode_output(y)).collect();
     let outputs = logits.iter().map(|y| plan.finish(y)).collect();
     Ok(InMemory { party1, party0, logits, outputs })

@@ -11,6 +11,9 @@ pub mod polynomial;
 pub mod square;
 pub mod truncate;
 
+#[cfg(test)]
+mod tests;
+
 use ir::plan::{Step, StepOp};
 use ir::ring::{Packer, Unpacker};
 

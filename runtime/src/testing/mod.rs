@@ -23,8 +23,7 @@ impl Random {
     }
 
     pub fn wide(&mut self, bits: u32) -> u128 {
-        (u128::from(self.next()) << 64 | u128::from(self.next()))
-            & crate::protocol::truncate::wide_mask(bits)
+        (u128::from(self.next()) << 64 | u128::from(self.next())) & ((1 << bits) - 1)
     }
 
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
