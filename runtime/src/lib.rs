@@ -13,6 +13,8 @@ pub mod local;
 pub mod net;
 pub mod offline;
 pub mod online;
+#[cfg(test)]
+mod online_tests;
 pub mod protocol;
 pub mod secret;
 pub mod session;

@@ -6,6 +6,8 @@ pub mod dealer;
 pub mod expand;
 pub mod masks;
 pub mod store;
+#[cfg(test)]
+mod store_tests;
 
 use crate::protocol::linear::LinearShare;
 use crate::protocol::phase::{PhaseCorrelation, PhaseShares};

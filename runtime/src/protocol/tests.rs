@@ -86,8 +86,9 @@ fn truncated(square: &Square, delta: u64, m: u64, y: i64) -> i64 {
 }
 
 fn square_parameters(random: &mut Random, most_q: u32) -> (Square, u32) {
-    let t = random.between(0, 19) as u32;
-    let p = random.between(3, 24) as u32;
+    let most_p = if random.bits(2) == 0 { 62 } else { 24 };
+    let p = random.between(3, most_p) as u32;
+    let t = random.between(0, u64::from(64 - p).min(19)) as u32;
     let k = (t + p + random.between(0, 6) as u32).min(64);
     let ring = random.between(1, 40) as u32;
     let shift = random.between(0, u64::from(most_q - ring)) as u32;
@@ -106,7 +107,7 @@ fn check_square(random: &mut Random, parameters: Square, k: u32, elements: usize
     let delta = masked(&y, &m.data, k);
     let correlation = party0.square(1).unwrap();
     let question = square::question(&parameters, &delta, &correlation);
-    assert!(question.iter().all(|q| q >> (parameters.p + 2) == 0));
+    assert!(question.iter().all(|q| q & !low_mask(parameters.p + 2) == 0));
     let share0 =
         square::party0_share(&parameters, case.step(), &[constant], &delta, &question, correlation);
     let share1 = square::party1_share(&parameters, &m.data, &question, party1.square(1).unwrap());

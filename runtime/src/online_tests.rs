@@ -1,0 +1,355 @@
+//! Every value reconstructed from both sides of a run, checked against the plan's meaning step by step;
+//! and what a peer may do to a session.
+
+use crate::Error;
+use crate::handshake::{AgreementError, Hello, VERSION};
+use crate::net::{Channel, MemoryChannel, NetError, memory_pair};
+use crate::offline::dealer::{DealtParty0, DealtParty1, deal};
+use crate::offline::expand::Seed;
+use crate::offline::store::MemorySupply;
+use crate::offline::{DealId, Party1Material, Role, masks};
+use crate::online::{Party0, Party1};
+use crate::session::Connected;
+use crate::tables::Tables;
+use crate::testing::{Random, plans};
+use ir::Tensor;
+use ir::plan::{Digest, Plan, Step, StepOp, StepWeights, Weights};
+use ir::ring::{low_mask, to_signed};
+use std::f64::consts::TAU;
+use std::time::Duration;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+/// Fixed seeds: for tests alone.
+fn insecure_seed_for_tests(random: &mut Random) -> [u8; 32] {
+    let words: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();
+    words.try_into().unwrap()
+}
+
+/// Runs both parties over the in-memory channel and returns every value of every item, unmasked.
+fn values(plan: &Plan, weights: &Weights, inputs: &[Tensor<u64>]) -> Vec<Vec<Tensor<u64>>> {
+    let mut random = Random::new(5);
+    let (mut items0, mut items1, mut sides1) = (vec![], vec![], vec![]);
+    for _ in inputs {
+        let (seed0, seed1) =
+            (insecure_seed_for_tests(&mut random), insecure_seed_for_tests(&mut random));
+        let seed = |bytes: &[u8; 32]| Seed::from_item(bytes).unwrap();
+        let (item0, item1) = deal(plan, weights, seed(&seed0), seed(&seed1));
+        items0.push(DealtParty0::new(plan, item0).unwrap());
+        items1.push(DealtParty1::new(plan, &item1).unwrap());
+        let mut again = DealtParty1::new(plan, &item1).unwrap();
+        let mut sides = vec![];
+        masks::walk(
+            plan,
+            |step| again.mask(step),
+            |_, _, mask| {
+                sides.push(mask.clone());
+                Ok(())
+            },
+        )
+        .unwrap();
+        sides1.push(sides);
+    }
+    let mut unmasked: Vec<Vec<Option<Tensor<u64>>>> =
+        inputs.iter().map(|_| vec![None; plan.steps.len()]).collect();
+    let (mut end0, mut end1) = memory_pair(WAIT);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut party1 = Party1::new(plan, Tables::new(plan), items1).unwrap();
+            let outputs = party1.run(&mut end1, inputs).unwrap();
+            assert_eq!(outputs.len(), inputs.len());
+        });
+        let mut party0 = Party0::new(plan, weights, Tables::new(plan), items0);
+        party0
+            .run(&mut end0, |index, batch| {
+                let ring = low_mask(plan.steps[index].ring);
+                for (item, delta) in batch.iter().enumerate() {
+                    let mask = &sides1[item][index];
+                    assert!(delta.data.iter().chain(&mask.data).all(|v| v & !ring == 0));
+                    let pairs = delta.data.iter().zip(&mask.data);
+                    let data = pairs.map(|(d, m)| d.wrapping_sub(*m) & ring).collect();
+                    unmasked[item][index] = Some(Tensor::new(delta.shape.clone(), data));
+                }
+            })
+            .unwrap();
+    });
+    let whole = |item: Vec<Option<Tensor<u64>>>| item.into_iter().map(Option::unwrap).collect();
+    unmasked.into_iter().map(whole).collect()
+}
+
+/// Whether `got` is what the step makes of its operands, to the carries that the protocol allows.
+fn check_step(plan: &Plan, index: usize, secrets: &StepWeights, item: &[Tensor<u64>]) {
+    let step = &plan.steps[index];
+    let operands: Vec<&Tensor<u64>> = step.operands.iter().map(|o| &item[o.index()]).collect();
+    let got = &item[index];
+    match &step.op {
+        StepOp::Input => {}
+        StepOp::Constant => {
+            let StepWeights::Constant(values) = secrets else { panic!() };
+            assert!(got.data == *values);
+        }
+        StepOp::Rescale { shift } => {
+            for (&got, &y) in got.data.iter().zip(&operands[0].data) {
+                let low = low_mask(step.ring);
+                let exact = (y & low_mask(step.ring + shift)) >> shift;
+                assert!(got.wrapping_sub(exact) & low <= 1);
+            }
+        }
+        StepOp::Phase(_) | StepOp::Square(_) | StepOp::Polynomial { .. } => {
+            let k = plan.step(step.operands[0]).ring;
+            for (i, (&got, &y)) in got.data.iter().zip(&operands[0].data).enumerate() {
+                let got = to_signed(got, step.ring) as f64;
+                let allowed = allowed(step, secrets, i, y, k);
+                assert!(
+                    allowed.iter().any(|&(low, high)| low <= got && got <= high),
+                    "step v{index} element {i}: {got}, allowed {allowed:?}"
+                );
+            }
+        }
+        _ => {
+            let mut want = step.apply_linear(secrets, &operands);
+            step.add_bias(secrets, &mut want);
+            assert!(*got == want, "step v{index} ({})", step.name);
+        }
+    }
+}
+
+/// The intervals that an activation's value may lie in: one per outcome of the first truncation.
+fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<(f64, f64)> {
+    let channel = step.shape.channel_of(i);
+    match (&step.op, secrets) {
+        (StepOp::Phase(phase), StepWeights::Phase { constant, harmonics }) => {
+            let slack = harmonics[channel].iter().flatten().map(|c| c.abs()).sum::<f64>()
+                * (f64::from(phase.g2).exp2().recip() + f64::from(phase.h).exp2().recip())
+                + 0.01;
+            let value = |index: u64| {
+                let theta = TAU * index as f64 / f64::from(phase.p).exp2();
+                let terms = harmonics[channel].iter().enumerate().map(|(n, [a, b])| {
+                    let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
+                    a * cos + b * sin
+                });
+                constant[channel] + terms.sum::<f64>()
+            };
+            let down = y >> (k - phase.p);
+            [value(down), value(down + 1)].map(|z| (z - 1.0 - slack, z + 1.0 + slack)).to_vec()
+        }
+        (StepOp::Square(square), StepWeights::Square { constant }) => {
+            let down = i128::from(to_signed(y, k)) >> square.t;
+            let constant = i128::from(*ir::plan::per_channel(constant, channel));
+            [down, down + 1].map(|v| floor_or_one_more(v * v + constant, square.shift)).to_vec()
+        }
+        (StepOp::Polynomial { square, .. }, StepWeights::Polynomial { coefficients }) => {
+            let down = i128::from(to_signed(y, k)) >> square.t;
+            let coefficients = ir::plan::per_channel(coefficients, channel);
+            let value = |v: i128| coefficients.iter().rev().fold(0i128, |z, c| z * v + c);
+            [down, down + 1].map(|v| floor_or_one_more(value(v), square.shift)).to_vec()
+        }
+        _ => panic!("{} is not an activation", step.op.name()),
+    }
+}
+
+fn floor_or_one_more(z: i128, shift: u32) -> (f64, f64) {
+    let down = (z >> shift) as f64;
+    (down, down + 1.0)
+}
+
+#[test]
+fn every_value_of_both_parties_is_the_plans() {
+    for (plan, weights) in [plans::every_kind(), plans::tiny()] {
+        for batch in [1, 5] {
+            let inputs = plans::inputs(&plan, batch, 31);
+            let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
+            for (item, input) in values(&plan, &weights, &encoded).iter().zip(&encoded) {
+                assert!(item[0] == *input);
+                for index in 0..plan.steps.len() {
+                    check_step(&plan, index, &weights.steps[index], item);
+                }
+            }
+        }
+    }
+}
+
+/// The same material is never given out twice, and never for another kind of step.
+#[test]
+fn material_is_given_out_once() {
+    let (plan, weights) = plans::tiny();
+    let mut random = Random::new(6);
+    let mut seed = || Seed::from_item(&insecure_seed_for_tests(&mut random)).unwrap();
+    let (item0, item1) = deal(&plan, &weights, seed(), seed());
+    let mut party0 = DealtParty0::new(&plan, item0).unwrap();
+    let mut party1 = DealtParty1::new(&plan, &item1).unwrap();
+    use crate::offline::{MaterialError, Party0Material};
+    assert!(party0.phase(2).is_ok());
+    assert_eq!(party0.phase(2).err(), Some(MaterialError::Spent(2)));
+    assert_eq!(party0.square(2).err(), Some(MaterialError::Kind(2)));
+    assert!(party1.mask(2).is_ok() && party1.phase(2).is_ok());
+    assert_eq!(party1.mask(2).err(), Some(MaterialError::Spent(2)));
+    assert_eq!(party1.phase(2).err(), Some(MaterialError::Spent(2)));
+    assert_eq!(party1.phase(1).err(), Some(MaterialError::Kind(1)));
+}
+
+/// Party 1 with a plan and its items alone, against bytes that come from nowhere: it has no weights to
+/// touch.
+#[test]
+fn party_1_needs_no_weights() {
+    let (plan, weights) = plans::every_kind();
+    let (_, digest) = plan.to_bytes();
+    let (_, supply) = crate::local::deal_in_memory(&plan, digest, &weights, 1).unwrap();
+    drop(weights);
+    let mut supply = supply;
+    let material = crate::offline::Supply::claim(&mut supply, 0..1).unwrap();
+    let mut party1 = Party1::new(&plan, Tables::new(&plan), material).unwrap();
+    let (mut end1, mut peer) = memory_pair(WAIT);
+    for message in plan.messages() {
+        if message.direction == ir::plan::Direction::ToParty1 {
+            peer.send(&vec![0; message.bytes(1)]).unwrap();
+        }
+    }
+    let input = Tensor::zeros(plan.input_shape().clone());
+    assert!(party1.run(&mut end1, &[input]).is_ok());
+}
+
+struct Side<'a> {
+    plan: &'a Plan,
+    digest: Digest,
+    batch: usize,
+    deal: DealId,
+    count: usize,
+}
+
+impl Side<'_> {
+    fn agree(&self, role: Role, end: MemoryChannel) -> Result<(), Error> {
+        let items = vec![(); self.count];
+        let mut supply = MemorySupply::new(role, self.digest, self.deal, items);
+        Connected::new(end).agree(self.plan, self.digest, self.batch, &mut supply).map(|_| ())
+    }
+}
+
+fn both(side0: &Side<'_>, side1: &Side<'_>, role1: Role) -> (Result<(), Error>, Result<(), Error>) {
+    let (end0, end1) = memory_pair(WAIT);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| side1.agree(role1, end1));
+        let own = side0.agree(Role::Party0, end0);
+        (own, other.join().unwrap())
+    })
+}
+
+#[test]
+fn mismatches_give_the_same_line_on_both_sides() {
+    let (plan, _) = plans::tiny();
+    let (_, digest) = plan.to_bytes();
+    let side = |batch, deal, count, digest| Side {
+        plan: &plan,
+        digest,
+        batch,
+        deal: DealId([deal; 16]),
+        count,
+    };
+    let good = side(4, 1, 4, digest);
+    assert!(matches!(both(&good, &side(4, 1, 4, digest), Role::Party1), (Ok(()), Ok(()))));
+    let other = Digest([9; 32]);
+    for (side1, role, text) in [
+        (side(4, 2, 4, digest), Role::Party1, "of deal 0101010101010101, party 1 of deal 02"),
+        (side(4, 1, 4, other), Role::Party1, "party 1 has plan 0909090909090909"),
+        (side(5, 1, 9, digest), Role::Party1, "party 1 has 5 inputs, party 0 accepts 1 to 4"),
+        (side(0, 1, 9, digest), Role::Party1, "party 1 has 0 inputs, party 0 accepts 1 to 4"),
+        (
+            side(4, 1, 3, digest),
+            Role::Party1,
+            "party 0 has 4 of 4 correlations left, party 1 3 of 3",
+        ),
+        (side(4, 1, 4, digest), Role::Party0, "both sides are party 0"),
+    ] {
+        let (a, b) = both(&good, &side1, role);
+        let (a, b) = (a.unwrap_err().to_string(), b.unwrap_err().to_string());
+        assert_eq!(a, b);
+        assert!(a.contains(text) && !a.contains('\n'), "{a}");
+    }
+}
+
+fn against(peer: impl FnOnce(&mut MemoryChannel) + Send) -> Error {
+    let (plan, weights) = plans::tiny();
+    let (_, digest) = plan.to_bytes();
+    let (mut supply, _) = crate::local::deal_in_memory(&plan, digest, &weights, 4).unwrap();
+    let (end0, mut end1) = memory_pair(Duration::from_millis(300));
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            peer(&mut end1);
+            std::thread::sleep(Duration::from_millis(10));
+        });
+        let agreed = Connected::new(end0).agree(&plan, digest, 4, &mut supply);
+        let run = agreed.and_then(|a| a.prepare_party0(&weights)).and_then(|p| p.run());
+        run.map(|_| ()).unwrap_err()
+    })
+}
+
+/// Shakes hands as party 1 would, by copying what party 0 says about itself.
+fn shake_hands(peer: &mut MemoryChannel, batch: u32) {
+    let mut hello = peer.receive(96).unwrap();
+    hello[10] = 1;
+    hello[12..16].copy_from_slice(&batch.to_le_bytes());
+    peer.send(&hello).unwrap();
+    let confirm = peer.receive(16).unwrap();
+    peer.send(&confirm).unwrap();
+}
+
+#[test]
+fn peers_that_lie_hang_or_vanish_end_the_run_with_one_line() {
+    let garbage = against(|peer| peer.send(b"GET / HTTP/1.1\r\n\r\n").unwrap());
+    let expected = "the peer does not speak polyrt's protocol: it began with \"GET / HT\"";
+    assert_eq!(garbage.to_string(), expected);
+
+    let silent = against(|_| std::thread::sleep(Duration::from_millis(600)));
+    let is_timeout =
+        |e: &Error| matches!(e, Error::Net { source: NetError::ReceiveTimeout(..), .. });
+    assert!(is_timeout(&silent), "{silent}");
+
+    let closed = |e: &Error| matches!(e, Error::Net { source: NetError::Closed, .. });
+    let gone = against(|_| ());
+    assert!(closed(&gone), "{gone}");
+
+    let half = against(|peer| {
+        shake_hands(peer, 2);
+        peer.send(&[0; 3]).unwrap();
+    });
+    assert!(closed(&half), "{half}");
+    assert!(half.to_string().starts_with("waiting for the input v0"), "{half}");
+
+    let hanging = against(|peer| {
+        shake_hands(peer, 2);
+        std::thread::sleep(Duration::from_millis(600));
+    });
+    assert!(is_timeout(&hanging), "{hanging}");
+
+    let padded = against(|peer| {
+        shake_hands(peer, 1);
+        peer.send(&[0xff; 14]).unwrap();
+    });
+    assert!(matches!(padded, Error::Peer(_)), "{padded}");
+
+    let other_item = against(|peer| {
+        let mut hello = peer.receive(96).unwrap();
+        hello[10] = 1;
+        peer.send(&hello).unwrap();
+        let mut confirm = peer.receive(16).unwrap();
+        confirm[8] = 3;
+        peer.send(&confirm).unwrap();
+    });
+    let expected = AgreementError::Confirmation(0, 3);
+    assert!(matches!(other_item, Error::Agreement(e) if e == expected));
+}
+
+#[test]
+fn hellos_of_other_versions_name_both() {
+    let error = against(|peer| {
+        let mut hello = peer.receive(96).unwrap();
+        hello[8] = 7;
+        hello[10] = 1;
+        peer.send(&hello).unwrap();
+    });
+    assert_eq!(
+        error.to_string(),
+        format!("party 0 speaks protocol version {VERSION}, party 1 version 7")
+    );
+    let _: fn(&Hello) -> [u8; 96] = Hello::to_bytes;
+}

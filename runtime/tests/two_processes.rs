@@ -1,0 +1,182 @@
+//! The binary as people use it: two processes over loopback, and its refusals.
+
+#[allow(dead_code, reason = "shared with the unit tests, which use more of it")]
+#[path = "../src/testing/mod.rs"]
+mod testing;
+
+use ir::Tensor;
+use ir::array_file::{read_npy, write_npy};
+use ir::plan::{Evaluator, Rounding};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use testing::plans;
+
+struct Bench(PathBuf);
+
+impl Bench {
+    /// A directory with a plan, its weights and three inputs.
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("polyrt-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        let (plan, weights) = plans::every_kind();
+        std::fs::write(path.join("plan.bin"), plan.to_bytes().0).unwrap();
+        std::fs::write(path.join("plan.weights"), weights.to_bytes(None)).unwrap();
+        let inputs = plans::inputs(&plan, 3, 8);
+        let data = inputs.iter().flat_map(|x| x.data.clone()).collect();
+        let mut shape = plan.input_shape().clone();
+        shape.0[0] = 3;
+        std::fs::write(path.join("x.npy"), write_npy(&Tensor::new(shape, data))).unwrap();
+        Self(path)
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_polyrt"));
+        command.current_dir(&self.0).args(arguments.split_whitespace());
+        command
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Starts party 0 on a free port and returns it with the address.
+    fn serve(&self, arguments: &str) -> (Child, String) {
+        let mut child = self
+            .command(&format!("party0 plan.bin --listen 127.0.0.1:0 {arguments}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let address = first.split("listens at ").nth(1).unwrap().split(';').next().unwrap().into();
+        std::thread::spawn(move || lines.for_each(drop));
+        (child, address)
+    }
+}
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The last line of stderr of a command that must fail with `status`.
+fn refusal(output: &Output, status: i32) -> String {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{stderr}");
+    let line = stderr.lines().last().unwrap_or_default().to_owned();
+    assert!(line.starts_with("error: "), "{stderr}");
+    line
+}
+
+fn check_output(path: &Path) {
+    let (plan, weights) = plans::every_kind();
+    let encoded: Vec<_> =
+        plans::inputs(&plan, 3, 8).iter().map(|x| plan.encode_input(x).unwrap()).collect();
+    let evaluator = Evaluator::new(&plan, &weights);
+    let noise = ir::plan::carry_noise(&evaluator, &encoded, 30);
+    let exact = evaluator.run_batch(&encoded, Rounding::Nearest);
+    let got = read_npy(&std::fs::read(path).unwrap()).unwrap().tensor;
+    assert_eq!(got.shape.0, [3, 5]);
+    for (a, b) in got.data.iter().zip(exact.iter().flat_map(|y| &y.data)) {
+        assert!(f64::from(a - b).abs() <= noise.bound, "{a} {b} {}", noise.bound);
+    }
+}
+
+#[test]
+fn two_processes_agree_with_the_evaluator_and_use_items_up() {
+    let bench = Bench::new("agree");
+    let dealt = bench.run("deal plan.bin --count 7");
+    assert!(dealt.status.success(), "{}", text(&dealt.stderr));
+    assert!(text(&dealt.stderr).contains("DEALER"));
+    let exists = refusal(&bench.run("deal plan.bin --count 7"), 2);
+    assert!(exists.ends_with("party0.correlations exists: add --force to replace it"));
+
+    let (plan, _) = plans::every_kind();
+    let (to0, to1, messages) = plan.traffic(3);
+    let (party0, address) = bench.serve("--runs 2");
+    let run =
+        bench.run(&format!("party1 plan.bin --input x.npy --output y.npy --connect {address}"));
+    let out = text(&run.stdout);
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    assert!(
+        out.contains(&format!(
+            "{messages} messages, {to0} bytes to party 0, {to1} bytes to party 1"
+        ))
+    );
+    assert!(out.contains("from a dealer") && out.contains("not encrypted"));
+    assert_eq!(out.lines().filter(|l| l.starts_with("input ")).count(), 3);
+    check_output(&bench.0.join("y.npy"));
+    let run = bench.run(&format!("party1 plan.bin --input x.npy --json --connect {address}"));
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(json["online"]["bytes_to_party0"], to0);
+    assert_eq!(json["results"].as_array().unwrap().len(), 3);
+    assert!(party0.wait_with_output().unwrap().status.success());
+
+    let (party0, address) = bench.serve("");
+    let run = bench.run(&format!("party1 plan.bin --input x.npy --connect {address}"));
+    let left = "party 0 has 1 of 7 correlations left, party 1 1 of 7, and 3 are needed";
+    assert!(refusal(&run, 1).contains(left));
+    assert_eq!(party0.wait_with_output().unwrap().status.code(), Some(1));
+}
+
+#[test]
+fn local_runs_both_parties() {
+    let bench = Bench::new("local");
+    let run = bench.run("local plan.bin --input x.npy --output y.npy");
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    check_output(&bench.0.join("y.npy"));
+    assert!(!bench.0.join("plan.correlations").exists());
+}
+
+#[test]
+fn refusals_are_one_line_and_have_a_status() {
+    let bench = Bench::new("refusals");
+    let missing = refusal(&bench.run("party1 plan.bin --input x.npy"), 2);
+    assert!(missing.ends_with("make some with `polyrt deal plan.bin --count N`"), "{missing}");
+    assert!(bench.run("deal plan.bin --count 1").status.success());
+    let closed =
+        refusal(&bench.run("party1 plan.bin --input x.npy --connect 127.0.0.1:1 --wait 0"), 1);
+    assert!(closed.contains("nothing listens at 127.0.0.1:1"), "{closed}");
+    for arguments in [
+        "party1 plan.bin --input x.npy --connect 192.0.2.1:9",
+        "party0 plan.bin --listen 0.0.0.0:0",
+    ] {
+        assert!(refusal(&bench.run(arguments), 2).contains("not a loopback address"));
+    }
+    let none = refusal(&bench.run("local none.bin --input x.npy"), 2);
+    assert!(none.contains("none.bin: No such file"), "{none}");
+    let swapped = refusal(&bench.run("local plan.weights --input x.npy"), 2);
+    assert!(swapped.ends_with("plan.weights is not a polyc plan"), "{swapped}");
+    let array = refusal(&bench.run("local plan.bin --input plan.bin"), 2);
+    assert!(array.contains("plan.bin: not a readable NumPy array"), "{array}");
+    assert_eq!(bench.run("deal plan.bin").status.code(), Some(2));
+    refusal(&bench.run("deal plan.bin --count 0 --force"), 2);
+    assert!(bench.run("--help").status.success());
+}
+
+#[test]
+fn one_process_at_a_time_has_a_correlation_file() {
+    let bench = Bench::new("locked");
+    assert!(bench.run("deal plan.bin --count 1").status.success());
+    let (mut party0, _) = bench.serve("");
+    let second = refusal(&bench.run("party0 plan.bin --listen 127.0.0.1:0"), 1);
+    assert!(second.contains("is in use by another process"), "{second}");
+    party0.kill().unwrap();
+    party0.wait().unwrap();
+}
+
+#[test]
+fn a_client_that_hangs_is_let_go() {
+    let bench = Bench::new("hang");
+    assert!(bench.run("deal plan.bin --count 1").status.success());
+    let (party0, address) = bench.serve("--timeout 1");
+    let stream = std::net::TcpStream::connect(&address).unwrap();
+    assert_eq!(party0.wait_with_output().unwrap().status.code(), Some(1));
+    drop(stream);
+}
