@@ -14,6 +14,7 @@
 use crate::Error;
 use crate::net::{Channel, NetError};
 use crate::offline::{DealId, Offer, Role};
+use crate::tables::TableDigest;
 use ir::plan::Digest;
 use std::ops::Range;
 
@@ -45,7 +46,7 @@ pub enum AgreementError {
     #[error(
         "party 0 computes cosine tables {0}, party 1 computes {1}: build both from one release"
     )]
-    Tables(DealId, DealId),
+    Tables(TableDigest, TableDigest),
     /// Halves of different deals.
     #[error(
         "party 0 has correlations of deal {0}, party 1 of deal {1}: both need halves of one deal"
@@ -72,7 +73,7 @@ pub struct Hello {
     /// Number of inputs (party 1), or the most that are accepted (party 0).
     pub batch: u32,
     /// Digest of the cosine tables.
-    pub tables: DealId,
+    pub tables: TableDigest,
     /// Plan, deal and serials.
     pub offer: Offer,
 }
@@ -106,7 +107,7 @@ impl Hello {
         let [role, _] = take(rest)?;
         let batch = u32::from_le_bytes(take(rest)?);
         let plan = Digest(take(rest)?);
-        let tables = DealId(take(rest)?);
+        let tables = TableDigest(take(rest)?);
         let deal = DealId(take(rest)?);
         let next = u64::from_le_bytes(take(rest)?);
         let count = u64::from_le_bytes(take(rest)?);

@@ -13,8 +13,6 @@ pub mod local;
 pub mod net;
 pub mod offline;
 pub mod online;
-#[cfg(test)]
-mod online_tests;
 pub mod protocol;
 pub mod secret;
 pub mod session;

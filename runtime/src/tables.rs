@@ -1,10 +1,20 @@
 //! The public cosine tables of a plan's phase steps.
 
-use crate::offline::DealId;
 use ir::plan::{PhaseTables, Plan, StepOp};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+
+/// What both parties must have computed alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableDigest(pub [u8; 16]);
+
+impl fmt::Display for TableDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
 
 /// One table per phase step; steps with the same parameters share theirs.
 pub struct Tables(Vec<Option<Arc<PhaseTables>>>);
@@ -28,7 +38,7 @@ impl Tables {
     }
 
     /// A digest over all tables, which must be the same at both parties.
-    pub fn digest(&self) -> DealId {
+    pub fn digest(&self) -> TableDigest {
         let mut hash = Sha256::new();
         let mut seen: Vec<*const PhaseTables> = vec![];
         for table in self.0.iter().flatten() {
@@ -43,6 +53,6 @@ impl Tables {
         let digest: [u8; 32] = hash.finalize().into();
         let mut short = [0; 16];
         short.copy_from_slice(&digest[..16]);
-        DealId(short)
+        TableDigest(short)
     }
 }

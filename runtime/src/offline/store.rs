@@ -10,7 +10,8 @@
 //! Items are used in the order of their serials. A mark is on disk ([`File::sync_data`]) before the item
 //! is read, so that a crash at any point loses items and never uses one twice. What was read is
 //! overwritten with zeros: a file that is stolen later does not open recorded runs (as far as the file
-//! system overwrites in place). An open file is locked against a second process.
+//! system overwrites in place). An open file is locked against a second process. What nothing here can
+//! prevent is an old copy that is put back: never restore a correlation file from a backup.
 
 use super::dealer::{DealtParty0, DealtParty1, Item, item_bytes};
 use super::{DealId, Offer, Role, Supply};

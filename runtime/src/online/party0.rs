@@ -1,59 +1,19 @@
-//! The online phase: one loop over the plan's rounds, for a whole batch.
-//!
-//! Party 1 sends its masked inputs. In every round party 0 computes the local steps, sends the questions
-//! of all activations, and computes its own shares while party 1 answers; then party 1 sends its answers.
-//! At the end party 0 sends its side of the output, from which party 1 takes the mask off. Messages are
-//! raw, of lengths that follow from plan and batch ([`ir::plan::Message::bytes`]).
+//! Party 0: holds the masked value of every step.
 
+use super::{Batch, add, missing, receive_batch, send_batch};
 use crate::Error;
 use crate::net::Channel;
-use crate::offline::{MaterialError, Party0Material, Party1Material, masks};
+use crate::offline::Party0Material;
 use crate::protocol::phase::PhaseCorrelation;
 use crate::protocol::polynomial::PolynomialCorrelation;
 use crate::protocol::square::SquareCorrelation;
-use crate::protocol::{
-    linear, pack_batch, phase, polynomial, question_widths, square, unpack_batch,
-};
-use crate::secret::{Elements, SecretTensor, WideElements};
+use crate::protocol::{linear, phase, polynomial, question_widths, square};
+use crate::secret::{Elements, WideElements};
 use crate::tables::Tables;
 use ir::Tensor;
 use ir::plan::{Plan, Round, StepOp, StepWeights, Weights};
-use ir::ring::low_mask;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
-
-/// Receives a batch of `step`'s elements as words of `widths`.
-fn receive_batch(
-    channel: &mut impl Channel,
-    plan: &Plan,
-    step: usize,
-    batch: usize,
-    widths: &[u32],
-    what: &str,
-) -> Result<Vec<Vec<u64>>, Error> {
-    let of = &plan.steps[step];
-    let elements = of.shape.elements();
-    let bits: usize = widths.iter().map(|&w| w as usize).sum();
-    let during = || format!("waiting for {what} v{step} ({})", of.name);
-    let bytes = channel
-        .receive((elements * batch * bits).div_ceil(8))
-        .map_err(|e| Error::net(during(), e))?;
-    let malformed = || Error::Peer(format!("{what} v{step} has padding bits that are set"));
-    unpack_batch(&bytes, batch, elements, widths).ok_or_else(malformed)
-}
-
-/// Sends a batch of `step`'s elements.
-fn send_batch<'a>(
-    channel: &mut impl Channel,
-    plan: &Plan,
-    step: usize,
-    items: impl IntoIterator<Item = &'a [u64]>,
-    widths: &[u32],
-    what: &str,
-) -> Result<(), Error> {
-    let during = || format!("sending {what} v{step} ({})", plan.steps[step].name);
-    channel.send(&pack_batch(items, widths)).map_err(|e| Error::net(during(), e))
-}
 
 /// Party 0 before the online phase.
 pub struct Party0<'a, M> {
@@ -69,9 +29,6 @@ enum Asked {
     Square(SquareCorrelation),
     Polynomial(PolynomialCorrelation, WideElements),
 }
-
-/// A batch of one value: party 0's sides.
-type Batch = Vec<Tensor<u64>>;
 
 impl<'a, M: Party0Material> Party0<'a, M> {
     pub(crate) fn new(
@@ -242,144 +199,6 @@ fn share(
         _ => return Err(Error::Internal(format!("step v{index} has other weights"))),
     };
     Ok(Zeroizing::new(share))
-}
-
-/// Party 1 before the online phase: its side of every value is computed, and no weight was needed.
-pub struct Party1<'a, M> {
-    plan: &'a Plan,
-    tables: Tables,
-    items: Vec<Item<M>>,
-}
-
-/// One inference at party 1.
-struct Item<M> {
-    material: M,
-    input: Option<SecretTensor>,
-    output: Option<SecretTensor>,
-    /// Per activation step the operand's mask and the fresh mask of its value.
-    activations: Vec<Option<(SecretTensor, SecretTensor)>>,
-}
-
-impl<'a, M: Party1Material> Party1<'a, M> {
-    pub(crate) fn new(plan: &'a Plan, tables: Tables, materials: Vec<M>) -> Result<Self, Error> {
-        let items = materials.into_par_iter().map(|material| Item::new(plan, material));
-        Ok(Self { plan, tables, items: items.collect::<Result<_, _>>()? })
-    }
-
-    /// Runs the online phase for encoded inputs.
-    pub(crate) fn run(
-        &mut self,
-        channel: &mut impl Channel,
-        inputs: &[Tensor<u64>],
-    ) -> Result<Batch, Error> {
-        let (plan, batch) = (self.plan, self.items.len());
-        if inputs.len() != batch || inputs.iter().any(|x| x.shape != *plan.input_shape()) {
-            return Err(Error::Internal(format!("{} inputs, agreed on {batch}", inputs.len())));
-        }
-        let ring = plan.steps[0].ring;
-        let mut masked = Vec::with_capacity(batch);
-        for (item, x) in self.items.iter_mut().zip(inputs) {
-            let mask = item.input.take().ok_or_else(|| missing(0))?;
-            let mut words = x.data.clone();
-            add(&mut words, &mask.data, ring);
-            masked.push(words);
-        }
-        let words = masked.iter().map(Vec::as_slice);
-        send_batch(channel, plan, 0, words, &[ring], "the input")?;
-        for round in plan.rounds() {
-            let mut questions = Vec::with_capacity(round.activations.len());
-            for &index in &round.activations {
-                let widths = question_widths(&plan.steps[index].op);
-                let what = "the question of";
-                questions.push(receive_batch(channel, plan, index, batch, &widths, what)?);
-            }
-            for (&index, questions) in round.activations.iter().zip(&questions) {
-                let tables = &self.tables;
-                let answers: Vec<Elements> = self
-                    .items
-                    .par_iter_mut()
-                    .zip(questions)
-                    .map(|(item, question)| item.answer(plan, tables, index, question))
-                    .collect::<Result<_, _>>()?;
-                let ring = plan.steps[index].ring;
-                let words = answers.iter().map(|a| a.as_slice());
-                send_batch(channel, plan, index, words, &[ring], "the answer to")?;
-            }
-        }
-        let output = plan.output.index();
-        let ring = plan.steps[output].ring;
-        let mut values = receive_batch(channel, plan, output, batch, &[ring], "the output")?;
-        for (item, words) in self.items.iter_mut().zip(&mut values) {
-            let mask = item.output.take().ok_or_else(|| missing(output))?;
-            words
-                .iter_mut()
-                .zip(&mask.data)
-                .for_each(|(w, m)| *w = w.wrapping_sub(*m) & low_mask(ring));
-        }
-        let shape = &plan.steps[output].shape;
-        Ok(values.into_iter().map(|data| Tensor::new(shape.clone(), data)).collect())
-    }
-}
-
-impl<M: Party1Material> Item<M> {
-    fn new(plan: &Plan, mut material: M) -> Result<Self, Error> {
-        let mut activations: Vec<_> = plan.steps.iter().map(|_| None).collect();
-        let (mut input, mut output) = (None, None);
-        let keep = |mask: &Tensor<u64>| SecretTensor::new(mask.clone());
-        masks::walk(
-            plan,
-            |step| material.mask(step),
-            |index, operands, mask| {
-                if index == 0 {
-                    input = Some(keep(mask));
-                }
-                if plan.steps[index].op.is_activation() {
-                    activations[index] = Some((keep(operands[0]), keep(mask)));
-                }
-                if index == plan.output.index() {
-                    output = Some(keep(mask));
-                }
-                Ok::<_, MaterialError>(())
-            },
-        )?;
-        Ok(Self { material, input, output, activations })
-    }
-
-    fn answer(
-        &mut self,
-        plan: &Plan,
-        tables: &Tables,
-        index: usize,
-        question: &[u64],
-    ) -> Result<Elements, Error> {
-        let step = &plan.steps[index];
-        let (mask, fresh) = self.activations[index].take().ok_or_else(|| missing(index))?;
-        let mut share = match &step.op {
-            StepOp::Phase(phase) => {
-                let tables = tables.of(index).ok_or_else(|| missing(index))?;
-                phase::party1_share(phase, tables, question, self.material.phase(index)?)
-            }
-            StepOp::Square(square) => {
-                square::party1_share(square, &mask.data, question, self.material.square(index)?)
-            }
-            StepOp::Polynomial { square, degree } => {
-                let shares = self.material.polynomial(index)?;
-                polynomial::party1_share(square, *degree, &mask.data, question, shares)
-            }
-            _ => return Err(missing(index)),
-        };
-        add(&mut share, &fresh.data, step.ring);
-        Ok(share)
-    }
-}
-
-/// `words += summand` in the ring of `ring` bits.
-fn add(words: &mut [u64], summand: &[u64], ring: u32) {
-    words.iter_mut().zip(summand).for_each(|(w, s)| *w = w.wrapping_add(*s) & low_mask(ring));
-}
-
-fn missing(step: usize) -> Error {
-    Error::Internal(format!("the value of step v{step} is not there"))
 }
 
 fn operand<'v>(plan: &Plan, index: usize, values: &'v [Option<Batch>]) -> Result<&'v Batch, Error> {

@@ -209,6 +209,63 @@ fn party_1_needs_no_weights() {
     assert!(party1.run(&mut end1, &[input]).is_ok());
 }
 
+/// Keeps what is sent.
+struct Recorder(MemoryChannel, Vec<Vec<u8>>);
+
+impl Channel for Recorder {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
+        self.1.push(bytes.to_vec());
+        self.0.send(bytes)
+    }
+
+    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
+        self.0.receive(bytes)
+    }
+}
+
+/// One input many times: every bit of every element of every message is a fair coin.
+#[test]
+fn every_bit_on_the_wire_is_a_fair_coin() {
+    let (plan, weights) = plans::every_kind();
+    let (_, digest) = plan.to_bytes();
+    let batch = 2000;
+    let input = plan.encode_input(&plans::inputs(&plan, 1, 2)[0]).unwrap();
+    let inputs = vec![input; batch];
+    let (supply0, supply1) = crate::local::deal_in_memory(&plan, digest, &weights, batch).unwrap();
+    let claim = |n| 0..n as u64;
+    let (mut supply0, mut supply1) = (supply0, supply1);
+    let material0 = crate::offline::Supply::claim(&mut supply0, claim(batch)).unwrap();
+    let material1 = crate::offline::Supply::claim(&mut supply1, claim(batch)).unwrap();
+    let (end0, end1) = memory_pair(WAIT);
+    let (mut end0, mut end1) = (Recorder(end0, vec![]), Recorder(end1, vec![]));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut party1 = Party1::new(&plan, Tables::new(&plan), material1).unwrap();
+            party1.run(&mut end1, &inputs).unwrap();
+        });
+        let mut party0 = Party0::new(&plan, &weights, Tables::new(&plan), material0);
+        party0.run(&mut end0, |_, _| ()).unwrap();
+    });
+    let (mut sent0, mut sent1) = (end0.1.iter(), end1.1.iter());
+    for message in plan.messages() {
+        let sent = match message.direction {
+            ir::plan::Direction::ToParty1 => sent0.next(),
+            ir::plan::Direction::ToParty0 => sent1.next(),
+        };
+        let sent = sent.unwrap();
+        let bits = message.elements * message.bits as usize;
+        let mut ones = vec![0u32; bits];
+        for i in 0..bits * batch {
+            ones[i % bits] += u32::from(sent[i / 8] >> (i % 8) & 1);
+        }
+        let deviation = (batch as f64).sqrt() / 2.0;
+        for (bit, &ones) in ones.iter().enumerate() {
+            let off = (f64::from(ones) - batch as f64 / 2.0).abs() / deviation;
+            assert!(off < 6.0, "{message:?} bit {bit}: {off:.1} deviations");
+        }
+    }
+}
+
 struct Side<'a> {
     plan: &'a Plan,
     digest: Digest,
