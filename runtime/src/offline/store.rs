@@ -273,7 +273,8 @@ impl<'a, M> Store<'a, M> {
         let sizes = item_bytes(plan);
         let item_bytes = if role == Role::Party0 { sizes.0 } else { sizes.1 };
         let per_item = (item_bytes + CHECKSUM) as u64 + 1;
-        let expected = header.count.min(MAX_ITEMS).saturating_mul(per_item) + marks_at;
+        let expected =
+            header.count.min(MAX_ITEMS).saturating_mul(per_item).saturating_add(marks_at);
         let length = file.metadata().map_err(&io)?.len();
         if length != expected || header.count > MAX_ITEMS || header.item_bytes != item_bytes as u64
         {

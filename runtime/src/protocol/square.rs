@@ -2,7 +2,8 @@
 //! ring of at least `t + p` bits.
 //!
 //! *Offline.* Party 1 has `M = (m >> t) mod 2^p` and `c`, the top bit of `M`; party 0 draws `u` of `p`
-//! bits and bits `β`, `β'`. They share mod 2^Q the eight products in the order of [`Product`].
+//! bits and bits `β`, `β'`. They share mod 2^Q `u·M, u·c, uβ·c, β·c, β'·c, ββ'·c,
+//! β·cM, β'·M`, in this order.
 //!
 //! *Online.* With the offset `o = 2^(p−2)`, `D = ((Δ + o·2^t) >> t) mod 2^p`. As `0 ≤ ŷ + o < 2^(p−1)`,
 //! `ŷ + o = D − M + 2^p·a·c` with `a` = not the top bit of `D`: the spare bit makes the wrap a product
