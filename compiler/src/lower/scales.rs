@@ -42,6 +42,8 @@ impl Default for RingOptions {
 const INPUT_BITS: f64 = 7.0;
 /// Bits of one deviation of a pre-activation of a square or polynomial, before its slope counts.
 const LINE_BITS: f64 = 5.0;
+/// Bits of one deviation of the output, before the rounding of its weights counts.
+const OUTPUT_BITS: f64 = 8.0;
 /// A shared value has at least this factor in front of a phase, so that any period is met to an eighth.
 const HEADROOM: f64 = 4.0;
 /// How far a sum's operand may be from its exact scale.
@@ -140,11 +142,13 @@ impl Scales {
         if self.value.contains_key(&output) {
             return Ok(());
         }
-        let wanted = self.precise_scale(graph, output, spreads);
+        let units = self.open_rounding_units(graph, output, spreads);
+        let wanted = power_of_two(OUTPUT_BITS + units.max(1.0).log2(), spreads[&output].width());
         let largest = spreads[&output].largest.max(1e-9) * self.options.margin;
-        // One sign bit; as wide as a phase's ring if that is precise enough for a dozen classes.
+        // One sign bit, and no wider than a phase's ring: activations before the output send as many.
         let room = (f64::from(self.options.max_phase_ring) - 1.0).exp2() / largest;
-        let scale = wanted.min(room.max(wanted / 8.0)).log2().floor().exp2();
+        let pays = graph.order().iter().any(|&id| matches!(graph.node(id).op, Op::Activation(_)));
+        let scale = if pays { wanted.min(room) } else { wanted }.log2().floor().exp2();
         let scale = self.integer_multiple(graph, output, scale);
         self.resolve(graph, output, scale);
         Ok(())
