@@ -1,1 +1,26 @@
+//! The runtime `polyrt`: a plan and one party's secrets make an answer.
+//!
+//! A session goes `Connected → Agreed → Prepared → Finished` ([`session`]). Its one-time material comes
+//! from a [`offline::Supply`]: a dealt file ([`offline::store`]) or memory. The mathematics stands in
+//! [`protocol`], one file per protocol with both parties; [`net`] moves bytes.
+//!
+//! Security is against semi-honest parties. Party 0 sees uniformly masked values; party 1 sees one-time
+//! masked questions and the output. The plan is public.
 
+pub mod error;
+pub mod handshake;
+pub mod local;
+pub mod net;
+pub mod offline;
+pub mod online;
+pub mod protocol;
+pub mod secret;
+pub mod session;
+pub mod tables;
+#[cfg(test)]
+mod testing;
+
+pub use error::Error;
+pub use local::{InMemory, run_in_memory};
+pub use offline::dealer::item_bytes;
+pub use session::{Agreed, Connected, Finished, Prepared};

@@ -1,0 +1,236 @@
+//! The table of ONNX operators: which are translated, how, and with which limits; and what to say of
+//! those that are not.
+
+use super::builder::Builder;
+use super::node::{Call, Refusal, Value, refuse};
+use super::{
+    activation, convolution, elementwise, linear, normalization, pooling, quantize, reduction,
+    resize, selection, structure,
+};
+use ir::graph::NodeId;
+
+/// A supported ONNX operator.
+pub struct Operator {
+    /// The operator's name in ONNX.
+    pub name: &'static str,
+    /// The limits within which it is supported; empty where there are none.
+    pub note: &'static str,
+    pub(super) translation: Translation,
+}
+
+/// How a node becomes graph nodes.
+#[derive(Clone, Copy)]
+pub(super) enum Translation {
+    /// One result, computed from the input.
+    One(fn(&mut Builder, &Call) -> Result<NodeId, Refusal>),
+    /// Any number of results, constants among them.
+    Many(fn(&mut Builder, &Call) -> Result<Vec<Value>, Refusal>),
+}
+
+use Translation::{Many, One};
+
+const fn operator(name: &'static str, note: &'static str, translation: Translation) -> Operator {
+    Operator { name, note, translation }
+}
+
+/// Every supported operator, in alphabetical order.
+pub fn supported_operators() -> &'static [Operator] {
+    OPERATORS
+}
+
+static OPERATORS: &[Operator] = &[
+    operator("Abs", "", One(activation::abs)),
+    operator("Add", "", One(elementwise::add)),
+    operator("ArgMax", "at the output; the first of equal maxima", One(normalization::arg_max)),
+    operator("AveragePool", "1-D and 2-D, without dilations", One(pooling::average_pool)),
+    operator("BatchNormalization", "in inference", One(normalization::batch_normalization)),
+    operator("Cast", "to floating point", One(structure::cast)),
+    operator("CastLike", "to floating point", One(structure::cast_like)),
+    operator("Celu", "", One(activation::celu)),
+    operator("Clip", "", One(activation::clip)),
+    operator("Concat", "", One(structure::concat)),
+    operator("Constant", "", Many(structure::constant)),
+    operator("ConstantOfShape", "of constants", One(structure::constant_only)),
+    operator("Conv", "1-D and 2-D, constant weights", One(convolution::conv)),
+    operator("ConvTranspose", "1-D and 2-D, constant weights", One(convolution::conv_transpose)),
+    operator("Cos", "", One(activation::cos)),
+    operator("DepthToSpace", "", One(structure::depth_to_space)),
+    operator("DequantizeLinear", "constants exactly; values stay real", Many(quantize::dequantize)),
+    operator(
+        "Div",
+        "values by values where both are functions of one value",
+        One(elementwise::div),
+    ),
+    operator("Dropout", "in inference", One(structure::dropout)),
+    operator("Elu", "", One(activation::elu)),
+    operator("Erf", "", One(activation::erf)),
+    operator("Exp", "", One(activation::exp)),
+    operator("Expand", "constant target shape", One(selection::expand)),
+    operator("Flatten", "", One(structure::flatten)),
+    operator("Gather", "constant indices", One(selection::gather)),
+    operator("Gelu", "", One(activation::gelu)),
+    operator("Gemm", "one constant factor", One(linear::gemm)),
+    operator("GlobalAveragePool", "", One(pooling::global_average_pool)),
+    operator("GlobalMaxPool", "", One(pooling::global_max_pool)),
+    operator("HardSigmoid", "", One(activation::hard_sigmoid)),
+    operator("HardSwish", "", One(activation::hard_swish)),
+    operator("Identity", "", One(structure::identity)),
+    operator("LeakyRelu", "", One(activation::leaky_relu)),
+    operator("Log", "", One(activation::log)),
+    operator("LogSoftmax", "at the output, where it is left out", One(normalization::log_softmax)),
+    operator("MatMul", "one constant factor, a single matrix", One(linear::mat_mul)),
+    operator("Max", "", One(elementwise::max)),
+    operator("MaxPool", "1-D and 2-D, without indices", One(pooling::max_pool)),
+    operator("Mean", "", One(elementwise::mean)),
+    operator("Min", "", One(elementwise::min)),
+    operator("Mish", "", One(activation::mish)),
+    operator(
+        "Mul",
+        "values by values where both are functions of one value",
+        One(elementwise::mul),
+    ),
+    operator("Neg", "", One(activation::neg)),
+    operator("PRelu", "one slope, or one per channel", One(activation::prelu)),
+    operator("Pad", "constant amounts", One(selection::pad)),
+    operator("Pow", "one constant exponent, or one constant positive base", One(elementwise::pow)),
+    operator("QuantizeLinear", "values stay real", Many(quantize::quantize)),
+    operator("Reciprocal", "", One(activation::reciprocal)),
+    operator("ReduceL1", "constant axes", One(reduction::reduce_l1)),
+    operator("ReduceL2", "constant axes", One(reduction::reduce_l2)),
+    operator("ReduceMax", "constant axes", One(reduction::reduce_max)),
+    operator("ReduceMean", "constant axes", One(reduction::reduce_mean)),
+    operator("ReduceMin", "constant axes", One(reduction::reduce_min)),
+    operator("ReduceSum", "constant axes", One(reduction::reduce_sum)),
+    operator("ReduceSumSquare", "constant axes", One(reduction::reduce_sum_square)),
+    operator("Relu", "", One(activation::relu)),
+    operator("Reshape", "constant target shape", One(structure::reshape)),
+    operator("Resize", "nearest and linear, constant sizes", One(resize::resize)),
+    operator("Selu", "", One(activation::selu)),
+    operator("Shape", "", Many(structure::shape_of)),
+    operator("Sigmoid", "", One(activation::sigmoid)),
+    operator("Sign", "", One(activation::sign)),
+    operator("Sin", "", One(activation::sin)),
+    operator("Size", "", Many(structure::size_of)),
+    operator("Slice", "constant bounds", One(selection::slice)),
+    operator("Softmax", "at the output", One(normalization::softmax)),
+    operator("Softplus", "", One(activation::softplus)),
+    operator("Softsign", "", One(activation::softsign)),
+    operator("SpaceToDepth", "", One(structure::space_to_depth)),
+    operator("Split", "", Many(selection::split)),
+    operator("Sqrt", "", One(activation::sqrt)),
+    operator("Squeeze", "", One(structure::squeeze)),
+    operator("Sub", "", One(elementwise::sub)),
+    operator("Sum", "", One(elementwise::sum)),
+    operator("Swish", "", One(activation::swish)),
+    operator("Tanh", "", One(activation::tanh)),
+    operator("Tile", "constant repeats", One(selection::tile)),
+    operator("Transpose", "", One(structure::transpose)),
+    operator("Trilu", "constant diagonal", One(elementwise::trilu)),
+    operator("Unsqueeze", "", One(structure::unsqueeze)),
+    operator("Upsample", "nearest and linear, constant scales", One(resize::upsample)),
+    operator("Where", "constant condition", One(elementwise::select)),
+];
+
+/// What to do instead of operators that are not supported: names, reason, advice.
+const REFUSED: &[(&[&str], &str, &str)] = &[
+    (
+        &[
+            "InstanceNormalization",
+            "LayerNormalization",
+            "GroupNormalization",
+            "RMSNormalization",
+            "LpNormalization",
+            "MeanVarianceNormalization",
+            "LRN",
+        ],
+        "it normalises by statistics of the input itself",
+        "train the model with BatchNormalization instead",
+    ),
+    (
+        &["RNN", "LSTM", "GRU", "Scan", "Loop", "If"],
+        "recurrence and control flow are not supported",
+        "expected a feed-forward graph: unroll it before export",
+    ),
+    (
+        &["TopK", "NonMaxSuppression", "NonZero", "Unique", "ArgMin", "OneHot", "Compress"],
+        "selection that depends on the input is not supported",
+        "remove it and let the client select among the outputs",
+    ),
+    (
+        &["Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Not", "And", "Or", "Xor"],
+        "comparisons of values computed from the input are not supported",
+        "express the choice by Relu or Clip, or remove it",
+    ),
+    (
+        &["GatherND", "GatherElements", "ScatterND", "ScatterElements", "Scatter"],
+        "indexed access to values computed from the input is not supported",
+        "expected Gather or Slice with constant indices",
+    ),
+    (
+        &["QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"],
+        "integer operators are not supported",
+        "export the float model, or one with QuantizeLinear and DequantizeLinear; \
+         weights are quantised by this compiler",
+    ),
+    (
+        &["LpPool", "GlobalLpPool", "MaxUnpool", "MaxRoiPool", "RoiAlign"],
+        "this pooling is not supported",
+        "expected AveragePool or MaxPool",
+    ),
+    (
+        &["Floor", "Ceil", "Round", "Mod", "BitShift", "ThresholdedRelu", "Hardmax", "Shrink"],
+        "the function has jumps, which have no good approximation",
+        "replace it by a continuous function",
+    ),
+    (
+        &["Einsum", "Attention", "MultiHeadAttention"],
+        "products of values computed from the input are not supported",
+        "expected MatMul or Gemm with constant weights",
+    ),
+];
+
+/// The operator's name with its domain, unless that is ONNX's own.
+pub(super) fn qualified(domain: &str, operator: &str) -> String {
+    if is_onnx(domain) { operator.to_owned() } else { format!("{domain}.{operator}") }
+}
+
+fn is_onnx(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
+}
+
+/// Whether a node of constants alone is evaluated at import as it stands.
+pub(super) fn is_foldable(domain: &str, operator: &str) -> bool {
+    let own = ["Constant", "QuantizeLinear", "DequantizeLinear"];
+    is_onnx(domain) && !own.contains(&operator)
+}
+
+/// How to translate an operator.
+pub(super) fn find(domain: &str, name: &str) -> Result<Translation, Refusal> {
+    if !is_onnx(domain) {
+        return Err(refuse(
+            format!("operators of the domain {domain} are not supported"),
+            "export the model with ONNX's own operators",
+        ));
+    }
+    if let Some(operator) = OPERATORS.iter().find(|o| o.name == name) {
+        return Ok(operator.translation);
+    }
+    let known = REFUSED.iter().find(|(names, ..)| names.contains(&name));
+    Err(known.map_or_else(
+        || refuse("the operator is not supported", "replace it by supported operators"),
+        |(_, reason, advice)| refuse(*reason, *advice),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_has_no_refused_operator() {
+        assert!(OPERATORS.is_sorted_by_key(|o| o.name));
+        for (names, ..) in REFUSED {
+            assert!(names.iter().all(|n| OPERATORS.iter().all(|o| o.name != *n)));
+        }
+    }
+}

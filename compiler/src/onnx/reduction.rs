@@ -1,0 +1,108 @@
+//! Reductions over axes.
+
+use super::builder::Builder;
+use super::node::{Call, Refusal, axes_of};
+use super::pooling::maxima;
+use ir::graph::NodeId;
+use ir::op::{Elementary, Function};
+
+/// What a reduction is about.
+struct Reduction {
+    x: NodeId,
+    axes: Vec<usize>,
+    keeps: bool,
+}
+
+/// Axes are an attribute or, in newer files, an operand; none means all, or nothing on request.
+fn reduction(b: &Builder, call: &Call) -> Result<Reduction, Refusal> {
+    let x = call.value(0)?;
+    let rank = b.rank(x);
+    let axes = call.axes("axes", 1)?.unwrap_or_default();
+    let axes = if !axes.is_empty() {
+        axes_of(&axes, rank)?
+    } else if call.int("noop_with_empty_axes", 0) != 0 {
+        Vec::new()
+    } else {
+        (0..rank).collect()
+    };
+    Ok(Reduction { x, axes, keeps: call.int("keepdims", 1) != 0 })
+}
+
+impl Reduction {
+    /// The number of elements that become one.
+    fn count(&self, b: &Builder) -> usize {
+        let dims = b.dims(self.x);
+        self.axes.iter().map(|&axis| dims[axis]).product()
+    }
+
+    fn sum(&self, b: &mut Builder, of: NodeId) -> Result<NodeId, Refusal> {
+        let sums = b.sum_axes(of, &self.axes)?;
+        self.drop_axes(b, sums)
+    }
+
+    /// Removes the reduced axes from a result that still has them, unless they are kept.
+    fn drop_axes(&self, b: &mut Builder, y: NodeId) -> Result<NodeId, Refusal> {
+        if self.keeps {
+            return Ok(y);
+        }
+        let dims = b.dims(y);
+        let rest = dims.iter().enumerate().filter(|(i, _)| !self.axes.contains(i));
+        let rest: Vec<usize> = rest.map(|(_, &d)| d).collect();
+        b.reshape(y, &rest)
+    }
+
+    fn max(&self, b: &mut Builder, of: NodeId) -> Result<NodeId, Refusal> {
+        let mut dims = b.dims(of);
+        let mut permutation: Vec<usize> =
+            (0..dims.len()).filter(|axis| !self.axes.contains(axis)).collect();
+        permutation.extend(&self.axes);
+        let turned = b.transpose(of, &permutation)?;
+        let count = self.count(b);
+        let runs = b.shape(of).elements() / count;
+        let y = maxima(b, turned, runs, count)?;
+        self.axes.iter().for_each(|&axis| dims[axis] = 1);
+        let y = b.reshape(y, &dims)?;
+        self.drop_axes(b, y)
+    }
+}
+
+pub(super) fn reduce_sum(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let reduction = reduction(b, call)?;
+    reduction.sum(b, reduction.x)
+}
+
+pub(super) fn reduce_mean(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let reduction = reduction(b, call)?;
+    let sums = b.sum_axes(reduction.x, &reduction.axes)?;
+    let mean = b.scaled(sums, 1.0 / reduction.count(b) as f32, 0.0)?;
+    reduction.drop_axes(b, mean)
+}
+
+pub(super) fn reduce_max(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let reduction = reduction(b, call)?;
+    reduction.max(b, reduction.x)
+}
+
+pub(super) fn reduce_min(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let reduction = reduction(b, call)?;
+    let negative = b.scaled(reduction.x, -1.0, 0.0)?;
+    let y = reduction.max(b, negative)?;
+    b.scaled(y, -1.0, 0.0)
+}
+
+pub(super) fn reduce_l1(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let reduction = reduction(b, call)?;
+    let absolute = b.function(reduction.x, Function::Abs)?;
+    reduction.sum(b, absolute)
+}
+
+pub(super) fn reduce_sum_square(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let reduction = reduction(b, call)?;
+    let squares = b.expression(reduction.x, vec![Elementary::Product(0, 0)])?;
+    reduction.sum(b, squares)
+}
+
+pub(super) fn reduce_l2(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let sums = reduce_sum_square(b, call)?;
+    b.function(sums, Function::Sqrt)
+}

@@ -1,0 +1,172 @@
+//! The walk over the nodes of a file: constants are folded, the rest goes to the table of operators,
+//! and what is refused is collected.
+
+use super::builder::Builder;
+use super::constant::{self, Constant};
+use super::file::Model;
+use super::node::{Call, Refusal, Value};
+use super::operators::{self, Translation};
+use super::{ImportError, Imported, UnsupportedNode, oracle};
+use ir::graph::Op;
+use ir::tensor::{Shape, Tensor};
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+use tract_onnx::pb::NodeProto;
+
+/// Translates a model as it stands.
+pub(super) fn translate(model: &Model) -> Result<Imported, ImportError> {
+    let mut builder = Builder::new(&model.input_name, &model.input_shape);
+    builder.warnings = model.warnings.clone();
+    let mut values = initial_values(model, &builder)?;
+    let read: HashSet<&str> = reads(model);
+    let shapes = LazyLock::new(|| oracle::known_shapes(model));
+    let mut refused = Vec::new();
+    for &index in &model.order {
+        let node = &model.graph().node[index];
+        builder.name = node_name(node).to_owned();
+        let results = results(&mut builder, node, &values, model).unwrap_or_else(|refusal| {
+            if let Some(refusal) = refusal {
+                refused.push(unsupported(node, refusal));
+            }
+            Vec::new()
+        });
+        let mut results = results.into_iter();
+        for name in &node.output {
+            let value = match results.next() {
+                Some(value) => value,
+                None if !read.contains(name.as_str()) => Value::Unknown,
+                None => {
+                    if refused.last().is_none_or(|r| r.name != node_name(node))
+                        && !depends_on_unknown(node, &values)
+                    {
+                        refused.push(unsupported(node, extra_output(name)));
+                    }
+                    placeholder(&mut builder, shapes.get(name))
+                }
+            };
+            values.insert(name.clone(), value);
+        }
+    }
+    if !refused.is_empty() {
+        return Err(ImportError::Unsupported(refused));
+    }
+    finish(builder, model, &values)
+}
+
+fn finish(
+    mut builder: Builder,
+    model: &Model,
+    values: &HashMap<String, Value>,
+) -> Result<Imported, ImportError> {
+    match values.get(&model.output_name) {
+        Some(Value::Node(id)) => builder.graph.set_output(*id),
+        Some(Value::Constant(_)) => {
+            return Err(ImportError::Malformed("the output does not depend on the input".into()));
+        }
+        _ => return Err(ImportError::Internal("the output was not translated".into())),
+    }
+    builder.graph.remove_dead();
+    builder.graph.verify().map_err(|e| ImportError::Internal(e.to_string()))?;
+    Ok(Imported {
+        graph: builder.graph,
+        input_name: model.input_name.clone(),
+        output_name: model.output_name.clone(),
+        warnings: builder.warnings,
+    })
+}
+
+fn initial_values(model: &Model, builder: &Builder) -> Result<HashMap<String, Value>, ImportError> {
+    let needed = reads(model);
+    let mut values = HashMap::new();
+    for tensor in model.graph().initializer.iter().filter(|t| needed.contains(t.name.as_str())) {
+        let constant = Constant::load(tensor).map_err(ImportError::Malformed)?;
+        values.insert(tensor.name.clone(), Value::Constant(constant));
+    }
+    values.insert(model.input_name.clone(), Value::Node(builder.graph.input()));
+    Ok(values)
+}
+
+/// Every value that a needed node or the model's output reads.
+fn reads(model: &Model) -> HashSet<&str> {
+    let nodes = model.order.iter().map(|&i| &model.graph().node[i]);
+    let mut names: HashSet<&str> = nodes.flat_map(|n| &n.input).map(String::as_str).collect();
+    names.insert(&model.output_name);
+    names
+}
+
+/// The results of a node; `Err(None)` where nothing can be said because an operand is unknown.
+fn results(
+    builder: &mut Builder,
+    node: &NodeProto,
+    values: &HashMap<String, Value>,
+    model: &Model,
+) -> Result<Vec<Value>, Option<Refusal>> {
+    let operands: Vec<Option<Value>> = node.input.iter().map(|n| values.get(n).cloned()).collect();
+    let translation = operators::find(&node.domain, &node.op_type);
+    let constants: Option<Vec<Option<Constant>>> = operands
+        .iter()
+        .map(|o| match o {
+            None => Some(None),
+            Some(Value::Constant(constant)) => Some(Some(constant.clone())),
+            Some(_) => None,
+        })
+        .collect();
+    if let Some(constants) =
+        constants.filter(|_| operators::is_foldable(&node.domain, &node.op_type))
+    {
+        return match constant::evaluate(node, model.opset, &constants) {
+            Ok(results) => Ok(results.into_iter().map(Value::Constant).collect()),
+            Err(reason) => {
+                let advice = "fold the model's constants before export";
+                Err(Some(super::node::refuse(reason, advice)))
+            }
+        };
+    }
+    let translation = translation.map_err(Some)?;
+    if operands.iter().flatten().any(|o| matches!(o, Value::Unknown)) {
+        return Err(None);
+    }
+    let is_output = node.output.first() == Some(&model.output_name);
+    let call = Call { proto: node, opset: model.opset, operands, is_output };
+    match translation {
+        Translation::One(translate) => translate(builder, &call).map(|id| vec![Value::Node(id)]),
+        Translation::Many(translate) => translate(builder, &call),
+    }
+    .map_err(Some)
+}
+
+fn depends_on_unknown(node: &NodeProto, values: &HashMap<String, Value>) -> bool {
+    node.input.iter().any(|n| matches!(values.get(n), Some(Value::Unknown)))
+}
+
+fn extra_output(name: &str) -> Refusal {
+    super::node::refuse(
+        format!("its result {name:?} is not supported"),
+        "change the model so that only the first result is used",
+    )
+}
+
+/// Stands for the result of a refused node, so that the nodes behind it are checked as well.
+fn placeholder(builder: &mut Builder, shape: Option<&Shape>) -> Value {
+    let Some(shape) = shape.filter(|s| s.elements() <= super::MAX_VALUE) else {
+        return Value::Unknown;
+    };
+    let zeros = Op::Constant(Tensor::zeros(shape.clone()));
+    builder.add(zeros, shape.clone(), &[]).map_or(Value::Unknown, Value::Node)
+}
+
+fn node_name(node: &NodeProto) -> &str {
+    if !node.name.is_empty() {
+        return &node.name;
+    }
+    node.output.iter().find(|n| !n.is_empty()).map_or(node.op_type.as_str(), String::as_str)
+}
+
+fn unsupported(node: &NodeProto, refusal: Refusal) -> UnsupportedNode {
+    UnsupportedNode {
+        name: node_name(node).to_owned(),
+        operator: operators::qualified(&node.domain, &node.op_type),
+        reason: refusal.reason,
+        advice: refusal.advice,
+    }
+}

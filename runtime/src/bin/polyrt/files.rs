@@ -1,0 +1,134 @@
+//! The files that every subcommand reads and writes.
+
+use anyhow::{Context, Result};
+use ir::array_file::{read_npy, read_npz, split_batch, write_npy};
+use ir::plan::{Digest, MAX_FILE_BYTES, Plan, Weights};
+use ir::{Shape, Tensor};
+use polyrt::handshake::MAX_BATCH;
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A file or option that the user must change; exit status 2.
+#[derive(Debug)]
+pub struct BadInput(String);
+
+impl BadInput {
+    /// An error with this line.
+    pub fn error(line: impl Into<String>) -> anyhow::Error {
+        Self(line.into()).into()
+    }
+}
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::error::Error for BadInput {}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let read = || {
+        let mut bytes = vec![];
+        let file = File::open(path)?;
+        file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes =
+        read().map_err(|e: std::io::Error| BadInput::error(format!("{}: {e}", path.display())))?;
+    if bytes.len() > MAX_FILE_BYTES {
+        let line = format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display());
+        return Err(BadInput::error(line));
+    }
+    Ok(bytes)
+}
+
+/// Reads and verifies a plan.
+pub fn plan(path: &Path) -> Result<(Plan, Digest)> {
+    Plan::from_bytes(&read(path)?).map_err(|e| BadInput::error(format!("{} {e}", path.display())))
+}
+
+/// Reads the weights of a plan; without a path those that stand beside it.
+pub fn weights(
+    path: Option<&Path>,
+    plan_path: &Path,
+    plan: &Plan,
+    digest: Digest,
+) -> Result<Weights> {
+    let path = path.map_or_else(|| plan_path.with_extension("weights"), Path::to_owned);
+    let bytes = zeroize::Zeroizing::new(read(&path)?);
+    Weights::from_bytes(&bytes, plan, digest)
+        .map_err(|e| BadInput::error(format!("{} {e}", path.display())))
+}
+
+/// The correlation directory of a plan; without one given, the one beside it.
+pub fn correlations(directory: Option<&Path>, plan_path: &Path) -> PathBuf {
+    directory.map_or_else(|| plan_path.with_extension("correlations"), Path::to_owned)
+}
+
+/// A party's file in the correlation directory, which must be there.
+pub fn correlation_file(directory: Option<&Path>, plan_path: &Path, name: &str) -> Result<PathBuf> {
+    let path = correlations(directory, plan_path).join(name);
+    if !path.exists() {
+        let plan = plan_path.display();
+        let line = format!(
+            "no correlations at {}: make some with `polyrt deal {plan} --count N`",
+            path.display()
+        );
+        return Err(BadInput::error(line));
+    }
+    Ok(path)
+}
+
+/// Reads an `.npy` or `.npz` file as inputs of the plan's shape.
+pub fn inputs(path: &Path, plan: &Plan) -> Result<Vec<Tensor<f32>>> {
+    let bytes = read(path)?;
+    let bad = |e: String| BadInput::error(format!("{}: {e}", path.display()));
+    let array = if path.extension().is_some_and(|e| e == "npz") {
+        read_npz(std::io::Cursor::new(&bytes), None)
+    } else {
+        read_npy(&bytes)
+    };
+    let array = array.map_err(|e| bad(e.to_string()))?;
+    let inputs = split_batch(&array.tensor, plan.input_shape()).map_err(bad)?;
+    if inputs.len() > MAX_BATCH as usize {
+        return Err(bad(format!("{} inputs, at most {MAX_BATCH} fit one run", inputs.len())));
+    }
+    Ok(inputs)
+}
+
+/// Encodes inputs; names the one that does not fit.
+pub fn encode(path: &Path, plan: &Plan, inputs: &[Tensor<f32>]) -> Result<Vec<Tensor<u64>>> {
+    let encode = |(i, x)| {
+        let bad = |e| BadInput::error(format!("{}: input {i}: {e}", path.display()));
+        plan.encode_input(x).map_err(bad)
+    };
+    inputs.iter().enumerate().map(encode).collect()
+}
+
+/// Writes a batch of outputs as one `.npy` array through a temporary file, so that it is whole or absent.
+pub fn write_outputs(path: &Path, outputs: &[Tensor<f32>]) -> Result<()> {
+    let Some(first) = outputs.first() else { return Ok(()) };
+    let mut dims = first.shape.0.clone();
+    match dims.first_mut() {
+        Some(batch) if *batch == 1 => *batch = outputs.len(),
+        _ if outputs.len() == 1 => {}
+        _ => dims.insert(0, outputs.len()),
+    }
+    let data = outputs.iter().flat_map(|y| y.data.iter().copied()).collect();
+    let bytes = write_npy(&Tensor::new(Shape(dims), data));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write()
+        .inspect_err(|_| {
+            let _ = std::fs::remove_file(&temporary);
+        })
+        .with_context(|| path.display().to_string())
+}

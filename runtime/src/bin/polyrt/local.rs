@@ -1,0 +1,64 @@
+//! `polyrt local`
+
+use crate::{files, report};
+use anyhow::{Context, Result};
+use polyrt::local::run_over;
+use polyrt::net::TcpChannel;
+use polyrt::offline::Role;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Try a plan on one machine: deal for one run and play both parties over loopback TCP.
+///
+/// Nothing is secret here: one process holds the weights, the input and all masks. The traffic is that
+/// of a real run.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The plan, as made by polyc
+    plan: PathBuf,
+    /// The input, .npy or .npz
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// The weights [default: the plan's path with extension `weights`]
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Where to write the output, .npy
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Seconds that a party may be silent in the middle of a run
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let (plan, digest) = files::plan(&arguments.plan)?;
+    let weights = files::weights(arguments.weights.as_deref(), &arguments.plan, &plan, digest)?;
+    let inputs = files::inputs(&arguments.input, &plan)?;
+    files::encode(&arguments.input, &plan, &inputs)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
+    let address = listener.local_addr().context("loopback")?;
+    let client = TcpStream::connect(address).context("loopback")?;
+    let (server, _) = listener.accept().context("loopback")?;
+    let timeout = Duration::from_secs(arguments.timeout);
+    let channels = (TcpChannel::new(server, timeout)?, TcpChannel::new(client, timeout)?);
+    let run = run_over(&plan, &weights, &inputs, channels)?;
+    if let Some(path) = &arguments.output {
+        files::write_outputs(path, &run.outputs)?;
+    }
+    if arguments.json {
+        let link = report::LOOPBACK;
+        println!("{}", report::json(Role::Party1, &run.party1, inputs.len(), &run.logits, link));
+        return Ok(());
+    }
+    report::classes(&run.logits);
+    report::traffic(Role::Party1, &run.party1);
+    println!("{}", report::DEALER);
+    println!("{}", report::LOOPBACK);
+    println!("both parties ran in one process: a trial, nothing is secret from anyone here");
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! `polyrt`: runs a compiled plan between a model's owner (party 0) and an input's owner (party 1).
+
+mod deal;
+mod files;
+mod local;
+mod party0;
+mod party1;
+mod report;
+
+use clap::{Parser, Subcommand};
+use files::BadInput;
+use std::process::ExitCode;
+
+/// Runs a compiled network between two parties: party 0 keeps its weights, party 1 keeps its input, and
+/// party 1 alone learns the output.
+///
+/// Both have the same plan.bin, made by polyc. A run uses up one item of correlated randomness per
+/// input; `polyrt deal` makes them, which means trusting whoever runs it. Security is against parties
+/// that follow the protocol.
+#[derive(Parser)]
+#[command(
+    name = "polyrt",
+    version,
+    after_help = "\
+Try it on one machine:
+  polyrt local plan.bin --input x.npy
+
+As two parties:
+  polyrt deal plan.bin --count 100
+  polyrt party0 plan.bin
+  polyrt party1 plan.bin --input x.npy --output y.npy
+
+Exit status: 0 success; 1 failure of a run (peer, link, correlations); 2 wrong usage or unusable input file."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Deal(deal::Arguments),
+    Party0(party0::Arguments),
+    Party1(party1::Arguments),
+    Local(local::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Deal(arguments) => deal::run(&arguments),
+        Command::Party0(arguments) => party0::run(&arguments),
+        Command::Party1(arguments) => party1::run(&arguments),
+        Command::Local(arguments) => local::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            if e.is::<BadInput>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `polyrt party1`
+
+use crate::{files, report};
+use anyhow::Result;
+use ir::Tensor;
+use polyrt::Connected;
+use polyrt::net::{NetError, connect, listen_addresses, loopback_only};
+use polyrt::offline::Role;
+use polyrt::offline::store::Store;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Bring an input: connect to party 0, run the plan with it, and learn the output.
+///
+/// The input is an .npy or .npz array of the plan's input shape, or a batch of them along the first
+/// axis, preprocessed as in training. It never leaves this process unmasked.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The plan, as made by polyc; the same file as party 0's
+    plan: PathBuf,
+    /// The input, .npy or .npz
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Where party 0 listens
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7411")]
+    connect: String,
+    /// Where to write the output, .npy
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Where party1.correlations lies [default: the plan's path with extension `correlations`]
+    #[arg(long, value_name = "DIR")]
+    dealer_correlations: Option<PathBuf>,
+    /// Seconds to keep trying while party 0 is not there yet
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    wait: u64,
+    /// Seconds that party 0 may be silent in the middle of a run
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// Accept an address that leaves this machine, although the link is not encrypted
+    #[arg(long)]
+    insecure: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the subcommand.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let (plan, digest) = files::plan(&arguments.plan)?;
+    let inputs = files::inputs(&arguments.input, &plan)?;
+    let encoded = files::encode(&arguments.input, &plan, &inputs)?;
+    let directory = arguments.dealer_correlations.as_deref();
+    let path = files::correlation_file(directory, &arguments.plan, "party1.correlations")?;
+    let mut store = Store::open_party1(&path, &plan, digest)?;
+    let bad = |e: NetError| files::BadInput::error(e.to_string());
+    let addresses = listen_addresses(&arguments.connect, arguments.insecure).map_err(bad)?;
+    let link = report::link(loopback_only(&addresses));
+    let (wait, timeout) =
+        (Duration::from_secs(arguments.wait), Duration::from_secs(arguments.timeout));
+    let channel = connect(&arguments.connect, wait, timeout, arguments.insecure)?;
+    let agreed = Connected::new(channel).agree(&plan, digest, encoded.len(), &mut store)?;
+    let finished = agreed.prepare_party1()?.run(&encoded)?;
+    let logits: Vec<Tensor<f32>> = finished.output.iter().map(|y| plan.decode_output(y)).collect();
+    if let Some(path) = &arguments.output {
+        let outputs: Vec<Tensor<f32>> = logits.iter().map(|y| plan.finish(y)).collect();
+        files::write_outputs(path, &outputs)?;
+    }
+    if arguments.json {
+        println!("{}", report::json(Role::Party1, &finished, encoded.len(), &logits, link));
+        return Ok(());
+    }
+    report::classes(&logits);
+    report::traffic(Role::Party1, &finished);
+    println!("{}", report::DEALER);
+    println!("{link}");
+    Ok(())
+}

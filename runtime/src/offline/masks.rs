@@ -1,0 +1,56 @@
+//! Party 1's side of every value, which is known before the input is: one walk over the plan, for party
+//! 1 and for whoever deals.
+
+use crate::protocol::linear;
+use crate::secret::SecretTensor;
+use ir::Tensor;
+use ir::plan::{Plan, StepOp};
+
+/// Visits every step with the masks of its operands and of its value. `source` supplies those that do
+/// not follow from others ([`super::Party1Material::mask`]); it needs no weights.
+///
+/// # Errors
+/// The first error of `source` or `visit`.
+pub fn walk<E>(
+    plan: &Plan,
+    mut source: impl FnMut(usize) -> Result<SecretTensor, E>,
+    mut visit: impl FnMut(usize, &[&Tensor<u64>], &Tensor<u64>) -> Result<(), E>,
+) -> Result<(), E> {
+    let last_use = last_uses(plan);
+    let mut values: Vec<Option<SecretTensor>> = plan.steps.iter().map(|_| None).collect();
+    for (index, step) in plan.steps.iter().enumerate() {
+        let value = {
+            let operands: Vec<&Tensor<u64>> =
+                step.operands.iter().filter_map(|o| values[o.index()].as_deref()).collect();
+            let value = match &step.op {
+                StepOp::Constant => SecretTensor::new(Tensor::zeros(step.shape.clone())),
+                op if has_own_mask(op) => source(index)?,
+                _ => SecretTensor::new(linear::public(step, &operands)),
+            };
+            visit(index, &operands, &value)?;
+            value
+        };
+        for operand in &step.operands {
+            if last_use[operand.index()] == index {
+                values[operand.index()] = None;
+            }
+        }
+        values[index] = (last_use[index] > index).then_some(value);
+    }
+    Ok(())
+}
+
+/// Whether the value's mask is fresh or a share, rather than computed from other masks.
+pub fn has_own_mask(op: &StepOp) -> bool {
+    matches!(op, StepOp::Input) || op.is_activation() || op.is_secret_linear()
+}
+
+fn last_uses(plan: &Plan) -> Vec<usize> {
+    let mut last_use = vec![0; plan.steps.len()];
+    for (index, step) in plan.steps.iter().enumerate() {
+        for operand in &step.operands {
+            last_use[operand.index()] = index;
+        }
+    }
+    last_use
+}

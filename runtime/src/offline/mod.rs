@@ -1,0 +1,127 @@
+//! Correlated randomness: what the steps need of it, who makes it, and the store that gives each item
+//! out once. Online code takes it through [`Party0Material`] and [`Party1Material`], so that it does not
+//! see whether a dealer made it or the two parties did.
+
+pub mod dealer;
+pub mod expand;
+pub mod masks;
+pub mod store;
+
+use crate::protocol::linear::LinearShare;
+use crate::protocol::phase::{PhaseCorrelation, PhaseShares};
+use crate::protocol::polynomial::{PolynomialCorrelation, PolynomialShares};
+use crate::protocol::square::{SquareCorrelation, SquareShares};
+use crate::secret::SecretTensor;
+use ir::plan::Digest;
+use std::fmt;
+use std::ops::Range;
+
+/// The two parties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The model's owner.
+    Party0,
+    /// The input's owner.
+    Party1,
+}
+
+impl Role {
+    /// The peer's role.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Party0 => Self::Party1,
+            Self::Party1 => Self::Party0,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Party0 => "party 0",
+            Self::Party1 => "party 1",
+        })
+    }
+}
+
+/// Party 0's correlations for one inference. Every step's is given out once.
+pub trait Party0Material: Send {
+    /// The share `s₀` of `W·r` of a step with secret weights.
+    fn linear(&mut self, step: usize) -> Result<LinearShare, MaterialError>;
+    /// The correlation of a phase step.
+    fn phase(&mut self, step: usize) -> Result<PhaseCorrelation, MaterialError>;
+    /// The correlation of a square step.
+    fn square(&mut self, step: usize) -> Result<SquareCorrelation, MaterialError>;
+    /// The correlation of a polynomial step.
+    fn polynomial(&mut self, step: usize) -> Result<PolynomialCorrelation, MaterialError>;
+}
+
+/// Party 1's correlations for one inference. Every step's is given out once.
+pub trait Party1Material: Send {
+    /// The mask of a value that does not follow from other masks: of the input, of a step with secret
+    /// weights (party 1's share of `W·r`), or the fresh one of an activation.
+    fn mask(&mut self, step: usize) -> Result<SecretTensor, MaterialError>;
+    /// The shares of a phase step.
+    fn phase(&mut self, step: usize) -> Result<PhaseShares, MaterialError>;
+    /// The shares of a square step.
+    fn square(&mut self, step: usize) -> Result<SquareShares, MaterialError>;
+    /// The shares of a polynomial step.
+    fn polynomial(&mut self, step: usize) -> Result<PolynomialShares, MaterialError>;
+}
+
+/// Why one-time material was not given out; a defect of this program, never of a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MaterialError {
+    /// Asked for twice.
+    #[error("step v{0} asked for its correlation twice")]
+    Spent(usize),
+    /// A kind of step that does not use it.
+    #[error("step v{0} asked for a correlation of another kind")]
+    Kind(usize),
+}
+
+/// Identifies the making of a set of items; both parties' halves carry the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct DealId(pub [u8; 16]);
+
+impl fmt::Display for DealId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+impl fmt::Debug for DealId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a party can offer, as the handshake compares it.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Whose halves these are.
+    pub role: Role,
+    /// The plan that they were made for.
+    pub plan: Digest,
+    /// Their making.
+    pub deal: DealId,
+    /// The first serial that this party has not used.
+    pub next: u64,
+    /// The number of items.
+    pub count: u64,
+}
+
+/// Where a party's items come from.
+pub trait Supply {
+    /// The material of one inference.
+    type Material;
+
+    /// What is there.
+    fn offer(&self) -> Offer;
+
+    /// Uses up every serial before `serials.end`, durably, and only then hands out those in `serials`.
+    ///
+    /// # Errors
+    /// If a serial was used before or there are not as many, if the mark could not be made durable, or
+    /// if an item is damaged (it stays used).
+    fn claim(&mut self, serials: Range<u64>) -> Result<Vec<Self::Material>, store::StoreError>;
+}

@@ -1,0 +1,60 @@
+//! Steps without a message: linear ones with secret weights, and public ones.
+//!
+//! Offline the parties share `W·r` of the operand's mask `r`: party 0 has `s₀`, party 1 has
+//! `m = W·r − s₀`, which is its mask of the result. Online party 0 computes `Δ_y = W·Δ_z + b − s₀`.
+//! Public steps are applied by each party to what it holds.
+
+use super::truncate;
+use crate::secret::Elements;
+use ir::Tensor;
+use ir::plan::{Step, StepOp, StepWeights};
+use ir::ring::low_mask;
+use zeroize::Zeroizing;
+
+/// Party 0's share `s₀` of `W·r`, one element of the step's ring per element of its value.
+pub struct LinearShare(pub Elements);
+
+/// The ideal functionality: `s₀ = W·r − m` for the operands' masks `r` and party 1's share `m`.
+pub fn share(
+    step: &Step,
+    weights: &StepWeights,
+    masks: &[&Tensor<u64>],
+    m: &Tensor<u64>,
+) -> LinearShare {
+    let mut s0 = Zeroizing::new(step.apply_linear(weights, masks).data);
+    let ring = low_mask(step.ring);
+    s0.iter_mut().zip(&m.data).for_each(|(s, m)| *s = s.wrapping_sub(*m) & ring);
+    LinearShare(s0)
+}
+
+/// Party 0's masked result of a step with secret weights.
+pub fn masked_result(
+    step: &Step,
+    weights: &StepWeights,
+    deltas: &[&Tensor<u64>],
+    share: LinearShare,
+) -> Tensor<u64> {
+    let mut delta = step.apply_linear(weights, deltas);
+    step.add_bias(weights, &mut delta);
+    let ring = low_mask(step.ring);
+    delta.data.iter_mut().zip(share.0.iter()).for_each(|(d, s)| *d = d.wrapping_sub(*s) & ring);
+    delta
+}
+
+/// Party 0's side of a constant, whose mask is zero.
+pub fn constant(step: &Step, weights: &StepWeights) -> Tensor<u64> {
+    let ring = low_mask(step.ring);
+    let data = match weights {
+        StepWeights::Constant(values) => values.iter().map(|v| v & ring).collect(),
+        _ => vec![0; step.shape.elements()],
+    };
+    Tensor::new(step.shape.clone(), data)
+}
+
+/// A public local step on one party's side, masked values or masks alike.
+pub fn public(step: &Step, sides: &[&Tensor<u64>]) -> Tensor<u64> {
+    match step.op {
+        StepOp::Rescale { shift } => sides[0].map(|v| truncate::masked(v, step.ring, shift)),
+        _ => step.apply_linear(&StepWeights::None, sides),
+    }
+}

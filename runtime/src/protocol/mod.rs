@@ -1,0 +1,87 @@
+//! One file per protocol: the mathematics of both parties, messages in and messages out, no sockets.
+//!
+//! Party 0 owns the model, party 1 the input. A value `y` in a ring of `k` bits is masked: party 0 holds
+//! `Δ = y + m mod 2^k`, party 1 holds `m`. An activation is one round trip: party 0 sends a *question*
+//! per element, both parties get shares mod 2^Q, truncate them locally, and party 1's *answer* is its
+//! share plus a fresh mask.
+
+pub mod linear;
+pub mod phase;
+pub mod polynomial;
+pub mod square;
+pub mod truncate;
+
+#[cfg(test)]
+mod tests;
+
+use ir::plan::{Step, StepOp};
+use ir::ring::{Packer, Unpacker};
+
+/// Widths of the words that party 0 sends for one element of an activation step, each at most 64 bits;
+/// they sum to [`Plan::question_bits`](ir::plan::Plan::question_bits). Empty for other steps.
+pub fn question_widths(op: &StepOp) -> Vec<u32> {
+    match op {
+        StepOp::Phase(phase) => vec![phase.p],
+        StepOp::Square(square) => vec![square.p + 2],
+        StepOp::Polynomial { square, degree } => {
+            let value = if square.q > 64 { vec![64, square.q - 64] } else { vec![square.q] };
+            let mut widths = value.repeat(*degree as usize - 1);
+            widths.push(1);
+            widths
+        }
+        _ => vec![],
+    }
+}
+
+/// Packs a batch: every item's words, `widths.len()` per element, to the bit over the whole batch.
+pub fn pack_batch<'a>(items: impl IntoIterator<Item = &'a [u64]>, widths: &[u32]) -> Vec<u8> {
+    let mut packer = Packer::with_capacity(0);
+    for item in items {
+        for element in item.chunks_exact(widths.len()) {
+            for (&word, &bits) in element.iter().zip(widths) {
+                packer.push(word, bits);
+            }
+        }
+    }
+    packer.finish()
+}
+
+/// Reads what [`pack_batch`] wrote for `items` items of `elements` elements; `None` if the length is
+/// another or the padding bits are set.
+pub fn unpack_batch(
+    bytes: &[u8],
+    items: usize,
+    elements: usize,
+    widths: &[u32],
+) -> Option<Vec<Vec<u64>>> {
+    let bits: usize = widths.iter().map(|&w| w as usize).sum();
+    if bytes.len() != (items * elements * bits).div_ceil(8) {
+        return None;
+    }
+    let mut reader = Unpacker::new(bytes);
+    let batch = (0..items)
+        .map(|_| {
+            let mut words = Vec::with_capacity(elements * widths.len());
+            for _ in 0..elements {
+                words.extend(widths.iter().map(|&bits| reader.next(bits)));
+            }
+            words
+        })
+        .collect();
+    reader.is_exhausted().then_some(batch)
+}
+
+/// Where an element's per-channel secrets stand.
+fn row<'a, T>(rows: &'a [T], step: &Step, element: usize) -> &'a T {
+    ir::plan::per_channel(rows, step.shape.channel_of(element))
+}
+
+/// `−1` where the bit is set, `1` where it is not, in Z_2^64.
+fn sign(bit: u64) -> u64 {
+    1u64.wrapping_sub(bit << 1)
+}
+
+/// `value · 2^by` in Z_2^64 for any `by`.
+fn shift_left(value: u64, by: u32) -> u64 {
+    value.checked_shl(by).unwrap_or(0)
+}

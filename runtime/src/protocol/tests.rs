@@ -1,0 +1,303 @@
+//! Both parties in one process over the ideal functionality: what `protocol_reference.py` checks.
+
+use super::{phase, polynomial, question_widths, row, square, truncate};
+use crate::offline::dealer::{DealtParty0, DealtParty1, deal};
+use crate::offline::expand::Seed;
+use crate::offline::{Party0Material, Party1Material};
+use crate::testing::Random;
+use ir::Shape;
+use ir::plan::{Phase, PhaseTables, Plan, Square, Step, StepOp, StepWeights, ValueId, Weights};
+use ir::ring::{low_mask, to_signed};
+use std::f64::consts::TAU;
+
+/// An input and one activation of it.
+struct Case {
+    plan: Plan,
+    weights: Weights,
+}
+
+impl Case {
+    fn new(op: StepOp, secrets: StepWeights, k: u32, ring: u32, elements: usize) -> Self {
+        let shape = Shape::new([1, 1, elements]);
+        let step = |op: StepOp, operands: Vec<ValueId>, ring| Step {
+            name: op.name().into(),
+            op,
+            operands,
+            shape: shape.clone(),
+            ring,
+            fraction_bits: 0,
+        };
+        let plan = Plan {
+            name: "case".into(),
+            steps: vec![step(StepOp::Input, vec![], k), step(op, vec![ValueId(0)], ring)],
+            output: ValueId(1),
+            input_scale: 1.0,
+            input_limit: 1.0,
+            output_scale: 1.0,
+            client: vec![],
+        };
+        plan.verify().unwrap();
+        let (_, digest) = plan.to_bytes();
+        Self { plan, weights: Weights { plan: digest, steps: vec![StepWeights::None, secrets] } }
+    }
+
+    fn step(&self) -> &Step {
+        &self.plan.steps[1]
+    }
+
+    fn deal(&self, random: &mut Random) -> (DealtParty0<'_>, DealtParty1<'_>) {
+        let mut seed = || {
+            let words: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();
+            Seed::from_item(&words).unwrap()
+        };
+        let (item0, item1) = deal(&self.plan, &self.weights, seed(), seed());
+        assert_eq!((item0.len(), item1.len()), crate::item_bytes(&self.plan));
+        (
+            DealtParty0::new(&self.plan, item0).unwrap(),
+            DealtParty1::new(&self.plan, &item1).unwrap(),
+        )
+    }
+}
+
+/// Elements at the bounds and at random within them, as ring elements.
+fn bounded(random: &mut Random, square: &Square, k: u32, count: usize) -> Vec<i64> {
+    let limit = (1i64 << (square.p - 2 + square.t)) - (1 << square.t);
+    let edges = [-limit, limit - 1, 0, -1, 1];
+    let inner = (edges.len()..count).map(|_| {
+        let span = 2 * limit as u64;
+        (random.next() % span) as i64 - limit
+    });
+    let y: Vec<i64> = edges.into_iter().chain(inner).collect();
+    assert!(y.iter().all(|&y| to_signed(y as u64 & low_mask(k), k) == y));
+    y
+}
+
+fn masked(y: &[i64], m: &[u64], k: u32) -> Vec<u64> {
+    y.iter().zip(m).map(|(&y, &m)| (y as u64).wrapping_add(m) & low_mask(k)).collect()
+}
+
+/// `ŷ`, which must be `y >> t` or one more.
+fn truncated(square: &Square, delta: u64, m: u64, y: i64) -> i64 {
+    let mask = square::mask_and_top_bit(square, m).0;
+    let difference = square::offset_truncated(square, delta).wrapping_sub(mask);
+    let value = (difference & low_mask(square.p)) as i64 - (1 << (square.p - 2));
+    assert!([0, 1].contains(&(value - (y >> square.t))), "{value} {y}");
+    value
+}
+
+fn square_parameters(random: &mut Random, most_q: u32) -> (Square, u32) {
+    let t = random.between(0, 19) as u32;
+    let p = random.between(3, 24) as u32;
+    let k = (t + p + random.between(0, 6) as u32).min(64);
+    let ring = random.between(1, 40) as u32;
+    let shift = random.between(0, u64::from(most_q - ring)) as u32;
+    (Square { t, p, q: ring + shift, shift }, k)
+}
+
+/// Runs one square case; `shift` is taken as it is, so the result is checked to the predicted carry.
+fn check_square(random: &mut Random, parameters: Square, k: u32, elements: usize) {
+    let constant = random.bits(20) as i64 - (1 << 19);
+    let ring = parameters.q - parameters.shift;
+    let secrets = StepWeights::Square { constant: vec![constant] };
+    let case = Case::new(StepOp::Square(parameters), secrets, k, ring, elements);
+    let (mut party0, mut party1) = case.deal(random);
+    let m = party1.mask(0).unwrap();
+    let y = bounded(random, &parameters, k, elements);
+    let delta = masked(&y, &m.data, k);
+    let correlation = party0.square(1).unwrap();
+    let question = square::question(&parameters, &delta, &correlation);
+    assert!(question.iter().all(|q| q >> (parameters.p + 2) == 0));
+    let share0 =
+        square::party0_share(&parameters, case.step(), &[constant], &delta, &question, correlation);
+    let share1 = square::party1_share(&parameters, &m.data, &question, party1.square(1).unwrap());
+    for i in 0..elements {
+        let value = i128::from(truncated(&parameters, delta[i], m.data[i], y[i]));
+        let z = (value * value + i128::from(constant)) as u128;
+        assert_truncated(z, share0[i], share1[i], &parameters);
+    }
+}
+
+/// The shares must sum to `z >> shift`, or one more, in the ring.
+fn assert_truncated(z: u128, share0: u64, share1: u64, square: &Square) {
+    let ring = low_mask(square.q - square.shift);
+    let exact = ((z & truncate::wide_mask(square.q)) >> square.shift) as u64;
+    let carry = share0.wrapping_add(share1).wrapping_sub(exact) & ring;
+    assert!(carry == 0 || (carry == 1 && square.shift > 0), "off by {carry}");
+}
+
+#[test]
+fn squares_are_exact_bounds_included() {
+    let mut random = Random::new(21);
+    for _ in 0..400 {
+        let (parameters, k) = square_parameters(&mut random, 64);
+        check_square(&mut random, parameters, k, 67);
+    }
+}
+
+fn check_polynomial(random: &mut Random, parameters: Square, k: u32, degree: u32, elements: usize) {
+    let coefficients: Vec<i128> = (0..=degree)
+        .map(|_| {
+            let bits = random.between(1, 100) as u32;
+            random.wide(bits) as i128 - (1i128 << (bits - 1))
+        })
+        .collect();
+    let rows = vec![coefficients.clone()];
+    let ring = parameters.q - parameters.shift;
+    let op = StepOp::Polynomial { square: parameters, degree };
+    let widths = question_widths(&op);
+    let secrets = StepWeights::Polynomial { coefficients: rows.clone() };
+    let case = Case::new(op, secrets, k, ring, elements);
+    assert_eq!(widths.iter().sum::<u32>(), case.plan.question_bits(1));
+    let (mut party0, mut party1) = case.deal(random);
+    let m = party1.mask(0).unwrap();
+    let y = bounded(random, &parameters, k, elements);
+    let delta = masked(&y, &m.data, k);
+    let correlation = party0.polynomial(1).unwrap();
+    let (question, constants) =
+        polynomial::question(&parameters, case.step(), &rows, &delta, &correlation);
+    let packed = super::pack_batch([question.as_slice()], &widths);
+    let question = super::unpack_batch(&packed, 1, elements, &widths).unwrap().remove(0);
+    let share0 = polynomial::party0_share(&parameters, degree, &question, constants, correlation);
+    let shares = party1.polynomial(1).unwrap();
+    let share1 = polynomial::party1_share(&parameters, degree, &m.data, &question, shares);
+    for i in 0..elements {
+        let value = i128::from(truncated(&parameters, delta[i], m.data[i], y[i]));
+        let horner = |z: i128, &c: &i128| z.wrapping_mul(value).wrapping_add(c);
+        let z = coefficients.iter().rev().fold(0, horner) as u128;
+        assert_truncated(z, share0[i], share1[i], &parameters);
+    }
+}
+
+#[test]
+fn polynomials_are_exact_bounds_included() {
+    let mut random = Random::new(22);
+    for _ in 0..300 {
+        let (parameters, k) = square_parameters(&mut random, 127);
+        let degree = random.between(1, 6) as u32;
+        check_polynomial(&mut random, parameters, k, degree, 35);
+    }
+}
+
+/// Runs one phase case and returns the largest error beyond one unit, in units of the step's value.
+fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elements: usize) -> f64 {
+    let mut value = || (random.unit() - 0.5) * amplitude;
+    let constant = value();
+    let terms: Vec<[f64; 2]> = (0..phase.harmonics).map(|_| [value(), value()]).collect();
+    let secrets = StepWeights::Phase { constant: vec![constant], harmonics: vec![terms.clone()] };
+    let ring = phase.q - phase.shift;
+    let case = Case::new(StepOp::Phase(phase), secrets, k, ring, elements);
+    let (mut party0, mut party1) = case.deal(random);
+    let m = party1.mask(0).unwrap();
+    let y: Vec<i64> = (0..elements).map(|_| random.bits(k) as i64).collect();
+    let delta = masked(&y, &m.data, k);
+    let correlation = party0.phase(1).unwrap();
+    let question = phase::question(&phase, k, &delta, &correlation);
+    assert!(question.iter().all(|q| q >> phase.p == 0));
+    let tables = PhaseTables::new(phase.p, phase.harmonics, phase.h);
+    let step = case.step();
+    let share0 = phase::party0_share(&phase, step, &[constant], &tables, &question, correlation);
+    let share1 = phase::party1_share(&phase, &tables, &question, party1.phase(1).unwrap());
+    let mut worst = 0f64;
+    for i in 0..elements {
+        let index = phase::phase_of(delta[i], k, phase.p)
+            .wrapping_sub(phase::phase_of(m.data[i], k, phase.p))
+            & low_mask(phase.p);
+        let down = y[i] as u64 >> (k - phase.p);
+        assert!([0, 1].contains(&(index.wrapping_sub(down) & low_mask(phase.p))));
+        let theta = TAU * index as f64 / f64::from(phase.p).exp2();
+        let term = |(n, [a, b]): (usize, &[f64; 2])| {
+            let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
+            a * cos + b * sin
+        };
+        let want = constant + terms.iter().enumerate().map(term).sum::<f64>();
+        let got = to_signed(share0[i].wrapping_add(share1[i]) & low_mask(ring), ring);
+        worst = worst.max((got as f64 - want).abs() - 1.0);
+    }
+    worst
+}
+
+/// What the rounding of `α`, `β` and of both tables can add, in units of the step's value: every one of
+/// the four products per harmonic is off by at most half a unit of each factor times the others.
+fn table_rounding(phase: &Phase, amplitude: f64) -> f64 {
+    let unit = |bits: u32| 0.5 / f64::from(bits).exp2();
+    let largest = amplitude / std::f64::consts::SQRT_2;
+    let relative = unit(phase.g2) + unit(phase.h);
+    let absolute = unit(phase.shift - phase.g2 - phase.h);
+    4.0 * f64::from(phase.harmonics) * (largest * relative + absolute) * 1.1 + 1e-6
+}
+
+#[test]
+fn phases_are_within_a_unit_and_the_tables_rounding_for_any_value() {
+    let mut random = Random::new(23);
+    for _ in 0..300 {
+        let p = random.between(2, 11) as u32;
+        let k = random.between(u64::from(p), 24) as u32;
+        let (g2, h) = (random.between(6, 12) as u32, random.between(6, 12) as u32);
+        let ring = random.between(14, 24) as u32;
+        let shift = g2 + h + random.between(2, 12) as u32;
+        let harmonics = random.between(1, 4) as u32;
+        let phase = Phase { p, q: ring + shift, shift, g2, h, harmonics };
+        let worst = check_phase(&mut random, phase, k, 200.0, 200);
+        assert!(worst <= table_rounding(&phase, 200.0), "{phase:?}: {worst}");
+    }
+}
+
+/// The phase that is evaluated, averaged over every mask of a small ring, is the value itself; with half
+/// a step added to `Δ` it would be half a step too large.
+#[test]
+fn the_phase_is_rounded_without_bias_and_half_a_step_would_bias_it() {
+    let (k, p) = (9, 4);
+    let step = 1u64 << (k - p);
+    for y in 0..1u64 << k {
+        let mean = |added: u64| {
+            let index = |m: u64| {
+                let d = phase::phase_of(y + m + added, k, p);
+                let index = d.wrapping_sub(phase::phase_of(m, k, p));
+                (index.wrapping_sub(y / step) & low_mask(p)) as f64
+            };
+            (0..1 << k).map(index).sum::<f64>() / f64::from(k).exp2() + (y / step) as f64
+        };
+        let exact = y as f64 / step as f64;
+        assert!((mean(0) - exact).abs() < 1e-12, "{y}");
+        assert!((mean(step / 2) - exact - 0.5).abs() < 1e-12, "{y}");
+    }
+}
+
+#[test]
+fn channels_have_their_own_coefficients() {
+    let shape = Shape::new([1, 2, 3]);
+    let op = StepOp::Reshape;
+    let step = Step { name: "".into(), op, operands: vec![], shape, ring: 8, fraction_bits: 0 };
+    let channels: Vec<i32> = (0..6).map(|i| *row(&[7, 9], &step, i)).collect();
+    assert_eq!(channels, [7, 7, 7, 9, 9, 9]);
+    assert_eq!(*row(&[7], &step, 5), 7);
+}
+
+/// The long run: `POLYRT_ELEMENTS` elements of every activation, 10^7 by default.
+#[test]
+#[ignore = "minutes; run with --ignored, POLYRT_ELEMENTS sets the number of elements"]
+fn long_run() {
+    let elements = std::env::var("POLYRT_ELEMENTS").map_or(1e7, |v| v.parse::<f64>().unwrap());
+    let size = 100_000;
+    let mut random = Random::new(24);
+    let mut worst = 0f64;
+    let cases = (elements / size as f64).ceil() as usize;
+    for _ in 0..cases {
+        let (parameters, k) = square_parameters(&mut random, 64);
+        check_square(&mut random, parameters, k, size);
+        let (parameters, k) = square_parameters(&mut random, 127);
+        let degree = random.between(1, 5) as u32;
+        check_polynomial(&mut random, parameters, k, degree, size);
+        let (p, k) = (random.between(6, 9) as u32, random.between(14, 20) as u32);
+        let ring = random.between(14, 24) as u32;
+        let phase = Phase { p, q: ring + 26, shift: 26, g2: 8, h: 8, harmonics: 3 };
+        let excess = check_phase(&mut random, phase, k, 200.0, size);
+        let stated = table_rounding(&phase, 200.0);
+        assert!(excess <= stated, "{phase:?}: {excess}");
+        worst = worst.max(excess / stated);
+    }
+    println!(
+        "{} elements of each activation; table rounding reached {worst:.3} of its bound",
+        cases * size
+    );
+}

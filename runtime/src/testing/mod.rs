@@ -1,0 +1,36 @@
+//! Helpers of the unit tests.
+
+pub mod plans;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): repeatable test data, never a protocol's randomness.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    pub fn bits(&mut self, bits: u32) -> u64 {
+        self.next() & ir::ring::low_mask(bits)
+    }
+
+    pub fn wide(&mut self, bits: u32) -> u128 {
+        (u128::from(self.next()) << 64 | u128::from(self.next())) & ((1 << bits) - 1)
+    }
+
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next() % (high - low + 1)
+    }
+
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

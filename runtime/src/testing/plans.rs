@@ -1,0 +1,193 @@
+//! Small plans made by hand, for tests.
+
+use super::Random;
+use ir::op::Convolution;
+use ir::plan::{Phase, Plan, Square, Step, StepOp, StepWeights, ValueId, Weights};
+use ir::{Shape, Tensor};
+
+/// Collects steps with their weights.
+pub struct Builder {
+    steps: Vec<Step>,
+    weights: Vec<StepWeights>,
+    pub random: Random,
+}
+
+impl Builder {
+    pub fn new(input: impl Into<Vec<usize>>, ring: u32) -> Self {
+        let mut builder = Self { steps: vec![], weights: vec![], random: Random::new(11) };
+        builder.push(StepOp::Input, &[], Shape::new(input), ring, StepWeights::None);
+        builder
+    }
+
+    pub fn push(
+        &mut self,
+        op: StepOp,
+        operands: &[usize],
+        shape: Shape,
+        ring: u32,
+        weights: StepWeights,
+    ) -> usize {
+        let operands = operands.iter().map(|&o| ValueId(o as u32)).collect();
+        let name = format!("{} {}", op.name(), self.steps.len());
+        self.steps.push(Step { name, op, operands, shape, ring, fraction_bits: 6 });
+        self.weights.push(weights);
+        self.steps.len() - 1
+    }
+
+    pub fn public(
+        &mut self,
+        op: StepOp,
+        operands: &[usize],
+        shape: impl Into<Vec<usize>>,
+        ring: u32,
+    ) -> usize {
+        self.push(op, operands, Shape::new(shape), ring, StepWeights::None)
+    }
+
+    fn shape(&self, step: usize) -> Shape {
+        self.steps[step].shape.clone()
+    }
+
+    fn linear(&mut self, count: usize, outputs: usize, ring: u32, limit: u64) -> StepWeights {
+        let random = &mut self.random;
+        let weights =
+            (0..count).map(|_| random.between(0, 2 * limit) as i32 - limit as i32).collect();
+        let bias = (0..outputs).map(|_| random.bits(6).wrapping_sub(32)).collect::<Vec<u64>>();
+        let bias = bias.into_iter().map(|b| b & ir::ring::low_mask(ring)).collect();
+        StepWeights::Linear { weights, bias }
+    }
+
+    pub fn matrix(&mut self, operand: usize, outputs: usize, ring: u32, limit: u64) -> usize {
+        let mut shape = self.shape(operand);
+        let inputs = shape.0.last().copied().unwrap();
+        *shape.0.last_mut().unwrap() = outputs;
+        let weights = self.linear(inputs * outputs, outputs, ring, limit);
+        self.push(StepOp::MatrixProduct { weight_bits: 8 }, &[operand], shape, ring, weights)
+    }
+
+    pub fn convolution(&mut self, operand: usize, outputs: usize, ring: u32, limit: u64) -> usize {
+        let geometry = Convolution {
+            groups: 1,
+            kernel: [3, 3],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: [1, 1, 1, 1],
+        };
+        let input = self.shape(operand);
+        let shape = geometry.output_shape(&input, outputs).unwrap();
+        let weights = self.linear(outputs * geometry.fan_in(&input), outputs, ring, limit);
+        self.push(
+            StepOp::Convolution { geometry, weight_bits: 8 },
+            &[operand],
+            shape,
+            ring,
+            weights,
+        )
+    }
+
+    pub fn phase(&mut self, operand: usize, ring: u32, amplitude: f64) -> usize {
+        let phase = Phase { p: 7, q: ring + 24, shift: 24, g2: 7, h: 9, harmonics: 2 };
+        let shape = self.shape(operand);
+        let random = &mut self.random;
+        let mut value = || (random.unit() - 0.5) * amplitude;
+        let constant = (0..shape.channels()).map(|_| value()).collect();
+        let harmonics =
+            (0..shape.channels()).map(|_| vec![[value(), value()], [value(), value()]]).collect();
+        let weights = StepWeights::Phase { constant, harmonics };
+        self.push(StepOp::Phase(phase), &[operand], shape, ring, weights)
+    }
+
+    pub fn square(&mut self, operand: usize, square: Square) -> usize {
+        let shape = self.shape(operand);
+        let weights = StepWeights::Square { constant: vec![37] };
+        self.push(StepOp::Square(square), &[operand], shape, square.q - square.shift, weights)
+    }
+
+    pub fn polynomial(&mut self, operand: usize, square: Square, coefficients: Vec<i128>) -> usize {
+        let shape = self.shape(operand);
+        let degree = coefficients.len() as u32 - 1;
+        let weights = StepWeights::Polynomial { coefficients: vec![coefficients] };
+        let op = StepOp::Polynomial { square, degree };
+        self.push(op, &[operand], shape, square.q - square.shift, weights)
+    }
+
+    pub fn finish(self, output: usize) -> (Plan, Weights) {
+        let plan = Plan {
+            name: "test".into(),
+            steps: self.steps,
+            output: ValueId(output as u32),
+            input_scale: 16.0,
+            input_limit: 4.0,
+            output_scale: 64.0,
+            client: vec![],
+        };
+        plan.verify().unwrap();
+        let (bytes, digest) = plan.to_bytes();
+        let (plan, _) = Plan::from_bytes(&bytes).unwrap();
+        let weights = Weights { plan: digest, steps: self.weights };
+        let bytes = weights.to_bytes(None);
+        let weights = Weights::from_bytes(&bytes, &plan, digest).unwrap();
+        (plan, weights)
+    }
+}
+
+/// Every kind of step: matrix product, phase, convolution, square, polynomials with `Q` below and above
+/// 64, a constant, a diagonal, and every structural step, with two activations in one round.
+pub fn every_kind() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 2, 4, 4], 20);
+    let scaled = b.matrix(0, 4, 16, 100);
+    let phase = b.phase(scaled, 26, 60.0);
+    let conv = b.convolution(phase, 3, 26, 8);
+    let square = b.square(conv, Square { t: 4, p: 14, q: 40, shift: 10 });
+    let conv2 = b.convolution(phase, 3, 24, 6);
+    let narrow = Square { t: 4, p: 14, q: 60, shift: 28 };
+    let cubic = b.polynomial(conv2, narrow, vec![1 << 30, -3000, 1 << 20, 77]);
+    let sum = b.public(StepOp::Add, &[square, cubic], [1, 3, 4, 4], 28);
+    let constant = b.push(
+        StepOp::Constant,
+        &[],
+        Shape::new([1, 3, 4, 4]),
+        28,
+        StepWeights::Constant((0..48).map(|i| i * 3).collect()),
+    );
+    let sum = b.public(StepOp::Add, &[sum, constant], [1, 3, 4, 4], 28);
+    let small = b.public(StepOp::Rescale { shift: 4 }, &[sum], [1, 3, 4, 4], 24);
+    let windows =
+        b.public(StepOp::SumWindows { kernel: [2, 2], stride: [2, 2] }, &[small], [1, 3, 2, 2], 24);
+    let skip = b.public(StepOp::Scale { factor: -3 }, &[phase], [1, 2, 4, 4], 26);
+    let taken =
+        b.public(StepOp::Take { axis: 2, indices: vec![Some(3), None] }, &[skip], [1, 2, 2, 4], 26);
+    let taken = b.public(StepOp::SumAxes { axes: vec![3] }, &[taken], [1, 2, 2, 1], 26);
+    let taken =
+        b.public(StepOp::Transpose { permutation: vec![0, 3, 1, 2] }, &[taken], [1, 1, 2, 2], 26);
+    let joined = b.public(StepOp::Concat { axis: 1 }, &[windows, taken], [1, 4, 2, 2], 24);
+    let flat = b.public(StepOp::Reshape, &[joined], [1, 16], 24);
+    let factors = StepWeights::Linear {
+        weights: (0..16).map(|i| i % 3 - 1).collect(),
+        bias: (0..16).map(|i| i as u64).collect(),
+    };
+    let diagonal =
+        b.push(StepOp::Diagonal { weight_bits: 8 }, &[flat], Shape::new([1, 16]), 23, factors);
+    let wide = Square { t: 9, p: 14, q: 100, shift: 74 };
+    let quintic = b.polynomial(diagonal, wide, vec![5 << 74, 1 << 70, 0, -(1 << 50), 0, 1 << 24]);
+    let output = b.matrix(quintic, 5, 26, 20);
+    b.finish(output)
+}
+
+/// One matrix product, one phase, one matrix product.
+pub fn tiny() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 6], 18);
+    let scaled = b.matrix(0, 5, 16, 100);
+    let phase = b.phase(scaled, 20, 60.0);
+    let output = b.matrix(phase, 3, 20, 50);
+    b.finish(output)
+}
+
+/// Inputs within the limit of the plans here.
+pub fn inputs(plan: &Plan, count: usize, seed: u64) -> Vec<Tensor<f32>> {
+    let mut random = Random::new(seed);
+    let shape = plan.input_shape();
+    let mut data = || (random.unit() * 7.9 - 3.95) as f32;
+    let mut one = || (0..shape.elements()).map(|_| data()).collect::<Vec<_>>();
+    (0..count).map(|_| Tensor::new(shape.clone(), one())).collect()
+}
