@@ -1,3 +1,132 @@
-//! `polyc`: ONNX bytes → [`ir::graph::Graph`] → passes → [`ir::plan::Plan`].
+//! `polyc`: ONNX bytes → [`ir::graph::Graph`] → passes → fit → [`ir::plan::Plan`].
 
+pub mod data;
+pub mod error;
+pub mod evaluate;
+pub mod fit;
+pub mod lower;
 pub mod onnx;
+pub mod passes;
+pub mod report;
+
+use error::CompileError;
+use fit::{Calibration, Family, Fitted};
+use ir::graph::{Graph, Op};
+use ir::op::Activation;
+use ir::plan::{ClientStep, Digest, Plan, Reference, ReferenceLayer, Weights};
+use lower::scales::{RingOptions, Scales};
+use passes::PassOptions;
+
+/// How a model is compiled.
+#[derive(Clone, Copy, Debug)]
+pub struct CompileOptions {
+    /// Options of the passes.
+    pub passes: PassOptions,
+    /// What activations are fitted with.
+    pub family: Family,
+    /// Bits and margins.
+    pub rings: RingOptions,
+}
+
+impl Default for CompileOptions {
+    fn default() -> Self {
+        let family = Family::Phase { harmonics: 3 };
+        Self { passes: PassOptions::default(), family, rings: RingOptions::default() }
+    }
+}
+
+/// A compiled model: what is public and what stays home.
+pub struct Compiled {
+    /// The public plan.
+    pub plan: Plan,
+    /// Its identity.
+    pub digest: Digest,
+    /// Party 0's secrets.
+    pub weights: Weights,
+    /// The graphs behind them.
+    pub reference: Reference,
+    /// Per fitted layer: its node's name and the relative error of its values.
+    pub fits: Vec<(String, f64)>,
+}
+
+/// A graph ready to be fitted, and what the client does with its output.
+pub struct Prepared {
+    /// The network as imported, without the client's steps.
+    pub original: Graph,
+    /// The network after the passes.
+    pub graph: Graph,
+    /// What the client does in the clear.
+    pub client: Vec<ClientStep>,
+}
+
+/// Runs the passes.
+///
+/// # Errors
+/// If nodes cannot be computed: all of them, by name.
+pub fn prepare(mut graph: Graph, options: &PassOptions) -> Result<Prepared, CompileError> {
+    let client = passes::split_client(&mut graph);
+    let original = graph.clone();
+    passes::run_all(&mut graph, options)?;
+    Ok(Prepared { original, graph, client })
+}
+
+/// Fits, scales and lowers a prepared network. `progress` is told the share of the work that is done.
+///
+/// # Errors
+/// If calibration inputs do not fit the model, or a value fits no ring.
+pub fn compile(
+    name: &str,
+    prepared: Prepared,
+    calibration: &Calibration,
+    options: &CompileOptions,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Compiled, CompileError> {
+    let Prepared { original, mut graph, client } = prepared;
+    let mut layers = Vec::new();
+    if let Family::Polynomial { .. } = options.family {
+        let first =
+            fit::fit(&graph, calibration, options.family, None, &mut |p| progress(p / 2.0))?;
+        layers = first.layers;
+        graph = first.graph;
+    }
+    let fitted_graph = graph.clone();
+    if has_quadratics(&graph) {
+        let spreads = fit::measure(&graph, calibration)?;
+        passes::complete_square(&mut graph, |id| spreads[&id].rms);
+    }
+    let scales = Some(Scales::new(options.rings));
+    let fitted: Fitted = fit::fit(&graph, calibration, options.family, scales, progress)?;
+    let lowered = lower::lower(name, &fitted, client)?;
+    let (_, digest) = lowered.plan.to_bytes();
+    let weights = Weights { plan: digest, steps: lowered.secrets };
+    let is_polynomial = matches!(options.family, Family::Polynomial { .. });
+    let reference_graph = if is_polynomial { fitted_graph } else { fitted.graph };
+    layers.extend(fitted.layers);
+    let order = reference_graph.order();
+    let position = |node| order.iter().position(|&id| id == node).unwrap_or(0) as u32;
+    let reference_layers = layers
+        .iter()
+        .map(|l| ReferenceLayer {
+            position: position(l.node),
+            interval: l.interval,
+            exact: l.exact.clone(),
+        })
+        .collect();
+    let fits = layers
+        .iter()
+        .map(|l| (reference_graph.node(l.node).name.clone(), l.relative_error))
+        .collect();
+    let reference = Reference {
+        original,
+        fitted: reference_graph,
+        layers: reference_layers,
+        calibration: calibration.description.clone(),
+    };
+    Ok(Compiled { plan: lowered.plan, digest, weights, reference, fits })
+}
+
+fn has_quadratics(graph: &Graph) -> bool {
+    graph.order().iter().any(|&id| {
+        matches!(&graph.node(id).op, Op::Activation(Activation::Polynomial(p)) if p.degree() == 2)
+    })
+}

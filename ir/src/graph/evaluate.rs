@@ -1,6 +1,6 @@
 //! Evaluation of graphs over the reals (`f32`, functions in `f64`).
 
-use super::{Graph, Op};
+use super::{Graph, NodeId, Op};
 use crate::op::matrix::multiply_reals;
 use crate::tensor::{Shape, Tensor};
 use rayon::prelude::*;
@@ -68,38 +68,43 @@ pub fn evaluate_node(op: &Op, shape: &Shape, operands: &[&Tensor<f32>]) -> Tenso
     }
 }
 
-/// The outputs of a graph for a batch of inputs, in parallel over the inputs; values are freed after
-/// their last reader.
+/// The outputs of a graph for a batch of inputs, in parallel over the inputs.
 pub fn evaluate_batch(graph: &Graph, inputs: &[Tensor<f32>]) -> Vec<Tensor<f32>> {
+    inputs.par_iter().map(|input| evaluate(graph, input, |_, _| ())).collect()
+}
+
+/// The output of a graph. `observe` sees every node's value as it is made; values are freed after their
+/// last reader.
+pub fn evaluate(
+    graph: &Graph,
+    input: &Tensor<f32>,
+    mut observe: impl FnMut(NodeId, &Tensor<f32>),
+) -> Tensor<f32> {
     let order = graph.order();
-    inputs
-        .par_iter()
-        .map(|input| {
-            let mut values: HashMap<_, Tensor<f32>> = HashMap::new();
-            let mut readers: HashMap<_, usize> =
-                order.iter().map(|&id| (id, graph.uses(id).len())).collect();
-            for &id in &order {
-                let node = graph.node(id);
-                let operands = graph.operands(id);
-                let value = if id == graph.input() {
-                    input.clone()
-                } else {
-                    let operands: Vec<&Tensor<f32>> = operands.iter().map(|o| &values[o]).collect();
-                    evaluate_node(&node.op, &node.shape, &operands)
-                };
-                values.insert(id, value);
-                for operand in operands {
-                    if let Some(n) = readers.get_mut(&operand) {
-                        *n -= 1;
-                        if *n == 0 && operand != graph.output() {
-                            values.remove(&operand);
-                        }
-                    }
+    let mut readers: HashMap<_, usize> =
+        order.iter().map(|&id| (id, graph.uses(id).len())).collect();
+    let mut values: HashMap<NodeId, Tensor<f32>> = HashMap::new();
+    for &id in &order {
+        let node = graph.node(id);
+        let operands = graph.operands(id);
+        let value = if id == graph.input() {
+            input.clone()
+        } else {
+            let operands: Vec<&Tensor<f32>> = operands.iter().map(|o| &values[o]).collect();
+            evaluate_node(&node.op, &node.shape, &operands)
+        };
+        observe(id, &value);
+        values.insert(id, value);
+        for operand in operands {
+            if let Some(n) = readers.get_mut(&operand) {
+                *n -= 1;
+                if *n == 0 && operand != graph.output() {
+                    values.remove(&operand);
                 }
             }
-            values.remove(&graph.output()).unwrap_or_else(|| input.clone())
-        })
-        .collect()
+        }
+    }
+    values.remove(&graph.output()).unwrap_or_else(|| input.clone())
 }
 
 /// Softmax along an axis.

@@ -8,7 +8,7 @@ mod file;
 mod print;
 mod verify;
 
-pub use evaluate::{arg_max, evaluate_batch, evaluate_node, softmax};
+pub use evaluate::{arg_max, evaluate, evaluate_batch, evaluate_node, softmax};
 pub use verify::GraphError;
 
 use crate::op::{Activation, Convolution};

@@ -94,10 +94,21 @@ impl Expression {
 
     /// The value at `x` in channel `channel`.
     pub fn at(&self, channel: usize, x: f64) -> f64 {
-        let mut values = Vec::with_capacity(self.operations.len() + 1);
-        values.push(x);
-        for operation in &self.operations {
-            let value = match operation {
+        if let [Elementary::Apply { function, operand: 0 }] = self.operations.as_slice() {
+            return function.at(x);
+        }
+        // Expressions of real models are short; longer ones pay for the heap.
+        let mut short = [0.0; 16];
+        let mut long = Vec::new();
+        let values = if self.operations.len() < short.len() {
+            &mut short[..]
+        } else {
+            long.resize(self.operations.len() + 1, 0.0);
+            &mut long[..]
+        };
+        values[0] = x;
+        for (i, operation) in self.operations.iter().enumerate() {
+            values[i + 1] = match operation {
                 Elementary::Affine { operand, scale, shift } => {
                     per_channel(scale, channel) * values[*operand] + per_channel(shift, channel)
                 }
@@ -107,9 +118,8 @@ impl Expression {
                 Elementary::Power { operand, exponent } => values[*operand].powf(*exponent),
                 Elementary::Apply { function, operand } => function.at(values[*operand]),
             };
-            values.push(value);
         }
-        values[values.len() - 1]
+        values[self.operations.len()]
     }
 
     /// The polynomial that this expression is, if every operation is one, of degree at most
@@ -241,14 +251,14 @@ impl Trigonometric {
     /// The value at `x`.
     pub fn at(&self, channel: usize, x: f64) -> f64 {
         let theta = TAU * x / self.period_of(channel);
-        let terms = self.harmonics_of(channel).iter().enumerate();
-        self.constant_of(channel)
-            + terms
-                .map(|(i, [a, b])| {
-                    let (sin, cos) = (theta * (i + 1) as f64).sin_cos();
-                    a * cos + b * sin
-                })
-                .sum::<f64>()
+        let (sin, cos) = theta.sin_cos();
+        let (mut sin_n, mut cos_n) = (sin, cos);
+        let mut sum = self.constant_of(channel);
+        for [a, b] in self.harmonics_of(channel) {
+            sum += a * cos_n + b * sin_n;
+            (cos_n, sin_n) = (cos_n * cos - sin_n * sin, sin_n * cos + cos_n * sin);
+        }
+        sum
     }
 }
 

@@ -16,7 +16,7 @@ pub use cost::{Correlation, Direction, Message, Round};
 pub use evaluate::{CarryNoise, Evaluator, PhaseTables, Rounding, carry_noise, per_channel};
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
 pub use verify::PlanError;
-pub use weights::{Reference, StepWeights, Weights};
+pub use weights::{Reference, ReferenceLayer, StepWeights, Weights};
 
 use crate::op::Convolution;
 use crate::ring::{low_mask, to_signed};

@@ -2,6 +2,7 @@
 
 use super::{Digest, FileError, Magic, Plan, StepOp, file};
 use crate::graph::Graph;
+use crate::op::Activation;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -56,10 +57,21 @@ pub struct Reference {
     pub original: Graph,
     /// The network with fitted activations.
     pub fitted: Graph,
-    /// Per activation step: its index, its name, and the fitted interval over all channels.
-    pub intervals: Vec<(u32, String, f64, f64)>,
+    /// The fitted activations.
+    pub layers: Vec<ReferenceLayer>,
     /// What the fit was made on, for people.
     pub calibration: String,
+}
+
+/// A fitted activation of [`Reference::fitted`].
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ReferenceLayer {
+    /// Position of the node in the graph's order.
+    pub position: u32,
+    /// The interval of pre-activations that it was fitted on, over all channels.
+    pub interval: (f64, f64),
+    /// The function that it stands for.
+    pub exact: Activation,
 }
 
 impl Drop for Weights {

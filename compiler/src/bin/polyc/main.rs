@@ -1,0 +1,72 @@
+//! `polyc`: compiles ONNX models to plans for two-party computation.
+
+mod compile;
+mod evaluate;
+mod files;
+mod report;
+
+use clap::{Parser, Subcommand};
+use polyc::error::CompileError;
+use polyc::onnx::ImportError;
+use std::process::ExitCode;
+
+/// Compiles ONNX models to two-party computation.
+///
+/// A company has a classifier that it will not give away, a client an input that it will not show.
+/// `polyc compile` turns the classifier into a public plan and secret weights; `polyrt` runs the plan
+/// between the two parties, and the client alone learns the answer.
+///
+///   polyc compile model.onnx -o plan.bin --calibrate images.npz
+///   polyc report plan.bin
+///   polyc evaluate plan.bin --inputs test.npz --labels test.npz
+///
+/// Exit status: 0 done, 1 failed, 2 the model or an option is not supported.
+#[derive(Parser)]
+#[command(name = "polyc", version, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Compile(compile::Args),
+    Evaluate(evaluate::Args),
+    Report(report::Args),
+    /// Lists the ONNX operators that compile
+    Operators,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Compile(args) => compile::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Operators => {
+            for operator in polyc::onnx::supported_operators() {
+                files::print(&format!("{:<24} {}", operator.name, operator.note));
+            }
+            Ok(())
+        }
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("polyc: {error:#}");
+    let is_unsupported = |e: &CompileError| {
+        matches!(
+            e,
+            CompileError::Unsupported(_)
+                | CompileError::Option(_)
+                | CompileError::Import(
+                    ImportError::Unsupported(_)
+                        | ImportError::OperatorSet(_)
+                        | ImportError::SeveralInputs(_)
+                        | ImportError::NoSuchOutput { .. }
+                        | ImportError::InputShape { .. }
+                )
+        )
+    };
+    if error.downcast_ref::<CompileError>().is_some_and(is_unsupported) {
+        return ExitCode::from(2);
+    }
+    ExitCode::FAILURE
+}

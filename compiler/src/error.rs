@@ -1,0 +1,36 @@
+//! What can go wrong between an ONNX file and a plan, sorted by who must act.
+
+use crate::onnx::{ImportError, UnsupportedNode};
+
+/// Why a model was not compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The file could not be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// Nodes that cannot be computed; every one of them.
+    #[error("{}", list(.0))]
+    Unsupported(Vec<UnsupportedNode>),
+    /// Calibration data that does not fit the model.
+    #[error("{0}")]
+    Calibration(String),
+    /// An option that does not fit the model.
+    #[error("{0}")]
+    Option(String),
+    /// A value that fits no ring.
+    #[error("{0}")]
+    Range(String),
+    /// An error of this compiler.
+    #[error("internal error in {stage}: {reason}; please report it")]
+    Internal {
+        /// Where.
+        stage: &'static str,
+        /// What.
+        reason: String,
+    },
+}
+
+fn list(nodes: &[UnsupportedNode]) -> String {
+    let lines: Vec<String> = nodes.iter().map(|n| n.to_string()).collect();
+    lines.join("\n")
+}

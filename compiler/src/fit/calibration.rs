@@ -1,0 +1,97 @@
+//! The inputs that a network is fitted on.
+
+use ir::graph::Statistics;
+use ir::{Shape, Tensor};
+use rayon::prelude::*;
+
+/// Inputs of the model's shape, preprocessed as in training.
+pub struct Calibration {
+    /// One tensor per input.
+    pub inputs: Vec<Tensor<f32>>,
+    /// Whether nobody gave data and the inputs were made up.
+    pub is_synthetic: bool,
+    /// For people: where the inputs come from.
+    pub description: String,
+}
+
+/// Inputs made up when nobody gave any.
+const SYNTHETIC_INPUTS: usize = 256;
+
+impl Calibration {
+    /// Smooth random images in `range`: noise on a coarse grid, interpolated along the last two axes,
+    /// with a random contrast and a little noise per element. Deterministic: nothing here is secret.
+    pub fn synthetic(shape: &Shape, range: (f32, f32)) -> Self {
+        let inputs = (0..SYNTHETIC_INPUTS)
+            .into_par_iter()
+            .map(|i| smooth_image(shape, range, &mut Noise(0x5eed_0000 + i as u64)))
+            .collect();
+        Self { inputs, is_synthetic: true, description: "synthetic inputs".into() }
+    }
+}
+
+fn smooth_image(shape: &Shape, range: (f32, f32), noise: &mut Noise) -> Tensor<f32> {
+    const GRID: usize = 4;
+    let rank = shape.rank();
+    let (h, w) =
+        if rank >= 3 { (shape.0[rank - 2], shape.0[rank - 1]) } else { (1, shape.elements()) };
+    let (centre, contrast) = (noise.uniform(), 0.3 + 1.2 * noise.uniform());
+    let mut data = Vec::with_capacity(shape.elements());
+    for _ in 0..shape.elements() / (h * w) {
+        let grid: Vec<f32> = (0..GRID * GRID).map(|_| noise.uniform()).collect();
+        for y in 0..h {
+            for x in 0..w {
+                let smooth = interpolate(&grid, GRID, y as f32 / h as f32, x as f32 / w as f32);
+                let value =
+                    centre + contrast * (0.8 * (smooth - 0.5) + 0.2 * (noise.uniform() - 0.5));
+                data.push(range.0 + (range.1 - range.0) * value.clamp(0.0, 1.0));
+            }
+        }
+    }
+    Tensor::new(shape.clone(), data)
+}
+
+fn interpolate(grid: &[f32], size: usize, y: f32, x: f32) -> f32 {
+    let split = |v: f32| {
+        let at = v * (size - 1) as f32;
+        (at as usize, (at as usize + 1).min(size - 1), at.fract())
+    };
+    let ((y0, y1, fy), (x0, x1, fx)) = (split(y), split(x));
+    let row = |r: usize| grid[r * size + x0] * (1.0 - fx) + grid[r * size + x1] * fx;
+    row(y0) * (1.0 - fy) + row(y1) * fy
+}
+
+/// Shifts and scales every channel to the mean and deviation that a normalisation's statistics promise:
+/// on made-up inputs, values downstream are then as large as in the trained network.
+pub(super) fn impose_statistics(values: &mut [Tensor<f32>], statistics: &Statistics) {
+    let Some(first) = values.first() else { return };
+    let (stride, channels) = (first.shape.channel_stride(), first.shape.channels());
+    for channel in 0..channels {
+        let (mut n, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for value in values.iter() {
+            for &v in &value.data[channel * stride..(channel + 1) * stride] {
+                (n, sum, squares) = (n + 1.0, sum + f64::from(v), squares + f64::from(v).powi(2));
+            }
+        }
+        let mean = sum / n;
+        let deviation = (squares / n - mean * mean).max(0.0).sqrt().max(1e-6);
+        let factor = statistics.deviation[channel] / deviation;
+        for value in values.iter_mut() {
+            for v in &mut value.data[channel * stride..(channel + 1) * stride] {
+                *v = (statistics.mean[channel] + (f64::from(*v) - mean) * factor) as f32;
+            }
+        }
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): made-up inputs are the same in every compilation.
+struct Noise(u64);
+
+impl Noise {
+    fn uniform(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ (x >> 31)) as u32 as f32 / u32::MAX as f32
+    }
+}

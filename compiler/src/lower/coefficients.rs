@@ -1,0 +1,74 @@
+//! Coefficients of activations as the integers and scaled reals of a plan.
+
+use super::scales::Line;
+use crate::error::CompileError;
+use ir::op::{Polynomial, Trigonometric};
+use ir::plan::{Phase, Square, StepOp, StepWeights};
+
+/// Scale of party 1's cosines, `2^g2`: an error of a table entry is 2^−8 of an amplitude.
+const G2: u32 = 7;
+/// Scale of the public cosines, `2^h`.
+const H: u32 = 8;
+/// Bits of `α` and `β` below one unit of the output.
+const ALPHA_BITS: u32 = 1;
+
+/// A phase step's parameters (`Q` is set with the rings) and coefficients in units of its output.
+pub(super) fn lower_phase(t: &Trigonometric, scale: f64, p: u32) -> (Phase, StepWeights) {
+    let shift = G2 + H + ALPHA_BITS;
+    let phase = Phase { p, q: 0, shift, g2: G2, h: H, harmonics: t.order() as u32 };
+    let constant = t.constant.iter().map(|c| c * scale).collect();
+    let harmonics = t
+        .harmonics
+        .iter()
+        .map(|row| row.iter().map(|[a, b]| [a * scale, b * scale]).collect())
+        .collect();
+    (phase, StepWeights::Phase { constant, harmonics })
+}
+
+/// A square where the polynomial is `x² + c`, otherwise a polynomial with integer coefficients at a
+/// scale of `2^t₂` per unit of the output, such that rounding them costs under half a unit.
+pub(super) fn lower_polynomial(
+    polynomial: &Polynomial,
+    line: Line,
+    scale: f64,
+    name: &str,
+) -> Result<(StepOp, StepWeights), CompileError> {
+    let degree = polynomial.degree();
+    let is_square =
+        degree == 2 && polynomial.coefficients.iter().all(|c| c[1] == 0.0 && c[2] == 1.0);
+    let square_shift = 2.0 * line.scale.log2() - scale.log2();
+    if is_square && square_shift >= 0.0 && square_shift.fract() == 0.0 {
+        let square = Square { t: line.t, p: line.p, q: 0, shift: square_shift as u32 };
+        let constant = polynomial
+            .coefficients
+            .iter()
+            .map(|c| (c[0] * line.scale * line.scale).round() as i64)
+            .collect();
+        return Ok((StepOp::Square(square), StepWeights::Square { constant }));
+    }
+    let largest_bits = line.p - 2;
+    let shift = largest_bits * degree as u32 + 2;
+    let coefficients: Vec<Vec<i128>> = polynomial
+        .coefficients
+        .iter()
+        .map(|row| {
+            row.iter()
+                .enumerate()
+                .map(|(n, c)| {
+                    (c * scale * f64::from(shift).exp2() / line.scale.powi(n as i32)).round()
+                        as i128
+                })
+                .collect()
+        })
+        .collect();
+    if shift > 100 {
+        return Err(CompileError::Range(format!(
+            "node {name}: a polynomial of degree {degree} of {largest_bits}-bit values needs {shift} bits before truncation, more than 100"
+        )));
+    }
+    let square = Square { t: line.t, p: line.p, q: 0, shift };
+    Ok((
+        StepOp::Polynomial { square, degree: degree as u32 },
+        StepWeights::Polynomial { coefficients },
+    ))
+}

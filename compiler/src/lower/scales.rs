@@ -1,0 +1,464 @@
+//! Scales: which integer stands for which real, for every value of a network.
+//!
+//! The integer of a value is `real·scale`. Scales of inputs and of activation outputs are powers of two,
+//! chosen from the spread of the values. Operators with secret weights may scale their outputs by any
+//! real number, so their scale is chosen by what reads them: a phase wants one turn to be `2^k`, a
+//! square wants its truncated input to have enough bits. Public linear steps pass scales through, and a
+//! sum needs one scale for its operands: each gets a public integer factor.
+//!
+//! The walk is forward. A value is *settled* when its scale is known; outputs of secret operators, and
+//! sums of them, stay open until something reads them.
+//!
+//! Ring widths follow the fan-in `K` of the operator before a phase: rounding its scaled weights makes
+//! an error of about `√K·rms/√12` units, `rms` the root mean square of its integer inputs, and a phase
+//! has steps of `2^(k−p)` units; `k = p + log2(√K·rms)` keeps the first under a third of the second.
+
+use crate::error::CompileError;
+use crate::fit::Spread;
+use ir::graph::{Graph, NodeId, Op};
+use ir::op::Activation;
+use std::collections::HashMap;
+
+/// Bits and margins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RingOptions {
+    /// Bits of a phase: `p`.
+    pub phase_bits: u32,
+    /// Bits of one deviation of an activation's output.
+    pub value_bits: u32,
+    /// The widest ring of a phase that only its fan-in asks for.
+    pub max_phase_ring: u32,
+    /// Where a bound is needed, values may be this much larger than on the calibration inputs.
+    pub margin: f64,
+}
+
+impl Default for RingOptions {
+    fn default() -> Self {
+        Self { phase_bits: 8, value_bits: 6, max_phase_ring: 20, margin: 2.0 }
+    }
+}
+
+/// Bits of one deviation of the input; it is sent once.
+const INPUT_BITS: f64 = 7.0;
+/// Bits of one deviation of a pre-activation of a square or polynomial, before its slope counts.
+const LINE_BITS: f64 = 5.0;
+/// Bits of one deviation of the output, before the rounding of its weights counts.
+const OUTPUT_BITS: f64 = 8.0;
+/// A shared value has at least this factor in front of a phase, so that any period is met to an eighth.
+const HEADROOM: f64 = 4.0;
+/// How far a sum's operand may be from its exact scale.
+const TOLERANCE: f64 = 1.0 / 128.0;
+
+/// The scale of a value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scale {
+    /// One for all elements.
+    Uniform(f64),
+    /// One per channel: between a secret operator and the one phase that reads it.
+    PerChannel(Vec<f64>),
+}
+
+/// What the truncation of a square's or polynomial's input needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// Scale of the truncated input `ŷ`.
+    pub scale: f64,
+    /// Bits dropped.
+    pub t: u32,
+    /// Bits of `ŷ`, its sign and a spare bit.
+    pub p: u32,
+}
+
+/// Scales, factors and rings of a network.
+#[derive(Clone, Debug, Default)]
+pub struct Scales {
+    /// The options they are made with.
+    pub options: RingOptions,
+    /// Scale per settled value.
+    pub value: HashMap<NodeId, Scale>,
+    /// Public integer factors other than 1, per reader and operand position.
+    pub factor: HashMap<(NodeId, usize), i64>,
+    /// Ring width of the circle, per phase.
+    pub circle: HashMap<NodeId, u32>,
+    /// Truncation per square and polynomial.
+    pub line: HashMap<NodeId, Line>,
+}
+
+type Spreads = HashMap<NodeId, Spread>;
+
+impl Scales {
+    /// Nothing settled yet.
+    pub fn new(options: RingOptions) -> Self {
+        Self { options, ..Self::default() }
+    }
+
+    /// The scale of a value, if it is settled and uniform.
+    pub fn uniform(&self, id: NodeId) -> Option<f64> {
+        match self.value.get(&id) {
+            Some(Scale::Uniform(scale)) => Some(*scale),
+            _ => None,
+        }
+    }
+
+    /// Settles what can be settled when a node's values are known; nodes come in topological order.
+    ///
+    /// # Errors
+    /// If a value fits no ring.
+    pub fn settle(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        spreads: &Spreads,
+    ) -> Result<(), CompileError> {
+        let node = graph.node(id);
+        let spread = spreads[&id];
+        match &node.op {
+            Op::Input => self.set(id, power_of_two(INPUT_BITS, spread.width())),
+            Op::Constant(_) => {}
+            Op::Activation(activation) => {
+                if let Activation::Polynomial(polynomial) = activation {
+                    let slope = slope(graph, id, polynomial, spreads);
+                    self.line(graph, id, slope, spreads)?;
+                }
+                self.set(id, power_of_two(f64::from(self.options.value_bits), spread.width()));
+            }
+            Op::Convolution { .. } | Op::MatrixProduct { .. } => {
+                self.settle_operands(graph, id, spreads)
+            }
+            Op::Affine { .. } if uniform_factor(graph, id).is_none() => {
+                self.settle_operands(graph, id, spreads);
+            }
+            _ => self.pass_through(graph, id),
+        }
+        Ok(())
+    }
+
+    /// Settles the output.
+    ///
+    /// # Errors
+    /// If it fits no ring.
+    pub fn settle_output(&mut self, graph: &Graph, spreads: &Spreads) -> Result<(), CompileError> {
+        let output = graph.output();
+        if self.value.contains_key(&output) {
+            return Ok(());
+        }
+        let units = self.open_rounding_units(graph, output, spreads);
+        let wanted = power_of_two(OUTPUT_BITS + units.max(1.0).log2(), spreads[&output].width());
+        let largest = spreads[&output].largest.max(1e-9) * self.options.margin;
+        // One sign bit, and no wider than a phase's ring: activations before the output send as many.
+        let room = (f64::from(self.options.max_phase_ring) - 1.0).exp2() / largest;
+        let pays = graph.order().iter().any(|&id| matches!(graph.node(id).op, Op::Activation(_)));
+        let scale = if pays { wanted.min(room) } else { wanted }.log2().floor().exp2();
+        let scale = self.integer_multiple(graph, output, scale);
+        self.resolve(graph, output, scale);
+        Ok(())
+    }
+
+    /// The period per channel (or one for all) and the ring of the circle for a phase whose period must
+    /// be at least `minimum` per channel; settles the phase's operand.
+    ///
+    /// # Errors
+    /// If no ring holds the circle.
+    pub fn circle(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        minimum: &[f64],
+        spreads: &Spreads,
+    ) -> Result<Vec<f64>, CompileError> {
+        let operand = graph.operands(id)[0];
+        let p = self.options.phase_bits;
+        let by_fan_in = |units: f64| {
+            (f64::from(p) + units.max(1.0).log2())
+                .ceil()
+                .clamp(f64::from(p.max(12)), f64::from(self.options.max_phase_ring))
+                as u32
+        };
+        if graph.only_user(operand) == Some(id) && has_channel_scales(graph, operand) {
+            let k = by_fan_in(self.rounding_units(graph, operand, spreads));
+            let scales = minimum.iter().map(|period| f64::from(k).exp2() / period).collect();
+            self.value.insert(operand, Scale::PerChannel(scales));
+            self.circle.insert(id, k);
+            return Ok(minimum.to_vec());
+        }
+        let period = minimum.iter().copied().fold(0.0, f64::max);
+        let mut k = by_fan_in(self.open_rounding_units(graph, operand, spreads));
+        let unit = self.unit(graph, operand);
+        let shared = graph.only_user(operand) != Some(id);
+        let unit = match (unit, shared && self.uniform(operand).is_none()) {
+            // An open value with other readers is settled here, for all of them.
+            (None, true) => Some(f64::from(k).exp2() / period / HEADROOM),
+            (Some(unit), true) => {
+                let multiples = (f64::from(k).exp2() / period / HEADROOM / unit).floor().max(1.0);
+                Some(unit * multiples)
+            }
+            (unit, false) => unit,
+        };
+        let scale = match unit {
+            None => f64::from(k).exp2() / period,
+            Some(unit) => {
+                while f64::from(k).exp2() / period / unit < HEADROOM {
+                    k += 1;
+                }
+                (f64::from(k).exp2() / period / unit).floor() * unit
+            }
+        };
+        if k > 40 {
+            return Err(CompileError::Range(format!(
+                "node {}: a shortcut enters with a unit {:.1e} of the period; no ring up to 40 bits holds both",
+                graph.node(id).name,
+                unit.unwrap_or(0.0) / period
+            )));
+        }
+        if let (Some(unit), true, None) = (unit, shared, self.uniform(operand)) {
+            self.resolve(graph, operand, unit);
+        }
+        self.connect(graph, id, 0, scale);
+        self.circle.insert(id, k);
+        Ok(vec![f64::from(k).exp2() / scale])
+    }
+
+    /// Settles the operand of a square or polynomial whose output changes by `slope` deviations of the
+    /// output per unit of the operand.
+    fn line(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        slope: f64,
+        spreads: &Spreads,
+    ) -> Result<(), CompileError> {
+        let operand = graph.operands(id)[0];
+        let spread = spreads[&operand];
+        let least = LINE_BITS.exp2() / spread.width();
+        let mut wanted = power_of_two(f64::from(self.options.value_bits), 1.0 / slope.max(1e-12));
+        while wanted < least {
+            wanted *= 2.0;
+        }
+        let bound = spread.largest.max(1e-9) * self.options.margin;
+        let units = self.open_rounding_units(graph, operand, spreads);
+        let mut t = units.max(1.0).log2().ceil() as u32;
+        let target = wanted * f64::from(t).exp2();
+        let scale = match self.uniform(operand).or(self.unit(graph, operand)) {
+            Some(unit) => {
+                while unit > wanted * f64::from(t).exp2() {
+                    t += 1;
+                }
+                (target / unit).round().max(1.0) * unit
+            }
+            None => target,
+        };
+        self.connect(graph, id, 0, scale);
+        let truncated = scale / f64::from(t).exp2();
+        let p = (bound * truncated).log2().ceil().max(1.0) as u32 + 2;
+        if t + p > 60 {
+            return Err(CompileError::Range(format!(
+                "node {}: values up to {bound:.3} need a ring of {} bits, more than 60",
+                graph.node(id).name,
+                t + p
+            )));
+        }
+        self.line.insert(id, Line { scale: truncated, t, p });
+        Ok(())
+    }
+
+    fn set(&mut self, id: NodeId, scale: f64) {
+        self.value.insert(id, Scale::Uniform(scale));
+    }
+
+    /// A public linear node is settled when all its operands are.
+    fn pass_through(&mut self, graph: &Graph, id: NodeId) {
+        let operands = graph.operands(id);
+        let scales: Option<Vec<f64>> = operands.iter().map(|&o| self.uniform(o)).collect();
+        let Some(scales) = scales else { return };
+        let largest = scales.iter().copied().fold(0.0, f64::max);
+        let scale = match (&graph.node(id).op, uniform_factor(graph, id)) {
+            (_, Some(factor)) => largest / factor,
+            (Op::Add | Op::Concat(_), None) => common_scale(&scales),
+            _ => largest,
+        };
+        self.resolve(graph, id, scale);
+    }
+
+    /// Before a secret operator: its operand may have any scale, but must have one.
+    fn settle_operands(&mut self, graph: &Graph, id: NodeId, spreads: &Spreads) {
+        let operand = graph.operands(id)[0];
+        if self.uniform(operand).is_none() {
+            let wanted = self.precise_scale(graph, operand, spreads);
+            let scale = self.integer_multiple(graph, operand, wanted);
+            self.resolve(graph, operand, scale);
+        }
+    }
+
+    /// A scale at which rounding the weights of the open operators behind `id` costs under a hundredth
+    /// of its deviation.
+    fn precise_scale(&self, graph: &Graph, id: NodeId, spreads: &Spreads) -> f64 {
+        let units = self.open_rounding_units(graph, id, spreads);
+        power_of_two(LINE_BITS + units.max(1.0).log2(), spreads[&id].width())
+    }
+
+    /// The next scale from `wanted` that every settled value behind the open `id` reaches by an integer.
+    fn integer_multiple(&self, graph: &Graph, id: NodeId, wanted: f64) -> f64 {
+        match self.unit(graph, id) {
+            Some(unit) => (wanted / unit).round().max(1.0) * unit,
+            None => wanted,
+        }
+    }
+
+    /// The coarsest unit that the settled values behind an open value dictate: its scale must be an
+    /// integer multiple. `None` if all are open.
+    fn unit(&self, graph: &Graph, id: NodeId) -> Option<f64> {
+        if let Some(scale) = self.uniform(id) {
+            return Some(scale);
+        }
+        if is_secret(graph, id) {
+            return None;
+        }
+        let factor = uniform_factor(graph, id).unwrap_or(1.0);
+        let units: Vec<f64> = graph
+            .operands(id)
+            .into_iter()
+            .filter_map(|o| self.unit(graph, o))
+            .map(|u| u / factor)
+            .collect();
+        if units.is_empty() { None } else { Some(common_scale(&units)) }
+    }
+
+    /// Root mean square error, in units of the output times √12, of rounding the weights of a secret
+    /// operator: `√K·rms` of its integer input.
+    fn rounding_units(&self, graph: &Graph, id: NodeId, spreads: &Spreads) -> f64 {
+        let Some(&operand) = graph.operands(id).first() else { return 1.0 };
+        let fan_in = match &graph.node(id).op {
+            Op::Convolution { geometry, .. } => geometry.fan_in(&graph.node(operand).shape),
+            Op::MatrixProduct { weights, .. } => weights.shape.0[1],
+            _ => 1,
+        };
+        (fan_in as f64).sqrt() * spreads[&operand].rms * self.uniform(operand).unwrap_or(1.0)
+    }
+
+    /// The largest [`Self::rounding_units`] of the open secret operators behind a value.
+    fn open_rounding_units(&self, graph: &Graph, id: NodeId, spreads: &Spreads) -> f64 {
+        if self.value.contains_key(&id) {
+            return 1.0;
+        }
+        if is_secret(graph, id) {
+            return self.rounding_units(graph, id, spreads);
+        }
+        let operands = graph.operands(id);
+        operands
+            .into_iter()
+            .map(|o| self.open_rounding_units(graph, o, spreads))
+            .fold(1.0, f64::max)
+    }
+
+    /// Gives an open value its scale, and the values behind it theirs.
+    fn resolve(&mut self, graph: &Graph, id: NodeId, scale: f64) {
+        self.set(id, scale);
+        if is_secret(graph, id) {
+            return;
+        }
+        let scale = scale * uniform_factor(graph, id).unwrap_or(1.0);
+        for position in 0..graph.operands(id).len() {
+            self.connect(graph, id, position, scale);
+        }
+    }
+
+    /// Lets operand `position` of `user` arrive at `scale`.
+    fn connect(&mut self, graph: &Graph, user: NodeId, position: usize, scale: f64) {
+        let operand = graph.operands(user)[position];
+        match self.uniform(operand) {
+            Some(own) => {
+                let factor = (scale / own).round().max(1.0) as i64;
+                if factor != 1 {
+                    self.factor.insert((user, position), factor);
+                }
+            }
+            None => self.resolve(graph, operand, scale),
+        }
+    }
+}
+
+/// Whether an operator's outputs may have any scale: it multiplies with secret weights, or is a
+/// constant of party 0.
+pub(crate) fn is_secret(graph: &Graph, id: NodeId) -> bool {
+    match &graph.node(id).op {
+        Op::Convolution { .. } | Op::MatrixProduct { .. } | Op::Constant(_) => true,
+        Op::Affine { .. } => uniform_factor(graph, id).is_none(),
+        _ => false,
+    }
+}
+
+/// The factor of an affine map that is one positive number for all elements: it costs nothing, the
+/// integers stay and their scale changes.
+pub(crate) fn uniform_factor(graph: &Graph, id: NodeId) -> Option<f64> {
+    match &graph.node(id).op {
+        Op::Affine { scale, .. } if scale.data.len() == 1 && scale.data[0] > 0.0 => {
+            Some(f64::from(scale.data[0]))
+        }
+        _ => None,
+    }
+}
+
+/// Whether an operator can scale every channel of its output by itself.
+fn has_channel_scales(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    match &node.op {
+        Op::Convolution { .. } => true,
+        Op::MatrixProduct { .. } => node.shape.rank() == 2,
+        _ => false,
+    }
+}
+
+/// The power of two that gives `width` at least `bits` bits.
+fn power_of_two(bits: f64, width: f64) -> f64 {
+    (bits - width.log2()).round().exp2()
+}
+
+/// The smallest scale that all of `scales` reach by integer factors up to 256, within the tolerance;
+/// the largest one where there is none.
+fn common_scale(scales: &[f64]) -> f64 {
+    let largest = scales.iter().copied().fold(0.0, f64::max);
+    let misfit = |scale: f64| {
+        let off = |s: &f64| ((scale / s).round().max(1.0) * s / scale - 1.0).abs();
+        scales.iter().map(off).fold(0.0, f64::max)
+    };
+    let candidates = (1..=64).map(|n| largest * f64::from(n));
+    candidates
+        .clone()
+        .find(|&s| misfit(s) < 1e-9)
+        .or_else(|| candidates.clone().find(|&s| misfit(s) < TOLERANCE))
+        .unwrap_or(largest)
+}
+
+/// How many deviations of its output a polynomial moves per unit of its operand, in root mean square.
+fn slope(graph: &Graph, id: NodeId, polynomial: &ir::op::Polynomial, spreads: &Spreads) -> f64 {
+    let x = spreads[&graph.operands(id)[0]];
+    let points: Vec<f64> = (-8..=8).map(|i| x.mean + x.deviation * f64::from(i) / 4.0).collect();
+    let rows = &polynomial.coefficients;
+    let squares: f64 = rows
+        .iter()
+        .map(|row| {
+            let derivative = |x: f64| {
+                row.iter()
+                    .enumerate()
+                    .skip(1)
+                    .map(|(n, c)| n as f64 * c * x.powi(n as i32 - 1))
+                    .sum::<f64>()
+            };
+            points.iter().map(|&x| derivative(x).powi(2)).sum::<f64>() / points.len() as f64
+        })
+        .sum::<f64>()
+        / rows.len() as f64;
+    squares.sqrt() / spreads[&id].width()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_scales_are_integer_multiples() {
+        assert_eq!(common_scale(&[64.0, 16.0]), 64.0);
+        assert_eq!(common_scale(&[64.0, 48.0]), 192.0);
+        assert_eq!(common_scale(&[100.0]), 100.0);
+    }
+}

@@ -1,0 +1,70 @@
+//! The passes over graphs, in the one order in which they run. Each is verified by its result: the
+//! graph's rules are checked after every pass.
+
+mod complete_square;
+mod fold_constants;
+pub(crate) mod fold_normalization;
+mod merge_linear;
+mod recognise_activations;
+mod refuse_leftovers;
+mod replace_max_pool;
+mod split_client;
+
+pub use complete_square::complete_square;
+pub use split_client::split_client;
+
+use crate::error::CompileError;
+use ir::graph::Graph;
+
+/// What to do with maximum pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum MaxPool {
+    /// Refuse it, saying what the choices are.
+    #[default]
+    Refuse,
+    /// Average over the window instead.
+    Average,
+}
+
+/// Options of the passes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PassOptions {
+    /// What to do with maximum pooling.
+    pub max_pool: MaxPool,
+}
+
+type Pass = fn(&mut Graph, &PassOptions) -> Result<(), CompileError>;
+
+/// The passes before the fit, and why each stands where it stands.
+const PASSES: &[(&str, Pass)] = &[
+    // First, so that nobody after it meets a value that the input does not change.
+    ("fold constants", fold_constants::run),
+    // Needs no other; its averages are linear and join what follows.
+    ("replace max pool", replace_max_pool::run),
+    // Before activations are recognised: a normalisation behind a convolution is the convolution's,
+    // and its statistics with it.
+    ("fold normalisation into producers", fold_normalization::into_producers),
+    // Everything elementwise that is left and depends on one value is one activation.
+    ("recognise activations", recognise_activations::run),
+    // Affine maps that no activation took.
+    ("fold normalisation into consumers", fold_normalization::into_consumers),
+    // After folding: only now are neighbours neighbours.
+    ("merge linear neighbours", merge_linear::run),
+    // Last: what no pass took cannot be computed.
+    ("refuse leftovers", refuse_leftovers::run),
+];
+
+/// Runs all passes before the fit.
+///
+/// # Errors
+/// If a node cannot be computed (every such node is named), or if a pass broke a rule of graphs.
+pub fn run_all(graph: &mut Graph, options: &PassOptions) -> Result<(), CompileError> {
+    for (name, pass) in PASSES {
+        pass(graph, options)?;
+        graph.remove_dead();
+        graph
+            .verify()
+            .map_err(|error| CompileError::Internal { stage: name, reason: error.to_string() })?;
+    }
+    Ok(())
+}

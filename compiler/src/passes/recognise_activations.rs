@@ -1,0 +1,263 @@
+//! Gathers everything elementwise that depends on one value into one activation of that value.
+//!
+//! `x·sigmoid(x)` becomes one function; `Mul(x, x)`, `Pow` and their affine combinations become a
+//! polynomial per channel: Delphi's quadratics, PILLAR's quartics, and AESPA's HerPN blocks, whose
+//! bases are normalised one by one, as one quadratic.
+//!
+//! Every node gets an expression of a *base*: a value that is not elementwise, or a nonlinear one that
+//! something else reads as well (it has to be computed anyway). Nodes whose readers lie outside the
+//! gathered region are replaced by one activation each.
+
+use super::PassOptions;
+use super::fold_normalization::per_axis;
+use crate::error::CompileError;
+use ir::graph::{Graph, NodeId, Op};
+use ir::op::{Activation, Elementary, Expression};
+use ir::{Shape, Tensor};
+use std::collections::{HashMap, HashSet};
+
+/// The highest degree that is kept as a polynomial; beyond it a function is fitted.
+const MAX_DEGREE: usize = 8;
+
+#[derive(Clone)]
+struct Term {
+    base: NodeId,
+    expression: Expression,
+    nonlinear: bool,
+}
+
+pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError> {
+    let order = graph.order();
+    let mut shared: HashSet<NodeId> = HashSet::new();
+    let terms = loop {
+        let terms = terms(graph, &order, &shared);
+        let found: Vec<NodeId> = order
+            .iter()
+            .copied()
+            .filter(|id| {
+                !shared.contains(id) && terms[id].nonlinear && is_read_outside(graph, &terms, *id)
+            })
+            .collect();
+        if found.is_empty() {
+            break terms;
+        }
+        shared.extend(found);
+    };
+    for &id in &order {
+        if !shared.contains(&id) {
+            continue;
+        }
+        // A shared node is its own base in `terms`; what it computes is the term it has otherwise.
+        let Some(term) = term(graph, &terms, id) else { continue };
+        let base = graph.node(term.base);
+        let channels = base.shape.channels();
+        let activation = match term.expression.as_polynomial(channels, MAX_DEGREE) {
+            Some(p) if p.degree() <= 1 => {
+                graph.node_mut(id).op = affine(&p.coefficients, &base.shape.clone());
+                graph.set_operands(id, &[term.base]);
+                continue;
+            }
+            Some(mut polynomial) => {
+                if polynomial.coefficients.windows(2).all(|w| w[0] == w[1]) {
+                    polynomial.coefficients.truncate(1);
+                }
+                Activation::Polynomial(polynomial)
+            }
+            None => Activation::Exact(term.expression),
+        };
+        graph.node_mut(id).op = Op::Activation(activation);
+        graph.set_operands(id, &[term.base]);
+    }
+    Ok(())
+}
+
+fn terms(graph: &Graph, order: &[NodeId], shared: &HashSet<NodeId>) -> HashMap<NodeId, Term> {
+    let mut terms = HashMap::new();
+    for &id in order {
+        let own = Term { base: id, expression: Expression::default(), nonlinear: false };
+        let value = match term(graph, &terms, id) {
+            Some(_) if shared.contains(&id) => own,
+            Some(term) => term,
+            None => own,
+        };
+        terms.insert(id, value);
+    }
+    terms
+}
+
+/// What a node computes as an expression of its operands' base; `None` if it is not elementwise in one
+/// value.
+fn term(graph: &Graph, terms: &HashMap<NodeId, Term>, id: NodeId) -> Option<Term> {
+    let node = graph.node(id);
+    let operands: Vec<&Term> = graph.operands(id).iter().map(|o| &terms[o]).collect();
+    // A shared operand counts as linear: it is a base.
+    let nonlinear = |t: &Term| t.nonlinear && !t.expression.operations.is_empty();
+    let first = *operands.first()?;
+    let mut result = Term { nonlinear: nonlinear(first), ..first.clone() };
+    let operations = &mut result.expression.operations;
+    match &node.op {
+        Op::Affine { scale, shift } => {
+            let operand = operations.len();
+            let (scale, shift) = (channels(scale, &node.shape)?, channels(shift, &node.shape)?);
+            operations.push(Elementary::Affine { operand, scale, shift });
+        }
+        Op::Activation(Activation::Exact(inner)) => {
+            append(operations, inner);
+            result.nonlinear = true;
+        }
+        Op::Add | Op::Multiply | Op::Divide => {
+            let second = *operands.get(1)?;
+            if first.base != second.base {
+                return None;
+            }
+            let a = operations.len();
+            let b = append_from_base(operations, &second.expression);
+            operations.push(match node.op {
+                Op::Add => Elementary::Sum(a, b),
+                Op::Multiply => Elementary::Product(a, b),
+                _ => Elementary::Quotient(a, b),
+            });
+            result.nonlinear = match node.op {
+                Op::Add => nonlinear(first) || nonlinear(second),
+                _ => true,
+            };
+        }
+        _ => return None,
+    }
+    Some(result)
+}
+
+/// Appends `inner`, applied to the last value of `operations`.
+fn append(operations: &mut Vec<Elementary>, inner: &Expression) {
+    let base = operations.len();
+    let start = operations.len();
+    let at = |operand: usize| if operand == 0 { base } else { start + operand };
+    let moved: Vec<Elementary> = inner.operations.iter().map(|op| renumber(op, at)).collect();
+    operations.extend(moved);
+}
+
+/// Appends `inner`, applied to the base, and returns the index of its value.
+fn append_from_base(operations: &mut Vec<Elementary>, inner: &Expression) -> usize {
+    let start = operations.len();
+    let at = |operand: usize| if operand == 0 { 0 } else { start + operand };
+    let moved: Vec<Elementary> = inner.operations.iter().map(|op| renumber(op, at)).collect();
+    operations.extend(moved);
+    at(inner.operations.len())
+}
+
+fn renumber(operation: &Elementary, at: impl Fn(usize) -> usize) -> Elementary {
+    let mut operation = operation.clone();
+    match &mut operation {
+        Elementary::Affine { operand, .. }
+        | Elementary::Power { operand, .. }
+        | Elementary::Apply { operand, .. } => *operand = at(*operand),
+        Elementary::Sum(a, b) | Elementary::Product(a, b) | Elementary::Quotient(a, b) => {
+            (*a, *b) = (at(*a), at(*b));
+        }
+    }
+    operation
+}
+
+/// Whether a node is the output or has a reader that is not gathered with it.
+fn is_read_outside(graph: &Graph, terms: &HashMap<NodeId, Term>, id: NodeId) -> bool {
+    let gathered = |user: NodeId| {
+        term(graph, terms, user).is_some_and(|of_user| of_user.base == terms[&id].base)
+    };
+    graph.output() == id || graph.uses(id).iter().any(|&(user, _)| !gathered(user))
+}
+
+/// A constant as one value, or one per channel.
+fn channels(constant: &Tensor<f32>, shape: &Shape) -> Option<Vec<f64>> {
+    if constant.data.len() == 1 {
+        return Some(vec![f64::from(constant.data[0])]);
+    }
+    let values = per_axis(constant, shape, shape.channel_axis())?;
+    Some(values.into_iter().map(f64::from).collect())
+}
+
+/// The affine map with coefficients `[shift, scale]` per channel.
+fn affine(coefficients: &[Vec<f64>], shape: &Shape) -> Op {
+    let column = |n: usize| {
+        let values: Vec<f32> =
+            coefficients.iter().map(|c| c.get(n).copied().unwrap_or(0.0) as f32).collect();
+        super::fold_normalization::along_axis(&values, shape, shape.channel_axis())
+    };
+    Op::Affine { scale: column(1), shift: column(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ir::graph::evaluate_batch;
+    use ir::op::Function;
+
+    fn check(build: impl Fn(&mut Graph) -> NodeId) -> Graph {
+        let mut graph = Graph::new("x", Shape::new([1, 3, 2]));
+        let output = build(&mut graph);
+        graph.set_output(output);
+        let input = Tensor::new(Shape::new([1, 3, 2]), vec![-2.0, -0.5, 0.1, 0.9, 1.7, 3.0]);
+        let before = evaluate_batch(&graph, std::slice::from_ref(&input));
+        run(&mut graph, &PassOptions::default()).unwrap();
+        graph.remove_dead();
+        graph.verify().unwrap();
+        let after = evaluate_batch(&graph, &[input]);
+        for (a, b) in before[0].data.iter().zip(&after[0].data) {
+            assert!((a - b).abs() < 1e-4 * (1.0 + a.abs()), "{a} became {b}");
+        }
+        graph
+    }
+
+    fn add(graph: &mut Graph, op: Op, operands: &[NodeId]) -> NodeId {
+        graph.add("node", op, Shape::new([1, 3, 2]), operands)
+    }
+
+    fn affine_op(scale: &[f32], shift: f32) -> Op {
+        let scale = Tensor::new(Shape::new([scale.len(), 1]), scale.to_vec());
+        Op::Affine { scale, shift: Tensor::scalar(shift) }
+    }
+
+    #[test]
+    fn herpn_blocks_become_one_quadratic_per_channel() {
+        let graph = check(|g| {
+            let x = g.input();
+            let first = add(g, affine_op(&[1.0, 2.0, -1.0], 0.5), &[x]);
+            let square = add(g, Op::Multiply, &[x, x]);
+            let second = add(g, affine_op(&[0.5, 0.25, 3.0], -1.0), &[square]);
+            let sum = add(g, Op::Add, &[first, second]);
+            add(g, affine_op(&[2.0, 3.0, 0.5], 0.1), &[sum])
+        });
+        let Op::Activation(Activation::Polynomial(p)) = &graph.node(graph.output()).op else {
+            panic!("not recognised")
+        };
+        assert_eq!((p.degree(), p.coefficients.len()), (2, 3));
+        assert_eq!(graph.order().len(), 2);
+    }
+
+    #[test]
+    fn gated_functions_become_one_activation() {
+        let graph = check(|g| {
+            let x = g.input();
+            let gate = add(g, Op::Activation(Activation::function(Function::Sigmoid)), &[x]);
+            add(g, Op::Multiply, &[x, gate])
+        });
+        assert!(matches!(&graph.node(graph.output()).op, Op::Activation(Activation::Exact(_))));
+        assert_eq!(graph.order().len(), 2);
+    }
+
+    #[test]
+    fn a_nonlinear_value_with_other_readers_stays_a_value() {
+        let graph = check(|g| {
+            let x = g.input();
+            let relu = add(g, Op::Activation(Activation::function(Function::Relu)), &[x]);
+            let moved = g.add("t", Op::Transpose(vec![0, 1, 2]), Shape::new([1, 3, 2]), &[relu]);
+            let scaled = add(g, affine_op(&[2.0, 2.0, 2.0], 0.0), &[relu]);
+            add(g, Op::Add, &[moved, scaled])
+        });
+        let activations = graph
+            .order()
+            .iter()
+            .filter(|&&id| matches!(graph.node(id).op, Op::Activation(_)))
+            .count();
+        assert_eq!(activations, 1);
+    }
+}

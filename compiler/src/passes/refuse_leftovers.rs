@@ -1,0 +1,56 @@
+//! Names every node that no pass could bring to a form that two parties compute.
+
+use super::PassOptions;
+use crate::error::CompileError;
+use crate::onnx::UnsupportedNode;
+use ir::graph::{Graph, Op};
+
+pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError> {
+    let mut refused: Vec<UnsupportedNode> = Vec::new();
+    for id in graph.order() {
+        let node = graph.node(id);
+        let (operator, reason, advice) = match &node.op {
+            Op::Multiply => (
+                "Mul",
+                "a product of two different values",
+                "polynomials of one value are supported; replace attention and gating by layers with constant weights",
+            ),
+            Op::Divide => (
+                "Div",
+                "a quotient of two different values",
+                "functions of one value are supported; replace normalisation by its own input's statistics with BatchNormalization",
+            ),
+            Op::MaxWindows { dilation: [1, 1], .. } => (
+                "MaxPool",
+                "a maximum needs comparisons",
+                "compile with --max-pool average, or train with average pooling",
+            ),
+            Op::MaxWindows { .. } => (
+                "MaxPool",
+                "a maximum over dilated windows",
+                "replace it by average pooling before export",
+            ),
+            Op::Softmax(_) => (
+                "Softmax",
+                "stands before other layers",
+                "only a softmax at the output is supported (the client computes it)",
+            ),
+            Op::ArgMax(_) => (
+                "ArgMax",
+                "stands before other layers",
+                "only an arg max at the output is supported (the client computes it)",
+            ),
+            _ => continue,
+        };
+        let entry = UnsupportedNode {
+            name: node.name.clone(),
+            operator: operator.into(),
+            reason: reason.into(),
+            advice: advice.into(),
+        };
+        if !refused.iter().any(|r| r.name == entry.name && r.operator == entry.operator) {
+            refused.push(entry);
+        }
+    }
+    if refused.is_empty() { Ok(()) } else { Err(CompileError::Unsupported(refused)) }
+}

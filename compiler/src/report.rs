@@ -1,0 +1,378 @@
+//! What a plan costs before anything runs: rounds, bytes, correlations, and time on named networks.
+
+use crate::evaluate::tail;
+use ir::plan::{Digest, Direction, Plan};
+use serde::Serialize;
+use std::time::Instant;
+
+/// A network between the parties.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// Round trip time in milliseconds.
+    pub rtt_ms: f64,
+    /// Bandwidth each way in megabits per second.
+    pub mbit: f64,
+}
+
+impl Network {
+    /// `lan`, `wan`, or `RTT_MS:MBIT`.
+    ///
+    /// # Errors
+    /// Says what was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let network = |rtt_ms, mbit| Self { name: text.to_owned(), rtt_ms, mbit };
+        match text {
+            "lan" => return Ok(network(0.3, 3000.0)),
+            "wan" => return Ok(network(40.0, 400.0)),
+            _ => {}
+        }
+        let parsed = text.split_once(':').and_then(|(rtt, mbit)| {
+            let (rtt, mbit): (f64, f64) = (rtt.parse().ok()?, mbit.parse().ok()?);
+            (rtt >= 0.0 && mbit > 0.0 && rtt.is_finite() && mbit.is_finite()).then_some((rtt, mbit))
+        });
+        let (rtt, mbit) = parsed.ok_or_else(|| {
+            format!("network {text:?}: expected lan, wan, or RTT_MS:MBIT such as 20:500")
+        })?;
+        Ok(network(rtt, mbit))
+    }
+}
+
+/// Ring multiplications per second on this machine, one core.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Machine {
+    /// In rings up to 16 bits.
+    pub narrow: f64,
+    /// In rings up to 32 bits.
+    pub medium: f64,
+    /// In rings up to 64 bits.
+    pub wide: f64,
+}
+
+impl Machine {
+    /// Measures this machine for about a tenth of a second.
+    pub fn measure() -> Self {
+        let geometry = ir::op::Convolution {
+            groups: 1,
+            kernel: [3, 3],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: [1; 4],
+        };
+        let input = ir::Shape::new([1, 32, 16, 16]);
+        let output = ir::Shape::new([1, 32, 16, 16]);
+        let weights: Vec<i32> = (0..32 * 32 * 9).map(|i| i % 251 - 125).collect();
+        let image: Vec<u64> =
+            (0..input.elements() as u64).map(|i| i.wrapping_mul(0x9e37)).collect();
+        let rate = |bits: u32| {
+            let once = || {
+                let start = Instant::now();
+                std::hint::black_box(geometry.apply_ring(&weights, &image, &input, &output, bits));
+                start.elapsed().as_secs_f64()
+            };
+            once();
+            let fastest = (0..5).map(|_| once()).fold(f64::INFINITY, f64::min);
+            (output.elements() * geometry.fan_in(&input)) as f64 / fastest
+        };
+        Self { narrow: rate(16), medium: rate(32), wide: rate(64) }
+    }
+
+    fn seconds(&self, multiplications: usize, ring: u32) -> f64 {
+        let rate = match ring {
+            0..=16 => self.narrow,
+            17..=32 => self.medium,
+            _ => self.wide,
+        };
+        multiplications as f64 / rate
+    }
+}
+
+/// Everything that `polyc report` says.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The plan's name.
+    pub name: String,
+    /// The plan's identity.
+    pub digest: String,
+    /// Inferences per run.
+    pub batch: usize,
+    /// Per step.
+    pub steps: Vec<StepReport>,
+    /// Round trips online, the input's and the output's way included.
+    pub round_trips: usize,
+    /// Messages online.
+    pub messages: usize,
+    /// Bytes online to party 0.
+    pub bytes_to_party0: usize,
+    /// Bytes online to party 1.
+    pub bytes_to_party1: usize,
+    /// Elements that pass through activations, per inference.
+    pub activations: usize,
+    /// Bytes of activation messages, both ways, per activation.
+    pub bytes_per_activation: f64,
+    /// Correlations per inference, by kind.
+    pub correlations: Vec<CorrelationReport>,
+    /// Multiplications with weights per inference.
+    pub multiplications: usize,
+    /// What the estimates assume about this machine.
+    pub machine: Machine,
+    /// Estimated time per network.
+    pub networks: Vec<NetworkReport>,
+}
+
+/// One step of the plan.
+#[derive(Debug, Serialize)]
+pub struct StepReport {
+    /// The value it makes.
+    pub value: String,
+    /// The ONNX node it comes from.
+    pub name: String,
+    /// The step's kind.
+    pub operator: String,
+    /// Its parameters: `p`, `t`, `Q`, harmonics, kernel.
+    pub parameters: String,
+    /// Shape of the value.
+    pub shape: Vec<usize>,
+    /// Ring width `k`.
+    pub ring: u32,
+    /// Fraction bits.
+    pub fraction_bits: i32,
+    /// Messages online.
+    pub messages: usize,
+    /// Bytes online to party 0, for the batch.
+    pub bytes_to_party0: usize,
+    /// Bytes online to party 1, for the batch.
+    pub bytes_to_party1: usize,
+    /// Shares used up per inference, each party.
+    pub correlation_elements: usize,
+    /// Bytes of one party's explicit shares per inference.
+    pub correlation_bytes: usize,
+    /// Multiplications with weights per inference.
+    pub multiplications: usize,
+}
+
+/// Correlations of one kind per inference.
+#[derive(Debug, Serialize)]
+pub struct CorrelationReport {
+    /// `linear`, `phase`, `square` or `polynomial`.
+    pub kind: String,
+    /// Shares per party.
+    pub elements: usize,
+    /// Bytes of one party's explicit shares.
+    pub bytes: usize,
+}
+
+/// Estimated time on a network, online.
+#[derive(Debug, Serialize)]
+pub struct NetworkReport {
+    /// The network.
+    pub network: Network,
+    /// Waiting for round trips.
+    pub latency_ms: f64,
+    /// Sending bytes.
+    pub transfer_ms: f64,
+    /// Party 0's multiplications on one core.
+    pub compute_ms: f64,
+    /// Their sum.
+    pub total_ms: f64,
+}
+
+/// Computes the report of a plan for runs of `batch` inferences.
+pub fn report(
+    plan: &Plan,
+    digest: Digest,
+    batch: usize,
+    networks: &[Network],
+    machine: Machine,
+) -> Report {
+    let messages = plan.messages();
+    let steps: Vec<StepReport> = plan
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| {
+            let of_step = || messages.iter().filter(|m| m.step == index);
+            let bytes = |to| of_step().filter(|m| m.direction == to).map(|m| m.bytes(batch)).sum();
+            let correlation = plan.correlation(index);
+            StepReport {
+                value: format!("v{index}"),
+                name: step.name.clone(),
+                operator: step.op.name().into(),
+                parameters: step.op.parameters(),
+                shape: step.shape.0.clone(),
+                ring: step.ring,
+                fraction_bits: step.fraction_bits,
+                messages: of_step().count(),
+                bytes_to_party0: bytes(Direction::ToParty0),
+                bytes_to_party1: bytes(Direction::ToParty1),
+                correlation_elements: correlation.map_or(0, |c| c.elements),
+                correlation_bytes: correlation.map_or(0, |c| c.bytes()),
+                multiplications: plan.multiplications(index),
+            }
+        })
+        .collect();
+    let (to0, to1, count) = plan.traffic(batch);
+    let activations = plan.activations();
+    let of_activations: usize = messages
+        .iter()
+        .filter(|m| plan.steps[m.step].op.is_activation() && m.step != plan.output.index())
+        .map(|m| m.bytes(batch))
+        .sum();
+    let kinds = ["linear", "phase", "square", "polynomial"];
+    let correlations = kinds
+        .iter()
+        .map(|kind| {
+            let of_kind = || {
+                (0..plan.steps.len())
+                    .filter_map(|i| plan.correlation(i))
+                    .filter(|c| c.kind == *kind)
+            };
+            CorrelationReport {
+                kind: (*kind).into(),
+                elements: of_kind().map(|c| c.elements).sum(),
+                bytes: of_kind().map(|c| c.bytes()).sum(),
+            }
+        })
+        .filter(|c| c.elements > 0)
+        .collect();
+    let round_trips = plan.rounds().iter().filter(|r| !r.activations.is_empty()).count() + 1;
+    let compute_ms: f64 = (0..plan.steps.len())
+        .map(|i| machine.seconds(plan.multiplications(i), plan.steps[i].ring) * 1e3 * batch as f64)
+        .sum();
+    let estimate = |network: &Network| {
+        let latency_ms = round_trips as f64 * network.rtt_ms;
+        let transfer_ms = (to0 + to1) as f64 * 8.0 / (network.mbit * 1e3);
+        let total_ms = latency_ms + transfer_ms + compute_ms;
+        NetworkReport { network: network.clone(), latency_ms, transfer_ms, compute_ms, total_ms }
+    };
+    Report {
+        name: plan.name.clone(),
+        digest: digest.to_string(),
+        batch,
+        round_trips,
+        messages: count,
+        bytes_to_party0: to0,
+        bytes_to_party1: to1,
+        activations,
+        bytes_per_activation: of_activations as f64 / (activations * batch).max(1) as f64,
+        correlations,
+        multiplications: steps.iter().map(|s| s.multiplications).sum(),
+        machine,
+        networks: networks.iter().map(estimate).collect(),
+        steps,
+    }
+}
+
+impl Report {
+    /// The table that people read.
+    pub fn to_text(&self) -> String {
+        let mut lines = vec![
+            format!("plan {} ({}), batch {}", self.name, self.digest, self.batch),
+            String::new(),
+            format!(
+                "{:<5} {:<15} {:<18} {:>3} {:>3} {:>10} {:>10} {:>11}  {}",
+                "value",
+                "step",
+                "shape",
+                "k",
+                "f",
+                "to party 0",
+                "to party 1",
+                "correlation",
+                "node"
+            ),
+        ];
+        for s in &self.steps {
+            let number = |n: usize| if n == 0 { "-".into() } else { thousands(n) };
+            let shape: Vec<String> = s.shape.iter().map(|d| d.to_string()).collect();
+            lines.push(format!(
+                "{:<5} {:<15} {:<18} {:>3} {:>3} {:>10} {:>10} {:>11}  {}{}",
+                s.value,
+                s.operator,
+                shape.join("x"),
+                s.ring,
+                s.fraction_bits,
+                number(s.bytes_to_party0),
+                number(s.bytes_to_party1),
+                number(s.correlation_bytes),
+                tail(&s.name, 28),
+                if s.parameters.is_empty() {
+                    String::new()
+                } else {
+                    format!(" [{}]", s.parameters)
+                }
+            ));
+        }
+        lines.extend([
+            String::new(),
+            format!("online: {} messages, {} round trips", self.messages, self.round_trips),
+            format!(
+                "  {} bytes to party 0, {} bytes to party 1, {} in all",
+                thousands(self.bytes_to_party0),
+                thousands(self.bytes_to_party1),
+                thousands(self.bytes_to_party0 + self.bytes_to_party1)
+            ),
+            format!(
+                "  {} activations, {:.2} bytes each both ways",
+                thousands(self.activations),
+                self.bytes_per_activation
+            ),
+            format!(
+                "  {} multiplications with weights at party 0",
+                thousands(self.multiplications)
+            ),
+            "correlations per inference, shares of each party:".into(),
+        ]);
+        for c in &self.correlations {
+            lines.push(format!(
+                "  {:<10} {:>12} elements {:>12} bytes",
+                c.kind,
+                thousands(c.elements),
+                thousands(c.bytes)
+            ));
+        }
+        lines.push("estimated time online (this machine's portable kernels, one core):".into());
+        for n in &self.networks {
+            lines.push(format!(
+                "  {:<10} {:>8.1} ms = {:.1} latency + {:.1} transfer + {:.1} compute  ({} ms, {} Mbit/s)",
+                n.network.name,
+                n.total_ms,
+                n.latency_ms,
+                n.transfer_ms,
+                n.compute_ms,
+                n.network.rtt_ms,
+                n.network.mbit
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+/// A number with separators: `1,234,567`.
+pub fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, d) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(d);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_have_names_and_numbers() {
+        assert_eq!(Network::parse("20:500").unwrap().mbit, 500.0);
+        for bad in ["", "lan2", "1:", "1:-3", "x:4", "1:0"] {
+            assert!(Network::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(thousands(999), "999");
+    }
+}
