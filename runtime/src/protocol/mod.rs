@@ -13,6 +13,8 @@ pub mod truncate;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod view_tests;
 
 use ir::plan::{Step, StepOp};
 use ir::ring::{Packer, Unpacker};

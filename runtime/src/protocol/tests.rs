@@ -11,13 +11,19 @@ use ir::ring::{low_mask, to_signed};
 use std::f64::consts::TAU;
 
 /// An input and one activation of it.
-struct Case {
-    plan: Plan,
+pub(super) struct Case {
+    pub(super) plan: Plan,
     weights: Weights,
 }
 
 impl Case {
-    fn new(op: StepOp, secrets: StepWeights, k: u32, ring: u32, elements: usize) -> Self {
+    pub(super) fn new(
+        op: StepOp,
+        secrets: StepWeights,
+        k: u32,
+        ring: u32,
+        elements: usize,
+    ) -> Self {
         let shape = Shape::new([1, 1, elements]);
         let step = |op: StepOp, operands: Vec<ValueId>, ring| Step {
             name: op.name().into(),
@@ -41,11 +47,11 @@ impl Case {
         Self { plan, weights: Weights { plan: digest, steps: vec![StepWeights::None, secrets] } }
     }
 
-    fn step(&self) -> &Step {
+    pub(super) fn step(&self) -> &Step {
         &self.plan.steps[1]
     }
 
-    fn deal(&self, random: &mut Random) -> (DealtParty0<'_>, DealtParty1<'_>) {
+    pub(super) fn deal(&self, random: &mut Random) -> (DealtParty0<'_>, DealtParty1<'_>) {
         let mut seed = || {
             let words: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();
             Seed::from_item(&words).unwrap()
@@ -243,20 +249,26 @@ fn phases_are_within_a_unit_and_the_tables_rounding_for_any_value() {
     }
 }
 
-/// The phase that is evaluated, averaged over every mask of a small ring, is the value itself; with half
-/// a step added to `Δ` it would be half a step too large.
+/// The phase that party 0's question leads to, averaged over every mask of a small ring, is the value
+/// itself; with half a step added to `Δ` it would be half a step too large.
 #[test]
 fn the_phase_is_rounded_without_bias_and_half_a_step_would_bias_it() {
     let (k, p) = (9, 4);
+    let phase = Phase { p, q: 30, shift: 20, g2: 8, h: 8, harmonics: 1 };
     let step = 1u64 << (k - p);
+    let masks: Vec<u64> = (0..1 << k).collect();
+    let u: Vec<u64> = masks.iter().map(|m| (m * 7 + 3) & low_mask(p)).collect();
+    let correlation = phase::PhaseCorrelation { u: u.clone().into(), products: Default::default() };
     for y in 0..1u64 << k {
         let mean = |added: u64| {
-            let index = |m: u64| {
-                let d = phase::phase_of(y + m + added, k, p);
-                let index = d.wrapping_sub(phase::phase_of(m, k, p));
+            let delta: Vec<u64> = masks.iter().map(|m| y + m + added).collect();
+            let question = phase::question(&phase, k, &delta, &correlation);
+            let index = |((e, u), m): ((&u64, &u64), &u64)| {
+                let index = (e + u).wrapping_sub(phase::phase_of(*m, k, p));
                 (index.wrapping_sub(y / step) & low_mask(p)) as f64
             };
-            (0..1 << k).map(index).sum::<f64>() / f64::from(k).exp2() + (y / step) as f64
+            let sum = question.iter().zip(&u).zip(&masks).map(index).sum::<f64>();
+            sum / masks.len() as f64 + (y / step) as f64
         };
         let exact = y as f64 / step as f64;
         assert!((mean(0) - exact).abs() < 1e-12, "{y}");

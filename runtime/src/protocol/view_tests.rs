@@ -1,0 +1,101 @@
+//! What a party sees says nothing: statistics over many masks of one and the same value.
+
+use super::square::mask_and_top_bit;
+use super::tests::Case;
+use super::{phase, polynomial, question_widths, square};
+use crate::offline::dealer::{deal, item_bytes};
+use crate::offline::expand::Seed;
+use crate::offline::{Party0Material, Party1Material};
+use crate::testing::{Random, plans};
+use ir::plan::{Phase, Square, StepOp, StepWeights};
+use ir::ring::low_mask;
+
+const ELEMENTS: usize = 20_000;
+
+/// Every one of the low `bits` bits is set in half of the words.
+fn assert_fair(words: impl Iterator<Item = u64>, bits: u32, what: &str) {
+    let mut ones = vec![0u32; bits as usize];
+    let mut count = 0f64;
+    for word in words {
+        count += 1.0;
+        ones.iter_mut().enumerate().for_each(|(bit, n)| *n += (word >> bit & 1) as u32);
+    }
+    for (bit, &n) in ones.iter().enumerate() {
+        let off = (f64::from(n) - count / 2.0).abs() / (count.sqrt() / 2.0);
+        assert!(off < 6.0, "{what}, bit {bit}: {off:.1} deviations");
+    }
+}
+
+/// Party 1 knows `M`: its question must be fair also where `M` is taken off.
+#[test]
+fn questions_are_independent_of_party_1s_masks() {
+    let mut random = Random::new(41);
+    let (k, y) = (20, 12345u64);
+    let ring = low_mask(k);
+
+    let parameters = Phase { p: 7, q: 40, shift: 20, g2: 7, h: 8, harmonics: 1 };
+    let secrets = StepWeights::Phase { constant: vec![1.0], harmonics: vec![vec![[30.0, 20.0]]] };
+    let case = Case::new(StepOp::Phase(parameters), secrets, k, 20, ELEMENTS);
+    let (mut party0, mut party1) = case.deal(&mut random);
+    let m = party1.mask(0).unwrap();
+    let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
+    let question = phase::question(&parameters, k, &delta, &party0.phase(1).unwrap());
+    let unmasked =
+        question.iter().zip(&m.data).map(|(e, m)| e.wrapping_sub(phase::phase_of(*m, k, 7)));
+    assert_fair(unmasked, 7, "phase");
+
+    let parameters = Square { t: 6, p: 14, q: 40, shift: 20 };
+    let secrets = StepWeights::Square { constant: vec![0] };
+    let case = Case::new(StepOp::Square(parameters), secrets, k, 20, ELEMENTS);
+    let (mut party0, mut party1) = case.deal(&mut random);
+    let m = party1.mask(0).unwrap();
+    let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
+    let question = square::question(&parameters, &delta, &party0.square(1).unwrap());
+    let unmasked = question.iter().zip(&m.data).map(|(question, m)| {
+        let (mask, c) = mask_and_top_bit(&parameters, *m);
+        let e = (question & low_mask(14)).wrapping_sub(mask) & low_mask(14);
+        e | (question >> 14 & 1 ^ c) << 14 | (question >> 15 ^ c) << 15
+    });
+    assert_fair(unmasked, 16, "square");
+
+    let coefficients = vec![vec![5i128, -7, 3, 1]];
+    let op = StepOp::Polynomial { square: parameters, degree: 3 };
+    let words = question_widths(&op).len();
+    let secrets = StepWeights::Polynomial { coefficients: coefficients.clone() };
+    let case = Case::new(op, secrets, k, 20, ELEMENTS);
+    let (mut party0, mut party1) = case.deal(&mut random);
+    let m = party1.mask(0).unwrap();
+    let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
+    let correlation = party0.polynomial(1).unwrap();
+    let (question, _) =
+        polynomial::question(&parameters, case.step(), &coefficients, &delta, &correlation);
+    for value in 0..words - 1 {
+        let e = question.iter().skip(value).step_by(words).copied();
+        assert_fair(e, 40, "polynomial");
+    }
+    let g = question.iter().skip(words - 1).step_by(words);
+    let unmasked = g.zip(&m.data).map(|(g, m)| g ^ mask_and_top_bit(&parameters, *m).1);
+    assert_fair(unmasked, 1, "polynomial's bit");
+}
+
+/// Party 0's half of an item is uniform: it holds nothing of party 1's masks by itself.
+#[test]
+fn party_0s_items_are_uniform() {
+    let (plan, weights) = plans::every_kind();
+    let seed = || Seed::from_system().unwrap();
+    let items: Vec<_> = (0..2000).map(|_| deal(&plan, &weights, seed(), seed()).0).collect();
+    let mut padding = vec![0u8; item_bytes(&plan).0];
+    let mut at = 32;
+    for correlation in (0..plan.steps.len()).filter_map(|step| plan.correlation(step)) {
+        at += correlation.bytes();
+        let used = (correlation.elements * correlation.bits as usize) % 8;
+        padding[at - 1] = if used == 0 { 0 } else { !(low_mask(used as u32) as u8) };
+    }
+    for (at, &padding) in padding.iter().enumerate() {
+        if padding == 0 {
+            assert_fair(items.iter().map(|item| item[at].into()), 8, "an item's byte");
+        } else {
+            assert!(items.iter().all(|item| item[at] & padding == 0));
+        }
+    }
+}
