@@ -114,6 +114,9 @@ impl Builder {
     /// Exchanges the last two axes.
     pub(super) fn swap_last(&mut self, x: NodeId) -> Result<NodeId, Refusal> {
         let rank = self.rank(x);
+        if rank < 2 {
+            return Err(invalid("its operand is no matrix"));
+        }
         let mut permutation: Vec<usize> = (0..rank).collect();
         permutation.swap(rank - 2, rank - 1);
         self.transpose(x, &permutation)

@@ -124,25 +124,16 @@ fn result_bound(node: &NodeProto, operands: &[Option<Constant>]) -> Option<usize
         "Cast" | "CastLike" | "Identity" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
         | "Transpose" | "Concat" | "Slice" | "Split" | "Neg" | "Abs" | "Sqrt" | "Exp" | "Log"
         | "Erf" | "Reciprocal" | "Floor" | "Ceil" | "Round" | "Sign" | "Not" | "Relu"
-        | "Sigmoid" | "Tanh" | "Sin" | "Cos" | "Clip" | "Softmax" | "ReduceSum" | "ReduceMean"
-        | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1" | "ReduceL2"
-        | "ReduceSumSquare" | "ArgMax" | "ArgMin" | "Dropout" | "CumSum" | "Trilu"
-        | "ScatterND" | "GatherND" | "GatherElements" | "ScatterElements"
-        | "BatchNormalization" => total,
-        "NonZero" => total.checked_mul(8)?,
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Sum" | "Mean" | "Max" | "Min"
-        | "Equal" | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or"
-        | "Xor" | "Where" | "PRelu" => {
+        | "Sigmoid" | "Tanh" | "Sin" | "Cos" | "Clip" | "ReduceSum" | "ReduceMean"
+        | "ReduceMax" | "ReduceMin" | "ReduceProd" => total,
+        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Sum" | "Mean" | "Max" | "Min" | "Equal"
+        | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" | "Xor"
+        | "Where" => {
             let rank = operands.iter().flatten().map(|c| c.dims().len()).max()?;
             (0..rank).try_fold(1usize, |n, back| {
-                let longest = operands
-                    .iter()
-                    .flatten()
-                    .filter_map(|c| c.dims().iter().rev().nth(back))
-                    .max()
-                    .copied()
-                    .unwrap_or(1);
-                n.checked_mul(longest)
+                let dims = operands.iter().flatten().map(Constant::dims);
+                let longest = dims.filter_map(|d| d.iter().rev().nth(back)).max();
+                n.checked_mul(longest.copied().unwrap_or(1))
             })?
         }
         "MatMul" | "Gemm" => operand(0)?.elements().checked_mul(operand(1)?.elements())?,

@@ -6,6 +6,7 @@ use super::{ImportError, ImportOptions, MAX_VALUE};
 use ir::tensor::Shape;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dimension;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::Framework;
@@ -44,6 +45,7 @@ impl Model {
         let Some(graph) = proto.graph.as_mut().filter(|g| !g.output.is_empty()) else {
             return Err(malformed("not an ONNX model, or a damaged one: it has no graph"));
         };
+        check_names(graph)?;
         embed_external_data(graph, folder)?;
         let mut warnings = Vec::new();
         let output_name = choose_output(graph, options, &mut warnings)?;
@@ -59,6 +61,12 @@ impl Model {
         static EMPTY: std::sync::LazyLock<GraphProto> =
             std::sync::LazyLock::new(GraphProto::default);
         self.proto.graph.as_ref().unwrap_or(&EMPTY)
+    }
+
+    /// The shapes of real-valued results that the file itself states, with batch 1.
+    pub(super) fn stated_shapes(&self) -> HashMap<String, Shape> {
+        let infos = self.graph().value_info.iter().filter(|i| is_real(i));
+        infos.filter_map(|i| Some((i.name.clone(), concrete_shape(i).ok()?))).collect()
     }
 
     /// The leading dimension of the input, if it is a number above 1: a batch size, perhaps.
@@ -107,6 +115,20 @@ impl Model {
 
 fn malformed(reason: impl Into<String>) -> ImportError {
     ImportError::Malformed(reason.into())
+}
+
+/// Refuses names that would break the lines of errors and reports.
+fn check_names(graph: &GraphProto) -> Result<(), ImportError> {
+    let nodes = graph
+        .node
+        .iter()
+        .flat_map(|n| n.input.iter().chain(&n.output).chain([&n.name, &n.op_type, &n.domain]));
+    let values = graph.input.iter().chain(&graph.output).map(|v| &v.name);
+    let mut names = nodes.chain(values).chain(graph.initializer.iter().map(|t| &t.name));
+    match names.find(|n| n.chars().any(char::is_control)) {
+        Some(name) => Err(malformed(format!("the name {name:?} has control characters"))),
+        None => Ok(()),
+    }
 }
 
 fn opset(proto: &ModelProto) -> Result<i64, ImportError> {
@@ -230,6 +252,15 @@ fn dimensions(value: &ValueInfoProto) -> Option<Vec<Option<Dimension>>> {
         return None;
     };
     Some(tensor.shape.as_ref()?.dim.iter().map(|d| d.value.clone()).collect())
+}
+
+fn is_real(value: &ValueInfoProto) -> bool {
+    let Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. }) = &value.r#type
+    else {
+        return false;
+    };
+    let real = [DataType::Float, DataType::Double, DataType::Float16, DataType::Bfloat16];
+    real.iter().any(|&kind| kind as i32 == tensor.elem_type)
 }
 
 fn set_leading_dimension(value: &mut ValueInfoProto) {

@@ -1,6 +1,6 @@
 //! Import of ONNX models: bytes in, a verified [`Graph`] out, or every node that stands in the way.
 //!
-//! Every ONNX value becomes a constant or a node of the graph; [`operators`] lists what is understood.
+//! Every ONNX value becomes a constant or a node of the graph; [`supported_operators`] lists what is understood.
 
 mod activation;
 mod builder;
@@ -132,7 +132,7 @@ fn list(nodes: &[UnsupportedNode]) -> String {
 /// # Errors
 /// If the file is unreadable or malformed, or if nodes are not supported: then with all of them.
 pub fn import_file(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
-    import_model(&Model::open(path, options)?)
+    guarded(|| import_model(&Model::open(path, options)?))
 }
 
 /// Imports a model from bytes, without external data.
@@ -140,7 +140,14 @@ pub fn import_file(path: &Path, options: &ImportOptions) -> Result<Imported, Imp
 /// # Errors
 /// As [`import_file`].
 pub fn import_bytes(bytes: &[u8], options: &ImportOptions) -> Result<Imported, ImportError> {
-    import_model(&Model::decode(bytes, None, options)?)
+    guarded(|| import_model(&Model::decode(bytes, None, options)?))
+}
+
+/// No file makes the import panic: what slips through every check is still an error.
+fn guarded(
+    import: impl FnOnce() -> Result<Imported, ImportError>,
+) -> Result<Imported, ImportError> {
+    quiet::quietly(import).unwrap_or_else(|panic| Err(ImportError::Internal(panic)))
 }
 
 /// A fixed batch above 1 becomes 1 where the model allows it.

@@ -204,6 +204,12 @@ pub(super) fn is_foldable(domain: &str, operator: &str) -> bool {
     is_onnx(domain) && !own.contains(&operator)
 }
 
+/// Whether a refused operator is known to give results of its first operand's shape.
+pub(super) fn keeps_shape(name: &str) -> bool {
+    name.ends_with("Normalization")
+        || ["LRN", "Floor", "Ceil", "Round", "ThresholdedRelu", "Hardmax", "Shrink"].contains(&name)
+}
+
 /// How to translate an operator.
 pub(super) fn find(domain: &str, name: &str) -> Result<Translation, Refusal> {
     if !is_onnx(domain) {

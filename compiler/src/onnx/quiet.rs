@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::{Arc, Mutex, PoisonError};
 
-type Hook = Arc<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 
 thread_local! {
     static IS_QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How many calls are running, and the hook that was there before the first.
-static RUNNING: Mutex<(usize, Option<Hook>)> = Mutex::new((0, None));
+static RUNNING: Mutex<(usize, Option<Arc<Hook>>)> = Mutex::new((0, None));
 
 /// Runs `f`; a panic in it becomes `Err` with its message and prints nothing. Panics of other threads
 /// are reported as ever, and the panic hook is the caller's again when the last call returns.
@@ -44,7 +44,7 @@ fn enter() {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     running.0 += 1;
     if running.0 == 1 {
-        let previous: Hook = Arc::from(take_hook());
+        let previous = Arc::new(take_hook());
         let inner = previous.clone();
         set_hook(Box::new(move |info| {
             if !IS_QUIET.get() {
@@ -61,8 +61,11 @@ fn leave() {
     if running.0 == 0
         && let Some(previous) = running.1.take()
     {
+        // Only the hook that `enter` set holds the other reference.
         drop(take_hook());
-        set_hook(Box::new(move |info| previous(info)));
+        if let Ok(previous) = Arc::try_unwrap(previous) {
+            set_hook(previous);
+        }
     }
 }
 

@@ -100,7 +100,7 @@ fn apply(
         "linear" | "bilinear" => true,
         mode => {
             return Err(refuse(
-                format!("the mode {mode} is not supported"),
+                format!("the mode {mode:?} is not supported"),
                 "expected nearest or linear",
             ));
         }
@@ -114,7 +114,7 @@ fn apply(
             .collect::<Option<Vec<f64>>>()
             .ok_or_else(|| {
                 refuse(
-                    format!("the coordinate transformation {transformation} is not supported"),
+                    format!("the coordinate transformation {transformation:?} is not supported"),
                     "expected half_pixel, asymmetric or align_corners",
                 )
             })?;
@@ -140,11 +140,6 @@ fn coordinate(scaling: &Scaling, i: usize, transformation: &str) -> Option<f64> 
         "half_pixel" => (i + 0.5) / scale - 0.5,
         "pytorch_half_pixel" if scaling.to == 1 => 0.0,
         "pytorch_half_pixel" => (i + 0.5) / scale - 0.5,
-        "half_pixel_symmetric" => {
-            let exact = scaling.from as f64 * scale;
-            let offset = scaling.from as f64 / 2.0 * (1.0 - scaling.to as f64 / exact);
-            offset + (i + 0.5) / scale - 0.5
-        }
         "tf_half_pixel_for_nn" => (i + 0.5) / scale,
         "align_corners" if scaling.to == 1 => 0.0,
         "align_corners" => i * (scaling.from - 1) as f64 / (scaling.to - 1) as f64,

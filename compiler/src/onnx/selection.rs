@@ -142,7 +142,11 @@ pub(super) fn pad(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
         Some(axes) => axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?,
         None => (0..rank).collect(),
     };
-    if given.len() != 2 * axes.len() || given.iter().any(|p| p.unsigned_abs() > MAX_VALUE as u64) {
+    let is_repeated = |(i, axis): (usize, &usize)| axes[..i].contains(axis);
+    if given.len() != 2 * axes.len()
+        || axes.iter().enumerate().any(is_repeated)
+        || given.iter().any(|p| p.unsigned_abs() > MAX_VALUE as u64)
+    {
         return Err(invalid(format!("pads {given:?} do not fit {rank} axes")));
     }
     let amounts: Vec<(usize, i64, i64)> =
@@ -157,7 +161,7 @@ pub(super) fn pad(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
         }
         mode @ ("reflect" | "edge" | "wrap") => pad_copies(b, x, &amounts, mode),
         mode => Err(refuse(
-            format!("the mode {mode} is not supported"),
+            format!("the mode {mode:?} is not supported"),
             "expected constant, reflect, edge or wrap",
         )),
     }

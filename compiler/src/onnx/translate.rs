@@ -6,7 +6,7 @@ use super::constant::{self, Constant};
 use super::file::Model;
 use super::node::{Call, Refusal, Value};
 use super::operators::{self, Translation};
-use super::{ImportError, Imported, UnsupportedNode, oracle};
+use super::{ImportError, Imported, UnsupportedNode};
 use ir::graph::Op;
 use ir::tensor::{Shape, Tensor};
 use std::collections::{HashMap, HashSet};
@@ -19,33 +19,30 @@ pub(super) fn translate(model: &Model) -> Result<Imported, ImportError> {
     builder.warnings = model.warnings.clone();
     let mut values = initial_values(model, &builder)?;
     let read: HashSet<&str> = reads(model);
-    let shapes = LazyLock::new(|| oracle::known_shapes(model));
+    let shapes = LazyLock::new(|| model.stated_shapes());
     let mut refused = Vec::new();
     for &index in &model.order {
         let node = &model.graph().node[index];
         builder.name = node_name(node).to_owned();
-        let results = results(&mut builder, node, &values, model).unwrap_or_else(|refusal| {
-            if let Some(refusal) = refusal {
-                refused.push(unsupported(node, refusal));
-            }
-            Vec::new()
-        });
-        let mut results = results.into_iter();
-        for name in &node.output {
-            let value = match results.next() {
-                Some(value) => value,
-                None if !read.contains(name.as_str()) => Value::Unknown,
-                None => {
-                    if refused.last().is_none_or(|r| r.name != node_name(node))
-                        && !depends_on_unknown(node, &values)
-                    {
-                        refused.push(unsupported(node, extra_output(name)));
-                    }
-                    placeholder(&mut builder, shapes.get(name))
+        let results = match results(&mut builder, node, &values, model) {
+            Ok(results) => results,
+            Err(refusal) => {
+                refused.extend(refusal.map(|r| unsupported(node, r)));
+                for name in &node.output {
+                    let shape = shapes.get(name).cloned();
+                    let shape = shape.or_else(|| kept_shape(&builder, node, &values));
+                    values.insert(name.clone(), placeholder(&mut builder, shape));
                 }
-            };
-            values.insert(name.clone(), value);
+                continue;
+            }
+        };
+        for name in node.output.iter().skip(results.len()) {
+            if read.contains(name.as_str()) {
+                refused.push(unsupported(node, extra_output(name)));
+            }
+            values.insert(name.clone(), Value::Unknown);
         }
+        values.extend(node.output.iter().cloned().zip(results));
     }
     if !refused.is_empty() {
         return Err(ImportError::Unsupported(refused));
@@ -135,10 +132,6 @@ fn results(
     .map_err(Some)
 }
 
-fn depends_on_unknown(node: &NodeProto, values: &HashMap<String, Value>) -> bool {
-    node.input.iter().any(|n| matches!(values.get(n), Some(Value::Unknown)))
-}
-
 fn extra_output(name: &str) -> Refusal {
     super::node::refuse(
         format!("its result {name:?} is not supported"),
@@ -146,11 +139,21 @@ fn extra_output(name: &str) -> Refusal {
     )
 }
 
+/// The shape of the result of a refused operator that is known not to change shapes.
+fn kept_shape(
+    builder: &Builder,
+    node: &NodeProto,
+    values: &HashMap<String, Value>,
+) -> Option<Shape> {
+    match values.get(node.input.first()?)? {
+        Value::Node(id) if operators::keeps_shape(&node.op_type) => Some(builder.shape(*id)),
+        _ => None,
+    }
+}
+
 /// Stands for the result of a refused node, so that the nodes behind it are checked as well.
-fn placeholder(builder: &mut Builder, shape: Option<&Shape>) -> Value {
-    let Some(shape) = shape.filter(|s| s.elements() <= super::MAX_VALUE) else {
-        return Value::Unknown;
-    };
+fn placeholder(builder: &mut Builder, shape: Option<Shape>) -> Value {
+    let Some(shape) = shape else { return Value::Unknown };
     let zeros = Op::Constant(Tensor::zeros(shape.clone()));
     builder.add(zeros, shape.clone(), &[]).map_or(Value::Unknown, Value::Node)
 }
