@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 /// Inputs that the carry noise is measured on.
-const NOISE_INPUTS: usize = 64;
+const NOISE_INPUTS: usize = 32;
 /// Sampled evaluations per input.
-const NOISE_ROUNDS: u64 = 8;
+const NOISE_ROUNDS: u64 = 4;
 
 /// What an evaluation found. Shares are between 0 and 1.
 #[derive(Debug, Serialize)]

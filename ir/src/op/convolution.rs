@@ -25,8 +25,8 @@ impl Convolution {
     pub fn output_shape(&self, input: &Shape, outputs: usize) -> Option<Shape> {
         let &[1, channels, height, width] = input.0.as_slice() else { return None };
         let sane = self.groups > 0
-            && channels % self.groups == 0
-            && outputs % self.groups == 0
+            && channels.is_multiple_of(self.groups)
+            && outputs.is_multiple_of(self.groups)
             && self.kernel.iter().chain(&self.stride).chain(&self.dilation).all(|&v| v > 0);
         if !sane {
             return None;

@@ -56,6 +56,8 @@ pub struct Evaluator<'a> {
     weights: &'a Weights,
     /// Per phase step: the value of every phase, a row per channel or one for all.
     phases: Vec<Option<Vec<Vec<u64>>>>,
+    /// Per phase step: sine and cosine of every phase.
+    turns: Vec<Vec<(f64, f64)>>,
     last_use: Vec<usize>,
 }
 
@@ -75,6 +77,14 @@ impl<'a> Evaluator<'a> {
                     .collect(),
             )
         });
+        let turns = plan.steps.iter().map(|step| match &step.op {
+            StepOp::Phase(phase) => {
+                let step = TAU / f64::from(phase.p).exp2();
+                (0..1u64 << phase.p).map(|i| (step * i as f64).sin_cos()).collect()
+            }
+            _ => Vec::new(),
+        });
+        let turns = turns.collect();
         let mut last_use = vec![0; plan.steps.len()];
         for (index, step) in plan.steps.iter().enumerate() {
             for operand in &step.operands {
@@ -82,7 +92,7 @@ impl<'a> Evaluator<'a> {
             }
         }
         last_use[plan.output.index()] = usize::MAX;
-        Self { plan, weights, phases: phases.collect(), last_use }
+        Self { plan, weights, phases: phases.collect(), turns, last_use }
     }
 
     /// The output's ring elements for an encoded input. `observe` sees the index and the value of every
@@ -147,6 +157,7 @@ impl<'a> Evaluator<'a> {
                         (true, StepWeights::Phase { constant, harmonics }) => {
                             sampled_phase(
                                 phase,
+                                &self.turns[index],
                                 *per_channel(constant, channel),
                                 per_channel(harmonics, channel).as_slice(),
                                 phase_index,
@@ -333,17 +344,17 @@ fn phase_index(y: u64, k: u32, p: u32, coins: &mut Coins) -> u64 {
 /// What the protocol computes for one element, rounded tables and truncation included.
 fn sampled_phase(
     phase: &Phase,
+    turns: &[(f64, f64)],
     constant: f64,
     harmonics: &[[f64; 2]],
     index: u64,
     coins: &mut Coins,
 ) -> u64 {
-    let turn = TAU / f64::from(phase.p).exp2();
     let wrap = low_mask(phase.p);
     let (u, mask) = (coins.draw() & wrap, coins.draw() & wrap);
     let e = index.wrapping_sub(u).wrapping_add(mask) & wrap;
     let scale = |bits: u32| f64::from(bits).exp2();
-    let at = |n: u64, i: u64| (turn * ((n * i) & wrap) as f64).sin_cos();
+    let at = |n: u64, i: u64| turns[((n * i) & wrap) as usize];
     let mut z = (constant * scale(phase.shift)).round() as i64;
     for (n, [a, b]) in harmonics.iter().enumerate() {
         let n = n as u64 + 1;
