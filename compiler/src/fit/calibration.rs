@@ -19,7 +19,7 @@ const SYNTHETIC_INPUTS: usize = 256;
 
 impl Calibration {
     /// Smooth random images in `range`: noise on a coarse grid, interpolated along the last two axes,
-    /// with a random contrast and a little noise per element. Deterministic: nothing here is secret.
+    /// with a random contrast and a little noise per element, some of them mostly dark. Deterministic: nothing here is secret.
     pub fn synthetic(shape: &Shape, range: (f32, f32)) -> Self {
         let inputs = (0..SYNTHETIC_INPUTS)
             .into_par_iter()
@@ -35,6 +35,9 @@ fn smooth_image(shape: &Shape, range: (f32, f32), noise: &mut Noise) -> Tensor<f
     let (h, w) =
         if rank >= 3 { (shape.0[rank - 2], shape.0[rank - 1]) } else { (1, shape.elements()) };
     let (centre, contrast) = (noise.uniform(), 0.3 + 1.2 * noise.uniform());
+    // Part of the images are dark but for a few bright strokes, as scans are.
+    let floor = (1.6 * noise.uniform() - 0.8).max(0.0);
+    let stretch = |v: f32| if floor > 0.0 { (v - floor).max(0.0) * 4.0 } else { v };
     let mut data = Vec::with_capacity(shape.elements());
     for _ in 0..shape.elements() / (h * w) {
         let grid: Vec<f32> = (0..GRID * GRID).map(|_| noise.uniform()).collect();
@@ -43,7 +46,7 @@ fn smooth_image(shape: &Shape, range: (f32, f32), noise: &mut Noise) -> Tensor<f
                 let smooth = interpolate(&grid, GRID, y as f32 / h as f32, x as f32 / w as f32);
                 let value =
                     centre + contrast * (0.8 * (smooth - 0.5) + 0.2 * (noise.uniform() - 0.5));
-                data.push(range.0 + (range.1 - range.0) * value.clamp(0.0, 1.0));
+                data.push(range.0 + (range.1 - range.0) * stretch(value).clamp(0.0, 1.0));
             }
         }
     }

@@ -17,6 +17,8 @@ const MAX_ROWS: usize = 6000;
 const GRID: usize = 201;
 /// Mass of the grid beside the data's mass of one.
 const GRID_MASS: f64 = 0.005;
+/// Mass of the grid where the data are made up.
+const WIDE_GRID_MASS: f64 = 0.3;
 /// How far the grid of a trigonometric fit reaches beyond the channel's range.
 const GRID_REACH: f64 = 1.2;
 /// Ridge of polynomial fits, in range-normalised coordinates.
@@ -35,6 +37,8 @@ pub(super) struct Channel {
 pub(super) struct Samples {
     /// Per channel.
     pub channels: Vec<Channel>,
+    /// Mass of the grid beside the data's mass of one.
+    grid_mass: f64,
 }
 
 impl Samples {
@@ -75,7 +79,14 @@ impl Samples {
             .collect();
         let widest = channels.iter().map(|c| c.half).fold(0.0, f64::max).max(1e-6);
         channels.iter_mut().for_each(|c| c.half = c.half.max(1e-2 * widest));
-        Self { channels }
+        Self { channels, grid_mass: GRID_MASS }
+    }
+
+    /// Trusts the data less: every range becomes `margin` times wider, and the grid over it weighs as
+    /// much as the data.
+    pub fn widen(&mut self, margin: f64) {
+        self.channels.iter_mut().for_each(|c| c.half *= margin);
+        self.grid_mass = WIDE_GRID_MASS;
     }
 
     /// Smallest and largest pre-activation over all channels.
@@ -114,7 +125,7 @@ pub(super) fn fit_trigonometric(
                     row.extend([cos, sin]);
                 }
             };
-            solve(channel, GRID_REACH, &ridge, basis, |x| exact.at(c, x))
+            solve(channel, (GRID_REACH, samples.grid_mass), &ridge, basis, |x| exact.at(c, x))
         })
         .collect();
     Trigonometric {
@@ -140,7 +151,8 @@ pub(super) fn fit_polynomial(samples: &Samples, degree: usize, exact: &Activatio
                 let x = (x - middle) / half;
                 row.extend((0..=degree).map(|n| x.powi(n as i32)));
             };
-            let normalised = solve(channel, 1.0, &ridge, basis, |x| exact.at(c, x));
+            let normalised =
+                solve(channel, (1.0, samples.grid_mass), &ridge, basis, |x| exact.at(c, x));
             expand(&normalised, middle, half)
         })
         .collect();
@@ -167,7 +179,7 @@ fn expand(normalised: &[f64], middle: f64, half: f64) -> Vec<f64> {
 
 fn solve(
     channel: &Channel,
-    reach: f64,
+    (reach, grid_mass): (f64, f64),
     ridge: &[f64],
     basis: impl Fn(f64, &mut Vec<f64>),
     exact: impl Fn(f64) -> f64,
@@ -196,7 +208,7 @@ fn solve(
     for i in 0..GRID {
         let at = 2.0 * i as f64 / (GRID - 1) as f64 - 1.0;
         let x = channel.middle + reach * channel.half * at;
-        add(x, exact(x), GRID_MASS / GRID as f64);
+        add(x, exact(x), grid_mass / GRID as f64);
     }
     for i in 0..size {
         gram[(i, i)] += ridge[i];

@@ -29,6 +29,10 @@ use std::sync::Arc;
 /// not jump where the circle closes.
 const KAPPA: f64 = 1.25;
 
+/// On made-up inputs nobody knows how large values really are: pre-activations may be this much larger
+/// than those seen, unless a normalisation's statistics vouch for them.
+const SYNTHETIC_MARGIN: f64 = 2.0;
+
 /// What activations are fitted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -207,7 +211,10 @@ impl<'a> Walk<'a> {
     ) -> Result<(Values, Values), CompileError> {
         let operand = self.teacher.operands(id)[0];
         let (teacher, student) = self.values[&operand].clone();
-        let samples = Samples::gather(&teacher, &student, exact);
+        let mut samples = Samples::gather(&teacher, &student, exact);
+        if self.calibration.is_synthetic && self.teacher.node(operand).statistics.is_none() {
+            samples.widen(SYNTHETIC_MARGIN);
+        }
         let fitted = match (exact, self.family) {
             (Activation::Exact(_), Some(Family::Phase { harmonics })) => {
                 let minimum: Vec<f64> =
