@@ -5,11 +5,12 @@
 //! maps the student's pre-activation to the *teacher's* activation, so that later layers repair what
 //! earlier ones got wrong. Scales and ring widths are settled in the same walk, since the period of a
 //! fit that a shortcut enters must be an integer multiple of the shortcut's unit
-//! ([`crate::lower::scales`]). Re-solving linear operators between fits has its place in
-//! [`Walk::linear`].
+//! ([`crate::lower::scales`]). Linear operators behind a fit are re-solved for the operands that they
+//! really have ([`resolve`]).
 
 pub mod calibration;
 mod least_squares;
+mod resolve;
 mod spread;
 
 pub use calibration::Calibration;
@@ -162,7 +163,10 @@ impl<'a> Walk<'a> {
                 (inputs.clone(), inputs)
             }
             Op::Activation(activation) => self.activation(id, activation)?,
-            _ => self.linear(id),
+            _ => {
+                self.resolve(id);
+                self.linear(id)
+            }
         };
         let spread = Spread::of(&values.1);
         if !spread.is_finite() {
@@ -179,19 +183,19 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A node that both networks compute alike.
+    /// A node that is no activation.
     fn linear(&self, id: NodeId) -> (Values, Values) {
         let node = self.teacher.node(id);
         let operands: Vec<&(Values, Values)> =
             self.teacher.operands(id).iter().map(|o| &self.values[o]).collect();
         let same = operands.iter().all(|(t, s)| Arc::ptr_eq(t, s));
-        let apply = |side: &dyn Fn(&(Values, Values)) -> Values| -> Values {
+        let apply = |op: &Op, side: &dyn Fn(&(Values, Values)) -> Values| -> Values {
             let sides: Vec<Values> = operands.iter().map(|pair| side(pair)).collect();
             let mut values: Vec<Tensor<f32>> = (0..self.calibration.inputs.len())
                 .into_par_iter()
                 .map(|i| {
                     let operands: Vec<&Tensor<f32>> = sides.iter().map(|s| &s[i]).collect();
-                    evaluate_node(&node.op, &node.shape, &operands)
+                    evaluate_node(op, &node.shape, &operands)
                 })
                 .collect();
             if let (Some(statistics), true) = (&node.statistics, self.calibration.is_synthetic) {
@@ -199,9 +203,53 @@ impl<'a> Walk<'a> {
             }
             Arc::new(values)
         };
-        let teacher = apply(&|pair| pair.0.clone());
-        let student = if same { teacher.clone() } else { apply(&|pair| pair.1.clone()) };
+        let teacher = apply(&node.op, &|pair| pair.0.clone());
+        let student_op = &self.student.node(id).op;
+        let student =
+            if same { teacher.clone() } else { apply(student_op, &|pair| pair.1.clone()) };
         (teacher, student)
+    }
+
+    /// Re-solves the student's operator for the operand that it has. Where the result only feeds a sum
+    /// whose other operand is known, the target makes up for that operand's error too.
+    fn resolve(&mut self, id: NodeId) {
+        if self.family.is_none() || self.calibration.is_synthetic {
+            return;
+        }
+        let node = self.teacher.node(id);
+        let is_linear = matches!(node.op, Op::Convolution { .. } | Op::MatrixProduct { .. });
+        if !is_linear {
+            return;
+        }
+        let (teacher, student) = &self.values[&self.teacher.operands(id)[0]];
+        if Arc::ptr_eq(teacher, student) {
+            return;
+        }
+        let shortcut = self.known_shortcut(id);
+        let targets: Vec<Tensor<f32>> = (0..teacher.len())
+            .into_par_iter()
+            .map(|i| {
+                let mut target = evaluate_node(&node.op, &node.shape, &[&teacher[i]]);
+                if let Some((of_teacher, of_student)) = &shortcut {
+                    let errors = of_teacher[i].data.iter().zip(&of_student[i].data);
+                    target.data.iter_mut().zip(errors).for_each(|(v, (t, s))| *v += t - s);
+                }
+                target
+            })
+            .collect();
+        if let Some(op) = resolve::resolve(&node.op, &node.shape, student, &targets) {
+            self.student.node_mut(id).op = op;
+        }
+    }
+
+    /// The values of the other operand, where a node only feeds a sum whose other operand is known.
+    fn known_shortcut(&self, id: NodeId) -> Option<(Values, Values)> {
+        let user = self.teacher.only_user(id)?;
+        if !matches!(self.teacher.node(user).op, Op::Add) {
+            return None;
+        }
+        let other = self.teacher.operands(user).into_iter().find(|&o| o != id)?;
+        self.values.get(&other).cloned()
     }
 
     fn activation(
