@@ -1,0 +1,166 @@
+//! A few thousand damaged files and greetings: refused in a line, never with a panic. The same doors
+//! stand open to the fuzzers in `fuzz/`.
+
+use ir::plan::Plan;
+use polyrt::net::{Channel, NetError, memory_pair};
+use polyrt::offline::Role;
+use std::time::Duration;
+use support::doors::{self, SMALL, SMALL_MODEL};
+use support::{Numbers, array, digits, shipped};
+
+/// Damaged copies of `bytes`: changed, cut, doubled and filled, one to four places each.
+fn damaged(bytes: &[u8], count: usize, seed: u64) -> impl Iterator<Item = Vec<u8>> {
+    let mut numbers = Numbers(seed);
+    let original = bytes.to_vec();
+    (0..count).map(move |_| {
+        let mut bytes = original.clone();
+        for _ in 0..1 + numbers.below(4) {
+            let at = numbers.below(bytes.len());
+            let end = at + numbers.below((bytes.len() - at).min(24) + 1);
+            match numbers.below(6) {
+                0 if !bytes.is_empty() => bytes[at] ^= 1 << numbers.below(8),
+                1 if !bytes.is_empty() => {
+                    bytes[at] = [0, 1, 0x7f, 0x80, 0xfb, 0xff][numbers.below(6)]
+                }
+                2 => bytes.truncate(at),
+                3 => drop(bytes.drain(at..end)),
+                4 => {
+                    let part = bytes[at..end].to_vec();
+                    bytes.splice(at..at, part);
+                }
+                _ => bytes[at..end].fill(0xff),
+            }
+        }
+        bytes
+    })
+}
+
+/// Sends `count` damaged copies through a door; some must be refused and the original taken.
+fn knock(door: fn(&[u8]) -> bool, bytes: &[u8], count: usize, seed: u64) {
+    assert!(door(bytes), "the original is refused");
+    assert!(!door(b""), "nothing is taken");
+    let taken = damaged(bytes, count, seed).filter(|bytes| door(bytes)).count();
+    assert!(taken < count, "everything is taken");
+}
+
+#[test]
+fn onnx() {
+    knock(doors::model, &SMALL_MODEL, 4000, 1);
+    for name in ["digits_mlp.onnx", "digits_resnet.onnx"] {
+        let model = std::fs::read(shipped(name)).unwrap();
+        knock(doors::model, &model, 150, 2);
+    }
+}
+
+#[test]
+fn plans() {
+    knock(doors::plan, doors::payload(&SMALL.plan.to_bytes().0), 6000, 3);
+    for model in ["digits_resnet", "digits_herpn"] {
+        let plan = support::compile_shipped(model, 2).bytes("plan.bin");
+        knock(doors::plan, doors::payload(&plan), 3000, 4);
+    }
+}
+
+#[test]
+fn every_flipped_byte_of_a_plan_is_noticed() {
+    let (bytes, _) = SMALL.plan.to_bytes();
+    for at in 0..bytes.len() {
+        for flip in [1, 0x10, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= flip;
+            assert!(Plan::from_bytes(&damaged).is_err(), "byte {at}");
+        }
+        assert!(Plan::from_bytes(&bytes[..at]).is_err(), "{at} bytes");
+    }
+    assert!(Plan::from_bytes(&bytes).is_ok());
+}
+
+#[test]
+fn weights() {
+    knock(doors::weights, doors::payload(&SMALL.weights.to_bytes(None)), 6000, 5);
+}
+
+#[test]
+fn greetings() {
+    let hello = doors::own_hello(Role::Party1).to_bytes();
+    let mut bytes = hello.to_vec();
+    bytes.extend_from_slice(b"agreed\r\n");
+    bytes.extend_from_slice(&2u64.to_le_bytes());
+    knock(doors::hello, &bytes, 6000, 6);
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x81;
+        let is_free = at == 11;
+        assert_eq!(doors::hello(&damaged), is_free, "byte {at}");
+    }
+}
+
+/// A channel that damages the message with this number.
+struct Tampering<C> {
+    channel: C,
+    message: usize,
+    count: usize,
+    seed: u64,
+}
+
+impl<C: Channel> Channel for Tampering<C> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
+        self.channel.send(bytes)
+    }
+
+    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
+        let mut message = self.channel.receive(bytes)?;
+        if self.count == self.message {
+            let mut numbers = Numbers(self.seed);
+            message.iter_mut().for_each(|b| *b ^= numbers.draw() as u8);
+        }
+        self.count += 1;
+        Ok(message)
+    }
+}
+
+/// Noise in place of any message ends in a line or in a wrong answer, never in a panic.
+#[test]
+fn noise_in_place_of_a_message() {
+    let compiled = support::compile_shipped("digits_herpn", 2);
+    let inputs = digits(&compiled.plan, 2);
+    let messages = compiled.plan.messages().len();
+    let (mut refused, mut wrong) = (0, 0);
+    for message in 0..messages + 3 {
+        for side in 0..2 {
+            let (a, b) = memory_pair(Duration::from_secs(20));
+            let noise = |channel, is_here| Tampering {
+                channel,
+                message: if is_here { message } else { usize::MAX },
+                count: 0,
+                seed: message as u64 + 1,
+            };
+            let channels = (noise(a, side == 0), noise(b, side == 1));
+            match polyrt::local::run_over(&compiled.plan, &compiled.weights, &inputs, channels) {
+                Ok(run) => wrong += usize::from(run.logits.len() == inputs.len()),
+                Err(polyrt::Error::Internal(reason)) => panic!("message {message}: {reason}"),
+                Err(error) => {
+                    assert!(!error.to_string().contains('\n'));
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused >= 4 && wrong >= messages, "{refused} refused, {wrong} ran");
+}
+
+/// Damaged array files.
+#[test]
+fn arrays() {
+    let npy = std::fs::read(shipped("one_digit.npy")).unwrap();
+    let npz = std::fs::read(shipped("digits_mlp.expected.npz")).unwrap();
+    assert_eq!(array(&shipped("digits_mlp.expected.npz"), "logits").shape.0, [500, 10]);
+    fn read_npy(bytes: &[u8]) -> bool {
+        ir::array_file::read_npy(bytes).is_ok()
+    }
+    fn read_npz(bytes: &[u8]) -> bool {
+        ir::array_file::read_npz(std::io::Cursor::new(bytes), None).is_ok()
+    }
+    knock(read_npy, &npy, 3000, 7);
+    knock(read_npz, &npz, 1000, 8);
+}

@@ -1,0 +1,168 @@
+//! What the tests share: the two programs, the shipped models, folders that vanish, small ONNX files.
+
+pub mod doors;
+pub mod onnx;
+mod programs;
+
+pub use programs::{Listening, polyc, polyrt, run, stderr, stdout};
+
+use ir::array_file::{read_npy, read_npz};
+use ir::plan::{Digest, Plan, Reference, Weights};
+use ir::{Shape, Tensor};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The shipped models.
+pub const MODELS: [&str; 5] =
+    ["digits_mlp", "digits_cnn", "digits_resnet", "digits_herpn", "digits_pillar"];
+
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).to_owned()
+}
+
+/// A file in `models/`.
+pub fn shipped(name: &str) -> PathBuf {
+    workspace().join("models").join(name)
+}
+
+/// A folder that is removed at the end.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new empty folder.
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("polyc-tests-{}-{count}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Names and lengths of all files in it, at any depth, sorted.
+    pub fn listing(&self) -> Vec<(String, u64)> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.0.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                }
+                let name = entry.path().strip_prefix(&self.0).unwrap().display().to_string();
+                files.push((name, entry.metadata().unwrap().len()));
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Array `name` of an `.npz` file.
+pub fn array(path: &Path, name: &str) -> Tensor<f32> {
+    read_npz(File::open(path).unwrap(), Some(name)).unwrap().tensor
+}
+
+/// An `.npy` file.
+pub fn npy(path: &Path) -> Tensor<f32> {
+    read_npy(&fs::read(path).unwrap()).unwrap().tensor
+}
+
+/// The rows of a batch, each of `shape`.
+pub fn rows(batch: &Tensor<f32>, shape: &Shape) -> Vec<Tensor<f32>> {
+    let rows = batch.data.chunks_exact(shape.elements());
+    rows.map(|row| Tensor::new(shape.clone(), row.to_vec())).collect()
+}
+
+/// The first `count` images of `digits_test.npz`.
+pub fn digits(plan: &Plan, count: usize) -> Vec<Tensor<f32>> {
+    let mut images = rows(&array(&shipped("digits_test.npz"), "x"), plan.input_shape());
+    images.truncate(count);
+    images
+}
+
+/// What `polyc compile` wrote.
+pub struct Written {
+    /// The folder of `plan.bin` and `plan.weights`.
+    pub folder: Folder,
+    /// The plan.
+    pub plan: Plan,
+    /// Its identity.
+    pub digest: Digest,
+    /// Party 0's secrets.
+    pub weights: Weights,
+    /// The graphs behind them.
+    pub reference: Reference,
+}
+
+impl Written {
+    /// The bytes of a file in the folder.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.folder.file(name)).unwrap()
+    }
+}
+
+/// Compiles a shipped model as the README does; `threads` is how many work.
+pub fn compile_shipped(model: &str, threads: usize) -> Written {
+    let folder = Folder::new();
+    let mut command = polyc(&folder);
+    command.env("RAYON_NUM_THREADS", threads.to_string());
+    command.arg("compile").arg(shipped(&format!("{model}.onnx")));
+    command.arg("--calibrate").arg(shipped("digits_train.npz"));
+    let output = run(&mut command);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (plan, digest) = Plan::from_bytes(&fs::read(folder.file("plan.bin")).unwrap()).unwrap();
+    let bytes = fs::read(folder.file("plan.weights")).unwrap();
+    let weights = Weights::from_bytes(&bytes, &plan, digest).unwrap();
+    let reference = Weights::reference_from_bytes(&bytes).unwrap().unwrap();
+    Written { folder, plan, digest, weights, reference }
+}
+
+/// The same numbers in every run of the tests (SplitMix64; Steele, Lea, Flood 2014).
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    /// The next one.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// One below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.draw() % end.max(1) as u64) as usize
+    }
+
+    /// `count` reals in `[-size, size]`.
+    pub fn reals(&mut self, count: usize, size: f32) -> Vec<f32> {
+        let real = |_| (self.draw() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        (0..count).map(real).map(|v| v * size).collect()
+    }
+}
