@@ -3,7 +3,7 @@
 
 use crate::{Numbers, onnx};
 use ir::Tensor;
-use ir::plan::{Digest, Evaluator, Plan, Rounding, Weights};
+use ir::plan::{Digest, Evaluator, FileError, Plan, Rounding, Weights};
 use polyc::fit::Calibration;
 use polyc::onnx::{ImportError, ImportOptions, import_bytes};
 use polyc::passes::PassOptions;
@@ -73,6 +73,11 @@ pub fn plan(payload: &[u8]) -> bool {
         Ok((plan, digest)) => {
             use_plan(&plan, digest);
             true
+        }
+        // Step names may hold control characters: doors.rs, `names_in_plans_have_no_control_characters`.
+        Err(error @ FileError::Plan(_)) => {
+            check_line(&error.to_string().escape_debug());
+            false
         }
         Err(error) => {
             check_line(&error);
