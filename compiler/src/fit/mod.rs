@@ -163,6 +163,11 @@ impl<'a> Walk<'a> {
                 (inputs.clone(), inputs)
             }
             Op::Activation(activation) => self.activation(id, activation)?,
+            Op::MaxWindows { kernel, stride, padding, .. } => {
+                let (kernel, stride, padding) = (*kernel, *stride, *padding);
+                self.student.node_mut(id).op = Op::AverageWindows { kernel, stride, padding };
+                self.linear(id)
+            }
             _ => {
                 self.resolve(id);
                 self.linear(id)
@@ -188,7 +193,8 @@ impl<'a> Walk<'a> {
         let node = self.teacher.node(id);
         let operands: Vec<&(Values, Values)> =
             self.teacher.operands(id).iter().map(|o| &self.values[o]).collect();
-        let same = operands.iter().all(|(t, s)| Arc::ptr_eq(t, s));
+        let same = operands.iter().all(|(t, s)| Arc::ptr_eq(t, s))
+            && !matches!(node.op, Op::MaxWindows { .. });
         let apply = |op: &Op, side: &dyn Fn(&(Values, Values)) -> Values| -> Values {
             let sides: Vec<Values> = operands.iter().map(|pair| side(pair)).collect();
             let mut values: Vec<Tensor<f32>> = (0..self.calibration.inputs.len())

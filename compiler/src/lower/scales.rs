@@ -387,13 +387,14 @@ pub(crate) fn is_secret(graph: &Graph, id: NodeId) -> bool {
     }
 }
 
-/// The factor of an affine map that is one positive number for all elements: it costs nothing, the
-/// integers stay and their scale changes.
+/// The factor of an affine map that is one positive number for all elements, or of an average: it costs
+/// nothing, the integers stay and their scale changes.
 pub(crate) fn uniform_factor(graph: &Graph, id: NodeId) -> Option<f64> {
     match &graph.node(id).op {
         Op::Affine { scale, .. } if scale.data.len() == 1 && scale.data[0] > 0.0 => {
             Some(f64::from(scale.data[0]))
         }
+        Op::AverageWindows { kernel, .. } => Some(1.0 / (kernel[0] * kernel[1]) as f64),
         _ => None,
     }
 }
