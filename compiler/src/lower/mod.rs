@@ -58,7 +58,7 @@ pub fn lower(
     let output_ring = (largest * output_scale).log2().ceil().max(1.0) as u32 + 1;
     let Lowering { mut steps, mut secrets, values, wanted, .. } = lowering;
     rings::plan_rings(&mut steps, &mut secrets, &wanted, output, output_ring)?;
-    let input = fitted.spreads[&graph.input()];
+    let input = &fitted.spreads[&graph.input()];
     let input_scale = fitted.scales.uniform(graph.input()).unwrap_or(1.0);
     let half_ring = f64::from(steps[0].ring - 1).exp2() / input_scale;
     let plan = Plan {

@@ -115,7 +115,7 @@ impl Scales {
         spreads: &Spreads,
     ) -> Result<(), CompileError> {
         let node = graph.node(id);
-        let spread = spreads[&id];
+        let spread = &spreads[&id];
         match &node.op {
             Op::Input => self.set(id, power_of_two(INPUT_BITS, spread.width())),
             Op::Constant(_) => {}
@@ -236,7 +236,7 @@ impl Scales {
         spreads: &Spreads,
     ) -> Result<(), CompileError> {
         let operand = graph.operands(id)[0];
-        let spread = spreads[&operand];
+        let spread = &spreads[&operand];
         let least = LINE_BITS.exp2() / spread.width();
         let mut wanted = power_of_two(f64::from(self.options.value_bits), 1.0 / slope.max(1e-12));
         while wanted < least {
@@ -451,7 +451,7 @@ fn common_scale(scales: &[f64]) -> f64 {
 
 /// How many deviations of its output a polynomial moves per unit of its operand, in root mean square.
 fn slope(graph: &Graph, id: NodeId, polynomial: &ir::op::Polynomial, spreads: &Spreads) -> f64 {
-    let x = spreads[&graph.operands(id)[0]];
+    let x = &spreads[&graph.operands(id)[0]];
     let points: Vec<f64> = (-8..=8).map(|i| x.mean + x.deviation * f64::from(i) / 4.0).collect();
     let rows = &polynomial.coefficients;
     let squares: f64 = rows
