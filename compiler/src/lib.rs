@@ -47,6 +47,8 @@ pub struct Compiled {
     pub reference: Reference,
     /// Per fitted layer: its node's name and the relative error of its values.
     pub fits: Vec<(String, f64)>,
+    /// Calibration inputs whose values explode and leave the planned bounds.
+    pub outliers: usize,
 }
 
 /// A graph ready to be fitted, and what the client does with its output.
@@ -101,6 +103,7 @@ pub fn compile(
     let weights = Weights { plan: digest, steps: lowered.secrets };
     let is_polynomial = matches!(options.family, Family::Polynomial { .. });
     let reference_graph = if is_polynomial { fitted_graph } else { fitted.graph };
+    let outliers = fitted.outliers;
     layers.extend(fitted.layers);
     let order = reference_graph.order();
     let position = |node| order.iter().position(|&id| id == node).unwrap_or(0) as u32;
@@ -122,7 +125,7 @@ pub fn compile(
         layers: reference_layers,
         calibration: calibration.description.clone(),
     };
-    Ok(Compiled { plan: lowered.plan, digest, weights, reference, fits })
+    Ok(Compiled { plan: lowered.plan, digest, weights, reference, fits, outliers })
 }
 
 fn has_quadratics(graph: &Graph) -> bool {

@@ -23,7 +23,7 @@ use ir::graph::{Graph, NodeId, Op, evaluate_node};
 use ir::op::Activation;
 use least_squares::{Samples, fit_polynomial, fit_trigonometric};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// One turn of the circle is this much wider than the values seen on calibration inputs: the fit must
@@ -59,6 +59,8 @@ pub struct Fitted {
     pub spreads: HashMap<NodeId, Spread>,
     /// Fitted layers in order.
     pub layers: Vec<FittedLayer>,
+    /// Calibration inputs whose values explode at some node and leave the planned bounds.
+    pub outliers: usize,
 }
 
 /// What a fit replaced.
@@ -99,6 +101,7 @@ pub fn fit(
         scales: walk.scales.unwrap_or_default(),
         spreads: walk.spreads,
         layers: walk.layers,
+        outliers: walk.outliers.len(),
     })
 }
 
@@ -112,6 +115,8 @@ struct Walk<'a> {
     scales: Option<Scales>,
     spreads: HashMap<NodeId, Spread>,
     layers: Vec<FittedLayer>,
+    /// Inputs whose values explode at some node so far.
+    outliers: BTreeSet<usize>,
     /// Per node: the teacher's values and the student's; the same list until a fit came before.
     values: HashMap<NodeId, (Values, Values)>,
 }
@@ -132,6 +137,7 @@ impl<'a> Walk<'a> {
             scales,
             spreads: HashMap::new(),
             layers: Vec::new(),
+            outliers: BTreeSet::new(),
             values: HashMap::new(),
         };
         let order = teacher.order();
@@ -163,18 +169,24 @@ impl<'a> Walk<'a> {
                 (inputs.clone(), inputs)
             }
             Op::Activation(activation) => self.activation(id, activation)?,
+            Op::MaxWindows { kernel, stride, padding, .. } => {
+                let (kernel, stride, padding) = (*kernel, *stride, *padding);
+                self.student.node_mut(id).op = Op::AverageWindows { kernel, stride, padding };
+                self.linear(id)
+            }
             _ => {
                 self.resolve(id);
                 self.linear(id)
             }
         };
-        let spread = Spread::of(&values.1);
+        let spread = Spread::of(&values.1, &self.outliers);
         if !spread.is_finite() {
             return Err(CompileError::Calibration(format!(
                 "node {}: its values are not finite on the calibration inputs; check their preprocessing",
                 node.name
             )));
         }
+        self.outliers.extend(&spread.outliers);
         self.spreads.insert(id, spread);
         if let Some(scales) = &mut self.scales {
             scales.settle(&self.student, id, &self.spreads)?;
@@ -188,7 +200,8 @@ impl<'a> Walk<'a> {
         let node = self.teacher.node(id);
         let operands: Vec<&(Values, Values)> =
             self.teacher.operands(id).iter().map(|o| &self.values[o]).collect();
-        let same = operands.iter().all(|(t, s)| Arc::ptr_eq(t, s));
+        let same = operands.iter().all(|(t, s)| Arc::ptr_eq(t, s))
+            && !matches!(node.op, Op::MaxWindows { .. });
         let apply = |op: &Op, side: &dyn Fn(&(Values, Values)) -> Values| -> Values {
             let sides: Vec<Values> = operands.iter().map(|pair| side(pair)).collect();
             let mut values: Vec<Tensor<f32>> = (0..self.calibration.inputs.len())
@@ -226,9 +239,10 @@ impl<'a> Walk<'a> {
             return;
         }
         let shortcut = self.known_shortcut(id);
-        let targets: Vec<Tensor<f32>> = (0..teacher.len())
-            .into_par_iter()
-            .map(|i| {
+        let kept: Vec<usize> = (0..teacher.len()).filter(|i| !self.outliers.contains(i)).collect();
+        let targets: Vec<Tensor<f32>> = kept
+            .par_iter()
+            .map(|&i| {
                 let mut target = evaluate_node(&node.op, &node.shape, &[&teacher[i]]);
                 if let Some((of_teacher, of_student)) = &shortcut {
                     let errors = of_teacher[i].data.iter().zip(&of_student[i].data);
@@ -237,7 +251,8 @@ impl<'a> Walk<'a> {
                 target
             })
             .collect();
-        if let Some(op) = resolve::resolve(&node.op, &node.shape, student, &targets) {
+        let inputs: Vec<&Tensor<f32>> = kept.iter().map(|&i| &student[i]).collect();
+        if let Some(op) = resolve::resolve(&node.op, &node.shape, &inputs, &targets) {
             self.student.node_mut(id).op = op;
         }
     }

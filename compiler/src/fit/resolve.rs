@@ -31,7 +31,7 @@ const LEAST_GAIN: f64 = 0.01;
 pub(super) fn resolve(
     op: &Op,
     shape: &Shape,
-    inputs: &[Tensor<f32>],
+    inputs: &[&Tensor<f32>],
     targets: &[Tensor<f32>],
 ) -> Option<Op> {
     let problem = Problem::new(op, shape, inputs)?;
@@ -93,7 +93,7 @@ struct Moments {
 }
 
 impl<'a> Problem<'a> {
-    fn new(op: &'a Op, shape: &'a Shape, inputs: &[Tensor<f32>]) -> Option<Self> {
+    fn new(op: &'a Op, shape: &'a Shape, inputs: &[&Tensor<f32>]) -> Option<Self> {
         let input = &inputs.first()?.shape;
         let (weights, bias, groups, fan_in, output_axis, places) = match op {
             Op::Convolution { geometry, weights, bias } => {
@@ -120,7 +120,7 @@ impl<'a> Problem<'a> {
     fn solve(
         &self,
         group: usize,
-        inputs: &[Tensor<f32>],
+        inputs: &[&Tensor<f32>],
         targets: &[Tensor<f32>],
     ) -> Option<Solution> {
         let split = inputs.len() - inputs.len() / 5;
@@ -167,7 +167,7 @@ impl<'a> Problem<'a> {
         &self,
         group: usize,
         first: usize,
-        inputs: &[Tensor<f32>],
+        inputs: &[&Tensor<f32>],
         targets: &[Tensor<f32>],
     ) -> Moments {
         const CHUNK: usize = 32;

@@ -2,9 +2,18 @@
 
 use ir::Tensor;
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 
-/// Moments and extremes over all elements and inputs.
-#[derive(Clone, Copy, Debug, Default)]
+/// An input is an outlier of a node if its largest value is this many times the median input's.
+const OUTLIER: f64 = 8.0;
+/// At most this share of the inputs can be outliers; more are how the node is.
+const MAX_OUTLIERS: f64 = 0.05;
+
+/// Moments and extremes over all elements and inputs but outliers.
+///
+/// Networks that come with polynomials explode on rare inputs, in float already. No ring holds such
+/// values; they are counted and left out, so that they do not coarsen everybody else's.
+#[derive(Clone, Debug, Default)]
 pub struct Spread {
     /// Arithmetic mean.
     pub mean: f64,
@@ -14,24 +23,43 @@ pub struct Spread {
     pub rms: f64,
     /// Largest magnitude.
     pub largest: f64,
+    /// Inputs left out.
+    pub outliers: BTreeSet<usize>,
 }
 
 impl Spread {
-    /// Measures a list of values.
-    pub fn of(values: &[Tensor<f32>]) -> Self {
-        let (n, sum, squares, largest) = values
+    /// Measures a list of values; inputs that are `known` to explode stay left out.
+    pub fn of(values: &[Tensor<f32>], known: &BTreeSet<usize>) -> Self {
+        let inputs: Vec<(f64, f64, f64)> = values
             .par_iter()
             .map(|t| {
-                t.data.iter().fold((0usize, 0.0f64, 0.0f64, 0.0f64), |(n, s, q, m), &v| {
+                t.data.iter().fold((0.0, 0.0, 0.0f64), |(s, q, m), &v| {
                     let v = f64::from(v);
-                    (n + 1, s + v, q + v * v, if v.abs() > m || v.is_nan() { v.abs() } else { m })
+                    (s + v, q + v * v, if v.abs() > m || v.is_nan() { v.abs() } else { m })
                 })
             })
-            .reduce(|| (0, 0.0, 0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2, a.3.max(b.3)));
-        let n = n.max(1) as f64;
-        let (mean, square) = (sum / n, squares / n);
+            .collect();
+        let usual = |i: &usize| !known.contains(i);
+        let mut sorted: Vec<f64> = (0..inputs.len()).filter(usual).map(|i| inputs[i].2).collect();
+        sorted.sort_by(f64::total_cmp);
+        let limit = OUTLIER * sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
+        let mut outliers: BTreeSet<usize> = (0..inputs.len())
+            .filter(usual)
+            .filter(|&i| limit > 0.0 && inputs[i].2 > limit)
+            .collect();
+        if outliers.len() as f64 > (inputs.len() as f64 * MAX_OUTLIERS).max(1.0) {
+            outliers.clear();
+        }
+        outliers.extend(known);
+        let kept =
+            || inputs.iter().enumerate().filter(|(i, _)| !outliers.contains(i)).map(|(_, v)| v);
+        let elements = values.first().map_or(1, |t| t.data.len().max(1));
+        let n = (kept().count().max(1) * elements) as f64;
+        let mean = kept().map(|i| i.0).sum::<f64>() / n;
+        let square = kept().map(|i| i.1).sum::<f64>() / n;
+        let largest = kept().map(|i| i.2).fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a });
         let deviation = (square - mean * mean).max(0.0).sqrt();
-        Self { mean, deviation, rms: square.sqrt(), largest }
+        Self { mean, deviation, rms: square.sqrt(), largest, outliers }
     }
 
     /// Whether every value was finite.
@@ -55,5 +83,5 @@ pub(super) fn relative_error(got: &[Tensor<f32>], want: &[Tensor<f32>]) -> f64 {
             (g.data.len(), differences.sum::<f64>())
         })
         .reduce(|| (0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
-    (squares / n.max(1) as f64).sqrt() / Spread::of(want).width()
+    (squares / n.max(1) as f64).sqrt() / Spread::of(want, &BTreeSet::new()).width()
 }

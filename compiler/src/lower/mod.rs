@@ -9,7 +9,7 @@ use crate::fit::Fitted;
 use crate::passes::fold_normalization::per_axis;
 use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
-use ir::graph::{NodeId, Op};
+use ir::graph::{NodeId, Op, padding_takes};
 use ir::op::Activation;
 use ir::plan::{ClientStep, Plan, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
@@ -58,7 +58,7 @@ pub fn lower(
     let output_ring = (largest * output_scale).log2().ceil().max(1.0) as u32 + 1;
     let Lowering { mut steps, mut secrets, values, wanted, .. } = lowering;
     rings::plan_rings(&mut steps, &mut secrets, &wanted, output, output_ring)?;
-    let input = fitted.spreads[&graph.input()];
+    let input = &fitted.spreads[&graph.input()];
     let input_scale = fitted.scales.uniform(graph.input()).unwrap_or(1.0);
     let half_ring = f64::from(steps[0].ring - 1).exp2() / input_scale;
     let plan = Plan {
@@ -113,6 +113,9 @@ impl Lowering<'_> {
             Op::Affine { scale, shift } => return self.affine(id, scale, shift),
             Op::Activation(activation) => return self.activation(id, activation),
             Op::Add => StepOp::Add,
+            Op::AverageWindows { kernel, stride, padding } => {
+                return self.average_windows(id, *kernel, *stride, *padding);
+            }
             Op::SumWindows { kernel, stride } => {
                 StepOp::SumWindows { kernel: *kernel, stride: *stride }
             }
@@ -287,6 +290,27 @@ impl Lowering<'_> {
         let op = StepOp::Diagonal { weight_bits: weight_bits(&weights) };
         let bias = offsets();
         self.emit(id, op, &operands, StepWeights::Linear { weights, bias });
+        Ok(())
+    }
+
+    /// Zeros around and sums; the division is the value's scale.
+    fn average_windows(
+        &mut self,
+        id: NodeId,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 4],
+    ) -> Result<(), CompileError> {
+        let mut operand = self.operands(id)[0];
+        let source = self.steps[operand.index()].clone();
+        for (axis, indices) in padding_takes(&source.shape, padding) {
+            let mut shape = self.steps[operand.index()].shape.clone();
+            shape.0[axis] = indices.len();
+            let op = StepOp::Take { axis, indices };
+            let step = Step { op, operands: vec![operand], shape, ..source.clone() };
+            operand = self.push(step, StepWeights::None);
+        }
+        self.emit(id, StepOp::SumWindows { kernel, stride }, &[operand], StepWeights::None);
         Ok(())
     }
 

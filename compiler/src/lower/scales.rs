@@ -44,6 +44,10 @@ const INPUT_BITS: f64 = 7.0;
 const LINE_BITS: f64 = 5.0;
 /// Bits of one deviation of the output, before the rounding of its weights counts.
 const OUTPUT_BITS: f64 = 8.0;
+/// Fewer of them than this are not worth a narrow ring.
+const LEAST_OUTPUT_BITS: f64 = 2.0;
+/// A phase's ring may be this many bits narrower than its fan-in asks for, to stay within the widest.
+const TOLERATED_BITS: f64 = 2.0;
 /// A shared value has at least this factor in front of a phase, so that any period is met to an eighth.
 const HEADROOM: f64 = 4.0;
 /// How far a sum's operand may be from its exact scale.
@@ -111,7 +115,7 @@ impl Scales {
         spreads: &Spreads,
     ) -> Result<(), CompileError> {
         let node = graph.node(id);
-        let spread = spreads[&id];
+        let spread = &spreads[&id];
         match &node.op {
             Op::Input => self.set(id, power_of_two(INPUT_BITS, spread.width())),
             Op::Constant(_) => {}
@@ -120,7 +124,11 @@ impl Scales {
                     let slope = slope(graph, id, polynomial, spreads);
                     self.line(graph, id, slope, spreads)?;
                 }
-                self.set(id, power_of_two(f64::from(self.options.value_bits), spread.width()));
+                // Sums over windows average the rounding of their operands.
+                let is_summed = !graph.uses(id).is_empty()
+                    && graph.uses(id).iter().all(|&(user, _)| sums_windows(&graph.node(user).op));
+                let bits = self.options.value_bits - u32::from(is_summed);
+                self.set(id, power_of_two(f64::from(bits), spread.width()));
             }
             Op::Convolution { .. } | Op::MatrixProduct { .. } => {
                 self.settle_operands(graph, id, spreads)
@@ -148,7 +156,8 @@ impl Scales {
         // One sign bit, and no wider than a phase's ring: activations before the output send as many.
         let room = (f64::from(self.options.max_phase_ring) - 1.0).exp2() / largest;
         let pays = graph.order().iter().any(|&id| matches!(graph.node(id).op, Op::Activation(_)));
-        let scale = if pays { wanted.min(room) } else { wanted }.log2().floor().exp2();
+        let least = wanted / (OUTPUT_BITS - LEAST_OUTPUT_BITS).exp2();
+        let scale = if pays { wanted.min(room.max(least)) } else { wanted }.log2().floor().exp2();
         let scale = self.integer_multiple(graph, output, scale);
         self.resolve(graph, output, scale);
         Ok(())
@@ -169,10 +178,9 @@ impl Scales {
         let operand = graph.operands(id)[0];
         let p = self.options.phase_bits;
         let by_fan_in = |units: f64| {
-            (f64::from(p) + units.max(1.0).log2())
-                .ceil()
-                .clamp(f64::from(p.max(12)), f64::from(self.options.max_phase_ring))
-                as u32
+            let wanted = (f64::from(p) + units.max(1.0).log2()).ceil().max(f64::from(p.max(12)));
+            let widest = f64::from(self.options.max_phase_ring).max(wanted - TOLERATED_BITS);
+            wanted.min(widest) as u32
         };
         if graph.only_user(operand) == Some(id) && has_channel_scales(graph, operand) {
             let k = by_fan_in(self.rounding_units(graph, operand, spreads));
@@ -228,7 +236,7 @@ impl Scales {
         spreads: &Spreads,
     ) -> Result<(), CompileError> {
         let operand = graph.operands(id)[0];
-        let spread = spreads[&operand];
+        let spread = &spreads[&operand];
         let least = LINE_BITS.exp2() / spread.width();
         let mut wanted = power_of_two(f64::from(self.options.value_bits), 1.0 / slope.max(1e-12));
         while wanted < least {
@@ -387,15 +395,27 @@ pub(crate) fn is_secret(graph: &Graph, id: NodeId) -> bool {
     }
 }
 
-/// The factor of an affine map that is one positive number for all elements: it costs nothing, the
-/// integers stay and their scale changes.
+/// The factor of an affine map that is one positive number for all elements, or of an average: it costs
+/// nothing, the integers stay and their scale changes.
 pub(crate) fn uniform_factor(graph: &Graph, id: NodeId) -> Option<f64> {
     match &graph.node(id).op {
         Op::Affine { scale, .. } if scale.data.len() == 1 && scale.data[0] > 0.0 => {
             Some(f64::from(scale.data[0]))
         }
+        Op::AverageWindows { kernel, .. } => Some(1.0 / (kernel[0] * kernel[1]) as f64),
         _ => None,
     }
+}
+
+fn sums_windows(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::AverageWindows { .. }
+            | Op::MaxWindows { .. }
+            | Op::SumWindows { .. }
+            | Op::SumAxes(_)
+            | Op::Take { .. }
+    )
 }
 
 /// Whether an operator can scale every channel of its output by itself.
@@ -431,7 +451,7 @@ fn common_scale(scales: &[f64]) -> f64 {
 
 /// How many deviations of its output a polynomial moves per unit of its operand, in root mean square.
 fn slope(graph: &Graph, id: NodeId, polynomial: &ir::op::Polynomial, spreads: &Spreads) -> f64 {
-    let x = spreads[&graph.operands(id)[0]];
+    let x = &spreads[&graph.operands(id)[0]];
     let points: Vec<f64> = (-8..=8).map(|i| x.mean + x.deviation * f64::from(i) / 4.0).collect();
     let rows = &polynomial.coefficients;
     let squares: f64 = rows

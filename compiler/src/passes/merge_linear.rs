@@ -1,11 +1,15 @@
-//! Multiplies neighbouring matrix products into one where that saves multiplications (and always saves
-//! a correlation).
+//! Multiplies neighbouring matrix products into one where that saves work: multiplications, ring bits and a
+//! correlation.
 
 use super::PassOptions;
 use crate::error::CompileError;
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, Op};
 use ir::op::matrix::multiply_reals;
+
+/// Two products in a row need a ring wide enough for both roundings, and a correlation each: one product
+/// with this many times their multiplications is still cheaper.
+const WORTH: usize = 4;
 
 pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError> {
     for id in graph.order() {
@@ -24,7 +28,7 @@ fn merge(graph: &mut Graph, first: NodeId, second: NodeId) {
         return;
     };
     let (inputs, middle, outputs) = (w1.shape.0[1], w1.shape.0[0], w2.shape.0[0]);
-    if outputs * inputs > outputs * middle + middle * inputs {
+    if outputs * inputs > WORTH * (outputs * middle + middle * inputs) {
         return;
     }
     let mut product = vec![0.0; outputs * inputs];

@@ -7,7 +7,6 @@ pub(crate) mod fold_normalization;
 mod merge_linear;
 mod recognise_activations;
 mod refuse_leftovers;
-mod replace_max_pool;
 mod split_client;
 
 pub use complete_square::complete_square;
@@ -39,8 +38,6 @@ type Pass = fn(&mut Graph, &PassOptions) -> Result<(), CompileError>;
 const PASSES: &[(&str, Pass)] = &[
     // First, so that nobody after it meets a value that the input does not change.
     ("fold constants", fold_constants::run),
-    // Needs no other; its averages are linear and join what follows.
-    ("replace max pool", replace_max_pool::run),
     // Before activations are recognised: a normalisation behind a convolution is the convolution's,
     // and its statistics with it.
     ("fold normalisation into producers", fold_normalization::into_producers),

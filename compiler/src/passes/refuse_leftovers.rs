@@ -1,11 +1,11 @@
 //! Names every node that no pass could bring to a form that two parties compute.
 
-use super::PassOptions;
+use super::{MaxPool, PassOptions};
 use crate::error::CompileError;
 use crate::onnx::UnsupportedNode;
 use ir::graph::{Graph, Op};
 
-pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError> {
+pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Result<(), CompileError> {
     let mut refused: Vec<UnsupportedNode> = Vec::new();
     for id in graph.order() {
         let node = graph.node(id);
@@ -20,6 +20,10 @@ pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError
                 "a quotient of two different values",
                 "functions of one value are supported; replace normalisation by its own input's statistics with BatchNormalization",
             ),
+            // Stays in the teacher; the student averages.
+            Op::MaxWindows { dilation: [1, 1], .. } if options.max_pool == MaxPool::Average => {
+                continue;
+            }
             Op::MaxWindows { dilation: [1, 1], .. } => (
                 "MaxPool",
                 "a maximum needs comparisons",

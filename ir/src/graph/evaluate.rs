@@ -59,6 +59,14 @@ pub fn evaluate_node(op: &Op, shape: &Shape, operands: &[&Tensor<f32>]) -> Tenso
         Op::MaxWindows { kernel, stride, dilation, padding } => {
             max_windows(operands[0], shape, *kernel, *stride, *dilation, *padding)
         }
+        Op::AverageWindows { kernel, stride, padding } => {
+            let mut x = operands[0].clone();
+            for (axis, indices) in super::padding_takes(&operands[0].shape, *padding) {
+                x = x.take(axis, &indices);
+            }
+            let factor = 1.0 / (kernel[0] * kernel[1]) as f32;
+            x.sum_windows(*kernel, *stride).map(|v| v * factor)
+        }
         Op::Reshape => operands[0].clone().reshape(shape.clone()),
         Op::Transpose(permutation) => operands[0].transpose(permutation),
         Op::Take { axis, indices } => operands[0].take(*axis, indices),

@@ -92,6 +92,16 @@ pub enum Op {
         /// Top, left, bottom, right.
         padding: [usize; 4],
     },
+    /// Sum over windows of the last two axes of `[1, C, H, W]` with zeros around, over the size of a
+    /// window.
+    AverageWindows {
+        /// Window size.
+        kernel: [usize; 2],
+        /// Step between windows.
+        stride: [usize; 2],
+        /// Top, left, bottom, right.
+        padding: [usize; 4],
+    },
     /// The same elements under the node's shape.
     Reshape,
     /// Axis `i` of the result is axis `permutation[i]`.
@@ -127,6 +137,7 @@ impl Op {
             Self::SumWindows { .. } => "SumWindows",
             Self::SumAxes(_) => "SumAxes",
             Self::MaxWindows { .. } => "MaxWindows",
+            Self::AverageWindows { .. } => "AverageWindows",
             Self::Reshape => "Reshape",
             Self::Transpose(_) => "Transpose",
             Self::Take { .. } => "Take",
@@ -140,6 +151,18 @@ impl Op {
     pub fn is_structural(&self) -> bool {
         matches!(self, Self::Reshape | Self::Transpose(_) | Self::Take { .. } | Self::Concat(_))
     }
+}
+
+/// The zeros around an image as selections along its axes: none where there is no padding.
+pub fn padding_takes(image: &Shape, padding: [usize; 4]) -> Vec<(usize, Vec<Option<u32>>)> {
+    (0..2)
+        .filter(|&axis| padding[axis] + padding[axis + 2] > 0)
+        .map(|axis| {
+            let zeros = |n| std::iter::repeat_n(None, n);
+            let pixels = (0..image.0[2 + axis] as u32).map(Some);
+            (2 + axis, zeros(padding[axis]).chain(pixels).chain(zeros(padding[axis + 2])).collect())
+        })
+        .collect()
 }
 
 /// Mean and standard deviation per channel that a normalisation's running statistics promise for the

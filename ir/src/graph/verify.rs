@@ -102,6 +102,10 @@ fn check(op: &Op, shape: &Shape, operands: &[&Shape]) -> Result<(), String> {
             max_windows_shape(operands[0], *kernel, *stride, *dilation, *padding)
                 .ok_or("windows do not fit")?
         }
+        Op::AverageWindows { kernel, stride, padding } => {
+            max_windows_shape(operands[0], *kernel, *stride, [1, 1], *padding)
+                .ok_or("windows do not fit")?
+        }
         Op::SumAxes(axes) => {
             let mut dims = operands[0].0.clone();
             for &axis in axes {

@@ -161,6 +161,14 @@ pub fn run(args: Args) -> Result<()> {
     });
     bar.finish_and_clear();
     let compiled = compiled.with_context(|| args.model.display().to_string())?;
+    if compiled.outliers > 0 {
+        eprintln!(
+            "WARNING: {} of {} calibration inputs explode in this network's polynomials and leave the planned \
+             bounds; the plan's answer to such inputs is garbage",
+            compiled.outliers,
+            calibration.inputs.len()
+        );
+    }
     let evaluation = evaluate::run(
         &compiled.plan,
         &compiled.weights,
