@@ -1,1 +1,448 @@
-//! To come.
+//! Refusals: every one is a line that says what to change, with an exit status, and leaves no file. The
+//! lines stand in `tests/refusals/`; `UPDATE_EXPECT=1` writes them anew.
+
+use ir::Tensor;
+use ir::array_file::write_npy;
+use ir::tensor::Shape;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use support::doors::{self, SMALL, SMALL_MODEL, seal};
+use support::onnx::{Attribute, Model};
+use support::{Folder, Listening, Numbers, polyc, polyrt, run, stderr};
+
+/// A command that must be refused.
+struct Case {
+    /// Its name, and that of its golden file.
+    name: &'static str,
+    /// What differs from the folder that every case starts with.
+    prepare: fn(&Path),
+    /// The program and its arguments.
+    command: &'static str,
+    /// The exit status.
+    status: i32,
+    /// Lines on stderr.
+    lines: usize,
+}
+
+const fn case(name: &'static str, status: i32, command: &'static str, prepare: fn(&Path)) -> Case {
+    Case { name, prepare, command, status, lines: 1 }
+}
+
+fn nothing(_: &Path) {}
+
+fn put(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) {
+    fs::write(folder.join(name), bytes).unwrap();
+}
+
+fn change(folder: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(folder.join(name)).unwrap();
+    change(&mut bytes);
+    put(folder, name, bytes);
+}
+
+fn input(folder: &Path, dims: &[usize], value: f32) {
+    let shape = Shape::new(dims);
+    let mut data = vec![0.25; shape.elements()];
+    data[1] = value;
+    put(folder, "x.npy", write_npy(&Tensor::new(shape, data)));
+}
+
+/// An `.npy` file of bytes, as cameras and image libraries make them.
+fn bytes_input(folder: &Path) {
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 5), }";
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    let padded = format!("{header:<117}\n");
+    bytes.extend_from_slice(&(padded.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(padded.as_bytes());
+    bytes.extend([0, 64, 128, 200, 255]);
+    put(folder, "x.npy", bytes);
+}
+
+fn several_unsupported() -> Vec<u8> {
+    Model::new(&[1, 8])
+        .node("TopK", "best", &["x", "x"], &[("axis", Attribute::Int(1))])
+        .node("NonZero", "where", &["best"], &[])
+        .node("Frobnicate", "strange", &["where"], &[])
+        .to_bytes("strange", &[1, 8])
+}
+
+fn max_pools() -> Vec<u8> {
+    let window =
+        [("kernel_shape", Attribute::Ints(&[2, 2])), ("strides", Attribute::Ints(&[2, 2]))];
+    Model::new(&[1, 2, 8, 8])
+        .node("MaxPool", "pool one", &["x"], &window)
+        .node("Relu", "relu", &["pool one"], &[])
+        .node("MaxPool", "pool two", &["relu"], &window)
+        .to_bytes("pool two", &[1, 2, 2, 2])
+}
+
+fn random(count: usize) -> Vec<u8> {
+    let mut numbers = Numbers(11);
+    (0..count).map(|_| numbers.draw() as u8).collect()
+}
+
+/// A plan of another model, with its weights.
+fn another_plan(folder: &Path, name: &str) {
+    let compiled = doors::compile_bytes(
+        &Model::new(&[1, 5])
+            .weights("w", &[2, 5], &[0.5, 0.25, -0.5, 1.0, 0.0, -1.0, 0.3, 0.2, 0.1, 0.0])
+            .node("Gemm", "only", &["x", "w"], &[("transB", Attribute::Int(1))])
+            .to_bytes("only", &[1, 2]),
+    );
+    put(folder, &format!("{name}.bin"), compiled.plan.to_bytes().0);
+    put(folder, &format!("{name}.weights"), compiled.weights.to_bytes(Some(&compiled.reference)));
+}
+
+const CASES: &[Case] = &[
+    case("onnx_truncated", 1, "polyc compile model.onnx", |f| {
+        put(f, "model.onnx", &SMALL_MODEL[..SMALL_MODEL.len() / 2]);
+    }),
+    case("onnx_empty", 1, "polyc compile model.onnx", |f| put(f, "model.onnx", b"")),
+    case("onnx_random", 1, "polyc compile model.onnx", |f| put(f, "model.onnx", random(4000))),
+    case("onnx_text", 1, "polyc compile model.onnx", |f| {
+        put(f, "model.onnx", b"<html>not found</html>")
+    }),
+    case("onnx_missing", 1, "polyc compile absent.onnx", nothing),
+    case("onnx_folder", 1, "polyc compile plan.correlations", nothing),
+    Case {
+        lines: 3,
+        ..case("onnx_unsupported", 2, "polyc compile model.onnx", |f| {
+            put(f, "model.onnx", several_unsupported());
+        })
+    },
+    Case {
+        lines: 2,
+        ..case("onnx_max_pool", 2, "polyc compile model.onnx", |f| {
+            put(f, "model.onnx", max_pools())
+        })
+    },
+    case("onnx_no_such_output", 2, "polyc compile model.onnx --output-name other", nothing),
+    case(
+        "compile_missing_folder",
+        1,
+        "polyc compile model.onnx --calibrate synthetic -o no/plan.bin",
+        nothing,
+    ),
+    case(
+        "compile_output_is_weights",
+        1,
+        "polyc compile model.onnx --calibrate synthetic -o new.weights",
+        nothing,
+    ),
+    case(
+        "compile_calibration_missing",
+        1,
+        "polyc compile model.onnx --calibrate absent.npz",
+        nothing,
+    ),
+    case("compile_calibration_shape", 1, "polyc compile model.onnx --calibrate x.npy", |f| {
+        input(f, &[3, 7], 0.0);
+    }),
+    case("compile_calibration_nan", 1, "polyc compile model.onnx --calibrate x.npy", |f| {
+        input(f, &[3, 5], f32::NAN);
+    }),
+    case("compile_calibration_garbage", 1, "polyc compile model.onnx --calibrate x.npy", |f| {
+        put(f, "x.npy", random(300));
+    }),
+    case("compile_std_zero", 1, "polyc compile model.onnx --calibrate x.npy --std 0", nothing),
+    Case { lines: 2, ..case("report_network", 2, "polyc report plan.bin --network fast", nothing) },
+    case("report_flipped_byte", 1, "polyc report plan.bin", |f| {
+        change(f, "plan.bin", |b| b[90] ^= 4)
+    }),
+    case("report_truncated", 1, "polyc report plan.bin", |f| {
+        change(f, "plan.bin", |b| b.truncate(120))
+    }),
+    case("report_trailing", 1, "polyc report plan.bin", |f| change(f, "plan.bin", |b| b.push(7))),
+    case("report_version", 1, "polyc report plan.bin", |f| change(f, "plan.bin", |b| b[8] = 9)),
+    case("report_weights", 1, "polyc report plan.weights", nothing),
+    case("report_empty", 1, "polyc report plan.bin", |f| put(f, "plan.bin", b"")),
+    case("report_missing", 1, "polyc report absent.bin", nothing),
+    case(
+        "evaluate_other_weights",
+        1,
+        "polyc evaluate plan.bin --inputs x.npy --weights other.weights",
+        |f| {
+            another_plan(f, "other");
+        },
+    ),
+    case("evaluate_shape", 1, "polyc evaluate plan.bin --inputs x.npy", |f| input(f, &[1, 6], 0.0)),
+    case("evaluate_out_of_range", 1, "polyc evaluate plan.bin --inputs x.npy --raw", bytes_input),
+    case("party1_shape", 2, "polyrt party1 plan.bin --input x.npy", |f| input(f, &[1, 6], 0.0)),
+    case("party1_nan", 2, "polyrt party1 plan.bin --input x.npy", |f| input(f, &[1, 5], f32::NAN)),
+    case("party1_infinite", 2, "polyrt party1 plan.bin --input x.npy", |f| {
+        input(f, &[2, 5], f32::NEG_INFINITY);
+    }),
+    case("party1_bytes", 2, "polyrt party1 plan.bin --input x.npy", bytes_input),
+    case("party1_input_missing", 2, "polyrt party1 plan.bin --input absent.npy", nothing),
+    case("party1_input_garbage", 2, "polyrt party1 plan.bin --input x.npy", |f| {
+        put(f, "x.npy", random(90))
+    }),
+    case("party1_plan_missing", 2, "polyrt party1 absent.bin --input x.npy", nothing),
+    case("party1_plan_damaged", 2, "polyrt party1 plan.bin --input x.npy", |f| {
+        change(f, "plan.bin", |b| *b.last_mut().unwrap() ^= 1);
+    }),
+    case("party1_plan_version", 2, "polyrt party1 plan.bin --input x.npy", |f| {
+        change(f, "plan.bin", |b| b[9] = 1)
+    }),
+    case("party1_no_correlations", 2, "polyrt party1 plan.bin --input x.npy", |f| {
+        fs::remove_file(f.join("plan.correlations/party1.correlations")).unwrap();
+    }),
+    case("party1_others_correlations", 1, "polyrt party1 plan.bin --input x.npy", |f| {
+        let half = |n| f.join(format!("plan.correlations/party{n}.correlations"));
+        fs::copy(half(0), half(1)).unwrap();
+    }),
+    case("party1_correlations_of_another_plan", 1, "polyrt party1 plan.bin --input x.npy", |f| {
+        another_plan(f, "plan");
+    }),
+    case("party1_correlations_truncated", 1, "polyrt party1 plan.bin --input x.npy", |f| {
+        change(f, "plan.correlations/party1.correlations", |b| b.truncate(b.len() - 3));
+    }),
+    case(
+        "party1_closed_port",
+        1,
+        "polyrt party1 plan.bin --input x.npy --connect 127.0.0.1:1 --wait 0",
+        nothing,
+    ),
+    case(
+        "party1_not_loopback",
+        2,
+        "polyrt party1 plan.bin --input x.npy --connect 192.0.2.1:7411",
+        nothing,
+    ),
+    case("party1_no_address", 2, "polyrt party1 plan.bin --input x.npy --connect nowhere", nothing),
+    case("party0_not_loopback", 2, "polyrt party0 plan.bin --listen 0.0.0.0:0", nothing),
+    case("party0_other_weights", 2, "polyrt party0 plan.bin --weights other.weights", |f| {
+        another_plan(f, "other")
+    }),
+    case("party0_weights_missing", 2, "polyrt party0 plan.bin", |f| {
+        fs::remove_file(f.join("plan.weights")).unwrap()
+    }),
+    case("party0_weights_damaged", 2, "polyrt party0 plan.bin", |f| {
+        change(f, "plan.weights", |b| b[150] ^= 1)
+    }),
+    case("party0_weights_resealed", 2, "polyrt party0 plan.bin", |f| {
+        change(f, "plan.weights", |b| *b = seal(b"polywght", &doors::payload(b)[..40]));
+    }),
+    case("deal_exists", 2, "polyrt deal plan.bin --count 3", nothing),
+    case("deal_none", 2, "polyrt deal plan.bin --count 0 --force", nothing),
+    case("deal_into_a_file", 1, "polyrt deal plan.bin --count 1 --out x.npy", nothing),
+    case(
+        "local_missing_folder",
+        1,
+        "polyrt local plan.bin --input x.npy --output no/y.npy",
+        nothing,
+    ),
+    case("local_shape", 2, "polyrt local plan.bin --input x.npy", |f| input(f, &[4, 4], 0.0)),
+];
+
+/// A folder with a model, its plan, weights and three dealt items, and an input.
+fn start() -> Folder {
+    static DEALT: OnceLock<Folder> = OnceLock::new();
+    let dealt = DEALT.get_or_init(|| {
+        let folder = Folder::new();
+        let small = &*SMALL;
+        put(folder.path(), "model.onnx", &*SMALL_MODEL);
+        put(folder.path(), "plan.bin", small.plan.to_bytes().0);
+        put(folder.path(), "plan.weights", small.weights.to_bytes(Some(&small.reference)));
+        input(folder.path(), &[1, 5], 0.5);
+        let output = run(polyrt(&folder).args(["deal", "plan.bin", "--count", "3"]));
+        assert!(output.status.success(), "{}", stderr(&output));
+        folder
+    });
+    let folder = Folder::new();
+    fs::create_dir(folder.file("plan.correlations")).unwrap();
+    for (name, _) in dealt.listing().iter().filter(|(name, _)| dealt.file(name).is_file()) {
+        fs::copy(dealt.file(name), folder.file(name)).unwrap();
+    }
+    folder
+}
+
+fn command(folder: &Folder, line: &str) -> Command {
+    let mut words = line.split(' ');
+    let mut command = match words.next() {
+        Some("polyc") => polyc(folder),
+        _ => polyrt(folder),
+    };
+    command.args(words);
+    command
+}
+
+/// Digests and identities differ between machines, and timeouts are measured.
+fn normalised(text: &str) -> String {
+    let after = "timed out after ";
+    let timeless = text.split_inclusive(after).map(|part| match part.split_once(": the peer") {
+        Some((time, rest)) if time.ends_with('s') && time.len() < 12 => {
+            format!("TIME: the peer{rest}")
+        }
+        _ => part.to_owned(),
+    });
+    let text = &timeless.collect::<String>();
+    let is_hex = |w: &str| w.len() == 16 && w.chars().all(|c| c.is_ascii_hexdigit());
+    let mut result = String::new();
+    for piece in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+        let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        result += &if is_hex(word) { piece.replace(word, "DIGEST") } else { piece.to_owned() };
+    }
+    result
+}
+
+/// Compares with the golden file; returns what is wrong.
+fn compare(name: &str, status: Option<i32>, text: &str) -> Option<String> {
+    let path = support::workspace().join(format!("tests/refusals/{name}.txt"));
+    let got = format!("exit status {}\n{}", status.unwrap_or(-1), normalised(text));
+    if std::env::var_os("UPDATE_EXPECT").is_some_and(|v| v == "1") {
+        fs::write(path, got).unwrap();
+        return None;
+    }
+    let want = fs::read_to_string(&path).unwrap_or_default();
+    (got != want).then(|| format!("{name}: expected\n{want}got\n{got}"))
+}
+
+fn check(case: &Case) -> Option<String> {
+    let folder = start();
+    (case.prepare)(folder.path());
+    let before = folder.listing();
+    let output = run(&mut command(&folder, case.command));
+    let text = stderr(&output);
+    let status = output.status.code();
+    let lines = text.lines().filter(|l| !l.is_empty()).count();
+    let prefixed = text.starts_with("polyc: ") || text.starts_with("error: ");
+    if status != Some(case.status) || lines != case.lines || !prefixed {
+        return Some(format!("{}: status {status:?}, {lines} lines: {text}", case.name));
+    }
+    if !output.stdout.is_empty() || folder.listing() != before {
+        return Some(format!("{}: left {:?}", case.name, folder.listing()));
+    }
+    compare(case.name, status, &text)
+}
+
+fn all_right(wrong: impl Iterator<Item = String>) {
+    let wrong: Vec<String> = wrong.collect();
+    assert!(wrong.is_empty(), "{}\nUPDATE_EXPECT=1 takes what is printed now", wrong.join("\n"));
+}
+
+#[test]
+fn commands() {
+    all_right(CASES.iter().filter_map(check));
+}
+
+/// What a peer does to party 0 or party 1.
+type Peer = fn(&mut TcpStream);
+
+const PEERS: &[(&str, Peer)] = &[
+    ("garbage", |peer| {
+        let _ = peer.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        let _ = peer.read_to_end(&mut vec![]);
+    }),
+    ("closes_at_once", |peer| drop(peer.shutdown(Shutdown::Both))),
+    ("closes_in_the_hello", |peer| {
+        let _ = peer.write_all(b"polyrt\r\n\x01\x00");
+        let _ = peer.shutdown(Shutdown::Write);
+        let _ = peer.read_to_end(&mut vec![]);
+    }),
+    ("is_silent", |peer| drop(peer.read_to_end(&mut vec![]))),
+    ("echoes", |peer| {
+        let mut hello = [0; 96];
+        let _ = peer.read_exact(&mut hello);
+        let _ = peer.write_all(&hello);
+        let _ = peer.read_to_end(&mut vec![]);
+    }),
+    ("speaks_another_version", |peer| {
+        let mut hello = [0; 96];
+        let _ = peer.read_exact(&mut hello);
+        (hello[8], hello[10]) = (2, 1 - hello[10]);
+        let _ = peer.write_all(&hello);
+        let _ = peer.read_to_end(&mut vec![]);
+    }),
+    ("closes_after_the_agreement", |peer| {
+        let (mut hello, mut confirmation) = ([0; 96], [0; 16]);
+        let _ = peer.read_exact(&mut hello);
+        hello[10] = 1 - hello[10];
+        hello[12..16].copy_from_slice(&1u32.to_le_bytes());
+        let _ = peer.write_all(&hello);
+        let _ = peer.read_exact(&mut confirmation);
+        let _ = peer.write_all(&confirmation);
+        let _ = peer.shutdown(Shutdown::Write);
+        let _ = peer.read_to_end(&mut vec![]);
+    }),
+];
+
+/// A line on stderr of party 0 that is not one of its three when it starts.
+fn after_start(text: &str) -> String {
+    text.lines().skip(3).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn peers_of_party_0() {
+    let check = |&(name, peer): &(&str, Peer)| {
+        let folder = start();
+        let party0 = Listening::start(&folder, &["--timeout", "1"]);
+        let mut stream = TcpStream::connect(&party0.address).unwrap();
+        peer(&mut stream);
+        let (status, out, err) = party0.finish();
+        assert!(out.is_empty(), "{name}: {out}");
+        let err = after_start(&err);
+        assert_eq!((status, err.lines().count()), (Some(1), 1), "{name}: {err}");
+        compare(&format!("party0_peer_{name}"), status, &err)
+    };
+    all_right(PEERS.iter().filter_map(check));
+}
+
+#[test]
+fn peers_of_party_1() {
+    let check = |&(name, peer): &(&str, Peer)| {
+        let folder = start();
+        let before = folder.listing();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || peer(&mut listener.accept().unwrap().0));
+        let line = format!(
+            "polyrt party1 plan.bin --input x.npy --output y.npy --timeout 1 --connect {address}"
+        );
+        let output = run(&mut command(&folder, &line));
+        server.join().unwrap();
+        let (status, err) = (output.status.code(), stderr(&output));
+        assert_eq!((status, err.lines().count()), (Some(1), 1), "{name}: {err}");
+        assert_eq!(folder.listing(), before, "{name}");
+        compare(&format!("party1_peer_{name}"), status, &err)
+    };
+    all_right(PEERS.iter().filter_map(check));
+}
+
+#[test]
+fn a_peer_with_another_plan() {
+    let (owner, client) = (start(), start());
+    another_plan(client.path(), "plan");
+    let deal = "polyrt deal plan.bin --count 2 --force";
+    assert!(run(&mut command(&client, deal)).status.success());
+    let party0 = Listening::start(&owner, &[]);
+    let line = format!("polyrt party1 plan.bin --input x.npy --connect {}", party0.address);
+    let party1 = run(&mut command(&client, &line));
+    let (status, _, err) = party0.finish();
+    assert_eq!(after_start(&err), stderr(&party1), "the same line on both sides");
+    assert_eq!((status, party1.status.code()), (Some(1), Some(1)));
+    all_right(compare("peer_with_another_plan", status, &after_start(&err)).into_iter());
+}
+
+#[test]
+fn every_golden_file_has_its_case() {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        return;
+    }
+    let mut expected: Vec<String> = CASES.iter().map(|c| c.name.to_owned()).collect();
+    for party in ["party0", "party1"] {
+        expected.extend(PEERS.iter().map(|(name, _)| format!("{party}_peer_{name}")));
+    }
+    expected.push("peer_with_another_plan".into());
+    expected.sort();
+    let files = fs::read_dir(support::workspace().join("tests/refusals")).unwrap();
+    let mut found: Vec<String> = files
+        .map(|f| f.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    found.sort();
+    assert_eq!(found, expected);
+}

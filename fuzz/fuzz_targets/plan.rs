@@ -1,0 +1,7 @@
+//! The payload of a plan.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    support::doors::plan(bytes);
+});
