@@ -6,7 +6,7 @@
 //! earlier ones got wrong. Scales and ring widths are settled in the same walk, since the period of a
 //! fit that a shortcut enters must be an integer multiple of the shortcut's unit
 //! ([`crate::lower::scales`]). Linear operators behind a fit are re-solved for the operands that they
-//! really have ([`resolve`]).
+//! really have (`resolve.rs`).
 
 pub mod calibration;
 mod least_squares;
