@@ -55,7 +55,7 @@ def main():
     parser.add_argument("output", type=pathlib.Path)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--count", type=int, default=1000)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     rows, losses = [], []
     with tempfile.TemporaryDirectory() as folder:
         plan = pathlib.Path(folder) / "plan.bin"
