@@ -155,7 +155,7 @@ fn choose_output(
         None => {
             if names.len() > 1 {
                 warnings.push(format!(
-                    "the model has {} outputs; taking {}, the others are {} (choose with --output NAME)",
+                    "the model has {} outputs; taking {}, the others are {} (choose with --output-name NAME)",
                     names.len(),
                     names[0],
                     names[1..].join(", ")

@@ -104,6 +104,15 @@ enum Pool {
 }
 
 pub fn run(args: Args) -> Result<()> {
+    let is_input = |file: &Path| {
+        file.canonicalize().is_ok_and(|f| args.output.canonicalize().is_ok_and(|o| o == f))
+    };
+    if is_input(&args.model) || args.calibrate.as_deref().is_some_and(is_input) {
+        bail!("{} is an input; give the plan another name", args.output.display());
+    }
+    if args.output.is_dir() {
+        bail!("cannot write {}: is a directory", args.output.display());
+    }
     let import = ImportOptions { output: args.output_name.clone() };
     let imported = import_file(&args.model, &import)
         .map_err(CompileError::from)
