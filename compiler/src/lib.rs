@@ -10,7 +10,7 @@ pub mod passes;
 pub mod report;
 
 use error::CompileError;
-use fit::{Calibration, Family, Fitted};
+use fit::{Calibration, Family, Fitted, Harmonics};
 use ir::graph::{Graph, Op};
 use ir::op::Activation;
 use ir::plan::{ClientStep, Digest, Plan, Reference, ReferenceLayer, Weights};
@@ -30,7 +30,7 @@ pub struct CompileOptions {
 
 impl Default for CompileOptions {
     fn default() -> Self {
-        let family = Family::Phase { harmonics: 3 };
+        let family = Family::Phase { harmonics: Harmonics::default() };
         Self { passes: PassOptions::default(), family, rings: RingOptions::default() }
     }
 }

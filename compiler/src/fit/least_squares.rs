@@ -27,10 +27,14 @@ const RIDGE: f64 = 1e-6;
 /// The data of one channel.
 pub(super) struct Channel {
     rows: Vec<(f64, f64)>,
+    /// The rows from here on are held out when the number of harmonics is chosen.
+    held_out: usize,
     /// Middle of the student's range.
     pub middle: f64,
     /// Half of the student's range, positive.
     pub half: f64,
+    /// Half of its range over the inputs that are not held out.
+    fit_half: f64,
 }
 
 /// The data of all channels.
@@ -57,7 +61,12 @@ impl Samples {
                 let mut rows = Vec::with_capacity(total / step + 1);
                 let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
                 let mut position = 0usize;
-                for (t, s) in teacher.iter().zip(student) {
+                let (mut held_out, mut fit_half) = (0, 0.0);
+                for (image, (t, s)) in teacher.iter().zip(student).enumerate() {
+                    if image == student.len() - student.len() / 5 {
+                        held_out = rows.len();
+                        fit_half = 0.5 * (high - low);
+                    }
                     for block in 0..blocks {
                         let start = (block * count + channel) * stride;
                         let pairs = s.data[start..start + stride]
@@ -67,18 +76,27 @@ impl Samples {
                             let x = f64::from(x);
                             (low, high) = (low.min(x), high.max(x));
                             if position.is_multiple_of(step) {
-                                rows.push((x, exact.at(channel, f64::from(z))));
+                                let y = exact.at(channel, f64::from(z));
+                                if y.is_finite() {
+                                    rows.push((x, y));
+                                }
                             }
                             position += 1;
                         }
                     }
                 }
-                rows.retain(|(_, y)| y.is_finite());
-                Channel { rows, middle: 0.5 * (low + high), half: 0.5 * (high - low) }
+                let half = 0.5 * (high - low);
+                if held_out == 0 {
+                    (held_out, fit_half) = (rows.len(), half);
+                }
+                Channel { rows, held_out, middle: 0.5 * (low + high), half, fit_half }
             })
             .collect();
         let widest = channels.iter().map(|c| c.half).fold(0.0, f64::max).max(1e-6);
-        channels.iter_mut().for_each(|c| c.half = c.half.max(1e-2 * widest));
+        for channel in &mut channels {
+            channel.half = channel.half.max(1e-2 * widest);
+            channel.fit_half = channel.fit_half.max(1e-2 * widest);
+        }
         Self { channels, grid_mass: GRID_MASS }
     }
 
@@ -98,36 +116,64 @@ impl Samples {
     }
 }
 
+/// How many harmonics a fit has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Harmonics {
+    /// This many.
+    Fixed(usize),
+    /// The fewest whose held-out error, relative to the deviation of the function's values, is within
+    /// `tolerance` (in squares) of the best that `most` reach.
+    Within {
+        /// The tolerance.
+        tolerance: f64,
+        /// The most harmonics that a layer gets.
+        most: usize,
+    },
+}
+
+impl Default for Harmonics {
+    fn default() -> Self {
+        Self::Within { tolerance: 0.03, most: 6 }
+    }
+}
+
 /// Fits `c0 + Σ a_n cos(2πn·x/period) + b_n sin(2πn·x/period)` per channel. `periods` has one entry, or
 /// one per channel. Coefficients are held back by the noise that a phase of `phase_bits` bits makes of
 /// them: its rounding has variance about `n²(2π/2^p)²/8` per unit of amplitude.
 pub(super) fn fit_trigonometric(
     samples: &Samples,
     periods: &[f64],
-    harmonics: usize,
+    harmonics: Harmonics,
     phase_bits: u32,
     exact: &Activation,
 ) -> Trigonometric {
-    let step = TAU / f64::from(phase_bits).exp2();
-    let ridge: Vec<f64> = (0..=2 * harmonics)
-        .map(|i| if i == 0 { 1e-9 } else { ((i.div_ceil(2)) as f64 * step).powi(2) / 8.0 + 5e-6 })
-        .collect();
-    let rows: Vec<Vec<f64>> = samples
+    let (least, most) = match harmonics {
+        Harmonics::Fixed(n) => (n, n),
+        Harmonics::Within { most, .. } => (1, most),
+    };
+    let ridge = ridges(most, phase_bits);
+    let fits: Vec<ChannelFit> = samples
         .channels
         .par_iter()
         .enumerate()
         .map(|(c, channel)| {
             let period = if periods.len() == 1 { periods[0] } else { periods[c] };
-            let basis = |x: f64, row: &mut Vec<f64>| {
-                row.push(1.0);
-                for n in 1..=harmonics {
-                    let (sin, cos) = (TAU * n as f64 * x / period).sin_cos();
-                    row.extend([cos, sin]);
-                }
-            };
-            solve(channel, (GRID_REACH, samples.grid_mass), &ridge, basis, |x| exact.at(c, x))
+            let grid = (GRID_REACH, samples.grid_mass);
+            let exact = |x| exact.at(c, x);
+            ChannelFit::new(channel, grid, &ridge, least, basis(period, most), exact)
         })
         .collect();
+    let chosen = match harmonics {
+        Harmonics::Fixed(n) => n,
+        Harmonics::Within { tolerance, .. } => {
+            let error = |n: usize| fits.iter().map(|f| f.errors[n - least]).sum::<f64>();
+            let best = (least..=most).map(error).fold(f64::INFINITY, f64::min);
+            let variance: f64 = fits.iter().map(|f| f.variance).sum();
+            let allowed = best + tolerance * tolerance * variance;
+            (least..=most).find(|&n| error(n) <= allowed).unwrap_or(most)
+        }
+    };
+    let rows: Vec<&Vec<f64>> = fits.iter().map(|f| &f.coefficients[chosen - least]).collect();
     Trigonometric {
         period: periods.to_vec(),
         constant: rows.iter().map(|r| r[0]).collect(),
@@ -135,6 +181,113 @@ pub(super) fn fit_trigonometric(
             .iter()
             .map(|r| r[1..].chunks_exact(2).map(|ab| [ab[0], ab[1]]).collect())
             .collect(),
+    }
+}
+
+/// How much wider than the values one turn of the circle is: per channel, or one for all, the one of
+/// `candidates` with the smallest held-out error at `harmonics` harmonics. The ranges that are widened
+/// here are those of the data that are not held out.
+pub(super) fn choose_widening(
+    samples: &Samples,
+    candidates: &[f64],
+    harmonics: usize,
+    phase_bits: u32,
+    exact: &Activation,
+    per_channel: bool,
+) -> Vec<f64> {
+    let ridge = ridges(harmonics, phase_bits);
+    let errors: Vec<Vec<f64>> = samples
+        .channels
+        .par_iter()
+        .enumerate()
+        .map(|(c, channel)| {
+            let widest = samples.channels.iter().map(|c| c.fit_half).fold(0.0, f64::max);
+            let half = if per_channel { channel.fit_half } else { widest };
+            candidates
+                .iter()
+                .map(|widening| {
+                    let grid = (GRID_REACH, samples.grid_mass);
+                    let basis = basis(2.0 * widening * half, harmonics);
+                    let exact = |x| exact.at(c, x);
+                    ChannelFit::new(channel, grid, &ridge, harmonics, basis, exact).errors[0]
+                })
+                .collect()
+        })
+        .collect();
+    let smallest = |errors: &mut dyn Iterator<Item = f64>| {
+        let best = errors.zip(candidates).min_by(|a, b| a.0.total_cmp(&b.0));
+        best.map_or(candidates[0], |(_, widening)| *widening)
+    };
+    if per_channel {
+        return errors.iter().map(|e| smallest(&mut e.iter().copied())).collect();
+    }
+    let sums = (0..candidates.len()).map(|i| errors.iter().map(|e| e[i]).sum());
+    vec![smallest(&mut sums.into_iter()); errors.len()]
+}
+
+/// What holds coefficients back: the noise of a phase of `phase_bits` bits, and of the tables.
+fn ridges(harmonics: usize, phase_bits: u32) -> Vec<f64> {
+    let step = TAU / f64::from(phase_bits).exp2();
+    (0..=2 * harmonics)
+        .map(|i| if i == 0 { 1e-9 } else { ((i.div_ceil(2)) as f64 * step).powi(2) / 8.0 + 5e-6 })
+        .collect()
+}
+
+/// `1, cos θ, sin θ, cos 2θ, …` with `θ = 2πx/period`.
+fn basis(period: f64, harmonics: usize) -> impl Fn(f64, &mut Vec<f64>) {
+    move |x, row| {
+        row.push(1.0);
+        let (sin, cos) = (TAU * x / period).sin_cos();
+        let (mut sin_n, mut cos_n) = (sin, cos);
+        for _ in 0..harmonics {
+            row.extend([cos_n, sin_n]);
+            (cos_n, sin_n) = (cos_n * cos - sin_n * sin, sin_n * cos + cos_n * sin);
+        }
+    }
+}
+
+/// The fits of one channel with different numbers of harmonics.
+struct ChannelFit {
+    /// Solved on all data, from the fewest harmonics on.
+    coefficients: Vec<Vec<f64>>,
+    /// Mean squared error on the held-out data of the fits without them, with the noise of the phase.
+    errors: Vec<f64>,
+    /// Variance of the function's values.
+    variance: f64,
+}
+
+impl ChannelFit {
+    fn new(
+        channel: &Channel,
+        (reach, grid_mass): (f64, f64),
+        ridge: &[f64],
+        least: usize,
+        basis: impl Fn(f64, &mut Vec<f64>),
+        exact: impl Fn(f64) -> f64,
+    ) -> Self {
+        let sums = |rows: &[(f64, f64)]| Sums::of(rows.iter().copied(), ridge.len(), &basis);
+        let (fit, held_out) =
+            (sums(&channel.rows[..channel.held_out]), sums(&channel.rows[channel.held_out..]));
+        let grid = Sums::of(channel.grid(reach, &exact), ridge.len(), &basis);
+        let all = Sums::weighted(&[(&fit, 1.0), (&held_out, 1.0)]).mean();
+        let (fit, held_out) =
+            (fit.mean(), if held_out.mass > 0.0 { held_out.mean() } else { fit.mean() });
+        let grid = grid.mean();
+        let solve = |data: &Sums, n: usize| {
+            Sums::weighted(&[(data, 1.0), (&grid, grid_mass)]).solve(&ridge[..=2 * n])
+        };
+        let most = ridge.len() / 2;
+        let errors = (least..=most)
+            .map(|n| {
+                let coefficients = solve(&fit, n);
+                let noise: f64 =
+                    coefficients.iter().zip(ridge).skip(1).map(|(c, r)| c * c * r).sum();
+                held_out.error(&coefficients) + noise
+            })
+            .collect();
+        let coefficients = (least..=most).map(|n| solve(&all, n)).collect();
+        let variance = (all.squares - all.right[0].powi(2)).max(0.0);
+        Self { coefficients, errors, variance }
     }
 }
 
@@ -151,8 +304,13 @@ pub(super) fn fit_polynomial(samples: &Samples, degree: usize, exact: &Activatio
                 let x = (x - middle) / half;
                 row.extend((0..=degree).map(|n| x.powi(n as i32)));
             };
+            let sums = |rows: &mut dyn Iterator<Item = (f64, f64)>| {
+                Sums::of(rows, degree + 1, &basis).mean()
+            };
+            let data = sums(&mut channel.rows.iter().copied());
+            let grid = sums(&mut channel.grid(1.0, &|x| exact.at(c, x)));
             let normalised =
-                solve(channel, (1.0, samples.grid_mass), &ridge, basis, |x| exact.at(c, x));
+                Sums::weighted(&[(&data, 1.0), (&grid, samples.grid_mass)]).solve(&ridge);
             expand(&normalised, middle, half)
         })
         .collect();
@@ -177,51 +335,103 @@ fn expand(normalised: &[f64], middle: f64, half: f64) -> Vec<f64> {
     out
 }
 
-fn solve(
-    channel: &Channel,
-    (reach, grid_mass): (f64, f64),
-    ridge: &[f64],
-    basis: impl Fn(f64, &mut Vec<f64>),
-    exact: impl Fn(f64) -> f64,
-) -> Vec<f64> {
-    let size = ridge.len();
-    let mut gram = Mat::<f64>::zeros(size, size);
-    let mut right = Mat::<f64>::zeros(size, 1);
-    let mut row = Vec::with_capacity(size);
-    let mut add = |x: f64, y: f64, weight: f64| {
-        if !y.is_finite() {
-            return;
-        }
-        row.clear();
-        basis(x, &mut row);
-        for i in 0..size {
-            right[(i, 0)] += weight * row[i] * y;
-            for j in 0..=i {
-                gram[(i, j)] += weight * row[i] * row[j];
+impl Channel {
+    /// A uniform grid over `reach` times the range, with the exact function's values.
+    fn grid<'a>(
+        &'a self,
+        reach: f64,
+        exact: &'a impl Fn(f64) -> f64,
+    ) -> impl Iterator<Item = (f64, f64)> + 'a {
+        (0..GRID)
+            .map(move |i| {
+                let at = 2.0 * i as f64 / (GRID - 1) as f64 - 1.0;
+                let x = self.middle + reach * self.half * at;
+                (x, exact(x))
+            })
+            .filter(|(_, y)| y.is_finite())
+    }
+}
+
+/// Sums (or means) of products of basis functions and values: the normal equations.
+struct Sums {
+    size: usize,
+    /// Row-major, lower triangle.
+    gram: Vec<f64>,
+    right: Vec<f64>,
+    squares: f64,
+    mass: f64,
+}
+
+impl Sums {
+    fn zero(size: usize) -> Self {
+        Self { size, gram: vec![0.0; size * size], right: vec![0.0; size], squares: 0.0, mass: 0.0 }
+    }
+
+    fn of(
+        rows: impl Iterator<Item = (f64, f64)>,
+        size: usize,
+        basis: &impl Fn(f64, &mut Vec<f64>),
+    ) -> Self {
+        let mut sums = Self::zero(size);
+        let mut row = Vec::with_capacity(size);
+        for (x, y) in rows {
+            row.clear();
+            basis(x, &mut row);
+            for i in 0..size {
+                sums.right[i] += row[i] * y;
+                let line = &mut sums.gram[i * size..i * size + i + 1];
+                line.iter_mut().zip(&row).for_each(|(g, r)| *g += row[i] * r);
             }
+            sums.squares += y * y;
+            sums.mass += 1.0;
         }
-    };
-    let weight = 1.0 / channel.rows.len().max(1) as f64;
-    for &(x, y) in &channel.rows {
-        add(x, y, weight);
+        sums
     }
-    for i in 0..GRID {
-        let at = 2.0 * i as f64 / (GRID - 1) as f64 - 1.0;
-        let x = channel.middle + reach * channel.half * at;
-        add(x, exact(x), grid_mass / GRID as f64);
+
+    fn weighted(parts: &[(&Self, f64)]) -> Self {
+        let mut sum = Self::zero(parts[0].0.size);
+        for (part, weight) in parts {
+            sum.gram.iter_mut().zip(&part.gram).for_each(|(s, p)| *s += weight * p);
+            sum.right.iter_mut().zip(&part.right).for_each(|(s, p)| *s += weight * p);
+            sum.squares += weight * part.squares;
+            sum.mass += weight * part.mass;
+        }
+        sum
     }
-    for i in 0..size {
-        gram[(i, i)] += ridge[i];
-        for j in 0..i {
-            gram[(j, i)] = gram[(i, j)];
+
+    fn mean(&self) -> Self {
+        Self::weighted(&[(self, 1.0 / self.mass.max(1.0))])
+    }
+
+    /// The coefficients of the first basis functions, as many as there are ridges.
+    fn solve(&self, ridge: &[f64]) -> Vec<f64> {
+        let n = ridge.len();
+        let gram = Mat::from_fn(n, n, |i, j| {
+            let at = self.gram[i.max(j) * self.size + i.min(j)];
+            at + if i == j { ridge[i] } else { 0.0 }
+        });
+        let right = Mat::from_fn(n, 1, |i, _| self.right[i]);
+        match gram.llt(Side::Lower) {
+            Ok(factor) => {
+                let solution = factor.solve(&right);
+                (0..n).map(|i| solution[(i, 0)]).collect()
+            }
+            Err(_) => vec![0.0; n],
         }
     }
-    match gram.llt(Side::Lower) {
-        Ok(factor) => {
-            let solution = factor.solve(&right);
-            (0..size).map(|i| solution[(i, 0)]).collect()
+
+    /// Mean squared error of coefficients of the first basis functions.
+    fn error(&self, coefficients: &[f64]) -> f64 {
+        let mut error = self.squares;
+        for (i, c) in coefficients.iter().enumerate() {
+            error -= 2.0 * c * self.right[i];
+            let line = &self.gram[i * self.size..i * self.size + i + 1];
+            let products = line.iter().zip(coefficients).enumerate();
+            error += products
+                .map(|(j, (g, d))| if j == i { c * c * g } else { 2.0 * c * d * g })
+                .sum::<f64>();
         }
-        Err(_) => vec![0.0; size],
+        error.max(0.0)
     }
 }
 
@@ -245,7 +455,7 @@ mod tests {
             harmonics: vec![vec![[1.0, -0.5], [0.2, 0.7]]],
         };
         let exact = Activation::Trigonometric(truth.clone());
-        let got = fit_trigonometric(&samples(&exact), &[10.0], 2, 14, &exact);
+        let got = fit_trigonometric(&samples(&exact), &[10.0], Harmonics::Fixed(2), 14, &exact);
         for (a, b) in got.harmonics[0].iter().flatten().zip(truth.harmonics[0].iter().flatten()) {
             assert!((a - b).abs() < 1e-3, "{a} instead of {b}");
         }
@@ -262,7 +472,7 @@ mod tests {
         let exact = Activation::function(Function::Relu);
         let samples = samples(&exact);
         let error = |harmonics| {
-            let fit = fit_trigonometric(&samples, &[10.0], harmonics, 12, &exact);
+            let fit = fit_trigonometric(&samples, &[10.0], Harmonics::Fixed(harmonics), 12, &exact);
             let squares: f64 =
                 samples.channels[0].rows.iter().map(|(x, y)| (fit.at(0, *x) - y).powi(2)).sum();
             (squares / 1000.0).sqrt()
@@ -270,5 +480,18 @@ mod tests {
         let errors = [error(1), error(2), error(3)];
         assert!(errors[0] > 1.5 * errors[1] && errors[1] > 2.0 * errors[2], "{errors:?}");
         assert!(errors[2] < 0.12, "{errors:?}");
+    }
+
+    #[test]
+    fn harmonics_follow_the_tolerance() {
+        let exact = Activation::function(Function::Relu);
+        let samples = samples(&exact);
+        let order = |tolerance| {
+            let harmonics = Harmonics::Within { tolerance, most: 6 };
+            fit_trigonometric(&samples, &[10.0], harmonics, 10, &exact).order()
+        };
+        let orders = [order(0.5), order(0.1), order(0.02), order(0.0)];
+        assert_eq!(orders[0], 1);
+        assert!(orders.is_sorted() && orders[2] > orders[1], "{orders:?}");
     }
 }

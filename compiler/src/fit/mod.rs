@@ -6,41 +6,38 @@
 //! earlier ones got wrong. Scales and ring widths are settled in the same walk, since the period of a
 //! fit that a shortcut enters must be an integer multiple of the shortcut's unit
 //! ([`crate::lower::scales`]). Linear operators behind a fit are re-solved for the operands that they
-//! really have (`resolve.rs`).
+//! really have (`resolve.rs`), and their weights are rounded to integers as soon as their scales are
+//! settled (`rounding.rs`). The student computes what the plan will compute, carries included
+//! (`simulate.rs`), so that everything downstream is solved for the errors of rounding too.
 
 pub mod calibration;
 mod least_squares;
 mod resolve;
+mod rounding;
+mod simulate;
 mod spread;
+mod walk;
 
 pub use calibration::Calibration;
+pub use least_squares::Harmonics;
 pub use spread::Spread;
 
 use crate::error::CompileError;
 use crate::lower::scales::Scales;
 use ir::Tensor;
-use ir::graph::{Graph, NodeId, Op, evaluate_node};
+use ir::graph::{Graph, NodeId};
 use ir::op::Activation;
-use least_squares::{Samples, fit_polynomial, fit_trigonometric};
-use rayon::prelude::*;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
-
-/// One turn of the circle is this much wider than the values seen on calibration inputs: the fit must
-/// not jump where the circle closes.
-const KAPPA: f64 = 1.25;
-
-/// On made-up inputs nobody knows how large values really are: pre-activations may be this much larger
-/// than those seen, unless a normalisation's statistics vouch for them.
-const SYNTHETIC_MARGIN: f64 = 2.0;
+use walk::Walk;
 
 /// What activations are fitted with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Family {
     /// Trigonometric polynomials with this many harmonics.
     Phase {
         /// Number of harmonics.
-        harmonics: usize,
+        harmonics: Harmonics,
     },
     /// Polynomials of this degree.
     Polynomial {
@@ -53,6 +50,8 @@ pub enum Family {
 pub struct Fitted {
     /// The network with fitted activations.
     pub graph: Graph,
+    /// The same with rounded weights: integers in the units of the scales.
+    pub rounded: Graph,
     /// Scales, factors and rings of its values.
     pub scales: Scales,
     /// What the values of every node look like on the calibration inputs.
@@ -98,6 +97,7 @@ pub fn fit(
     let walk = Walk::run(graph, calibration, Some(family), scales, progress)?;
     Ok(Fitted {
         graph: walk.student,
+        rounded: walk.rounded,
         scales: walk.scales.unwrap_or_default(),
         spreads: walk.spreads,
         layers: walk.layers,
@@ -105,219 +105,5 @@ pub fn fit(
     })
 }
 
+/// One value per calibration input.
 type Values = Arc<Vec<Tensor<f32>>>;
-
-struct Walk<'a> {
-    teacher: &'a Graph,
-    student: Graph,
-    calibration: &'a Calibration,
-    family: Option<Family>,
-    scales: Option<Scales>,
-    spreads: HashMap<NodeId, Spread>,
-    layers: Vec<FittedLayer>,
-    /// Inputs whose values explode at some node so far.
-    outliers: BTreeSet<usize>,
-    /// Per node: the teacher's values and the student's; the same list until a fit came before.
-    values: HashMap<NodeId, (Values, Values)>,
-}
-
-impl<'a> Walk<'a> {
-    fn run(
-        teacher: &'a Graph,
-        calibration: &'a Calibration,
-        family: Option<Family>,
-        scales: Option<Scales>,
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Self, CompileError> {
-        let mut walk = Self {
-            teacher,
-            student: teacher.clone(),
-            calibration,
-            family,
-            scales,
-            spreads: HashMap::new(),
-            layers: Vec::new(),
-            outliers: BTreeSet::new(),
-            values: HashMap::new(),
-        };
-        let order = teacher.order();
-        let mut readers: HashMap<NodeId, usize> =
-            order.iter().map(|&id| (id, teacher.uses(id).len())).collect();
-        for (done, &id) in order.iter().enumerate() {
-            walk.visit(id)?;
-            for operand in teacher.operands(id) {
-                if let Some(n) = readers.get_mut(&operand) {
-                    *n -= 1;
-                    if *n == 0 {
-                        walk.values.remove(&operand);
-                    }
-                }
-            }
-            progress((done + 1) as f64 / order.len() as f64);
-        }
-        if let Some(scales) = &mut walk.scales {
-            scales.settle_output(&walk.student, &walk.spreads)?;
-        }
-        Ok(walk)
-    }
-
-    fn visit(&mut self, id: NodeId) -> Result<(), CompileError> {
-        let node = self.teacher.node(id);
-        let values = match &node.op {
-            Op::Input => {
-                let inputs: Values = Arc::new(self.calibration.inputs.clone());
-                (inputs.clone(), inputs)
-            }
-            Op::Activation(activation) => self.activation(id, activation)?,
-            Op::MaxWindows { kernel, stride, padding, .. } => {
-                let (kernel, stride, padding) = (*kernel, *stride, *padding);
-                self.student.node_mut(id).op = Op::AverageWindows { kernel, stride, padding };
-                self.linear(id)
-            }
-            _ => {
-                self.resolve(id);
-                self.linear(id)
-            }
-        };
-        let spread = Spread::of(&values.1, &self.outliers);
-        if !spread.is_finite() {
-            return Err(CompileError::Calibration(format!(
-                "node {}: its values are not finite on the calibration inputs; check their preprocessing",
-                node.name
-            )));
-        }
-        self.outliers.extend(&spread.outliers);
-        self.spreads.insert(id, spread);
-        if let Some(scales) = &mut self.scales {
-            scales.settle(&self.student, id, &self.spreads)?;
-        }
-        self.values.insert(id, values);
-        Ok(())
-    }
-
-    /// A node that is no activation.
-    fn linear(&self, id: NodeId) -> (Values, Values) {
-        let node = self.teacher.node(id);
-        let operands: Vec<&(Values, Values)> =
-            self.teacher.operands(id).iter().map(|o| &self.values[o]).collect();
-        let same = operands.iter().all(|(t, s)| Arc::ptr_eq(t, s))
-            && !matches!(node.op, Op::MaxWindows { .. });
-        let apply = |op: &Op, side: &dyn Fn(&(Values, Values)) -> Values| -> Values {
-            let sides: Vec<Values> = operands.iter().map(|pair| side(pair)).collect();
-            let mut values: Vec<Tensor<f32>> = (0..self.calibration.inputs.len())
-                .into_par_iter()
-                .map(|i| {
-                    let operands: Vec<&Tensor<f32>> = sides.iter().map(|s| &s[i]).collect();
-                    evaluate_node(op, &node.shape, &operands)
-                })
-                .collect();
-            if let (Some(statistics), true) = (&node.statistics, self.calibration.is_synthetic) {
-                calibration::impose_statistics(&mut values, statistics);
-            }
-            Arc::new(values)
-        };
-        let teacher = apply(&node.op, &|pair| pair.0.clone());
-        let student_op = &self.student.node(id).op;
-        let student =
-            if same { teacher.clone() } else { apply(student_op, &|pair| pair.1.clone()) };
-        (teacher, student)
-    }
-
-    /// Re-solves the student's operator for the operand that it has. Where the result only feeds a sum
-    /// whose other operand is known, the target makes up for that operand's error too.
-    fn resolve(&mut self, id: NodeId) {
-        if self.family.is_none() || self.calibration.is_synthetic {
-            return;
-        }
-        let node = self.teacher.node(id);
-        let is_linear = matches!(node.op, Op::Convolution { .. } | Op::MatrixProduct { .. });
-        if !is_linear {
-            return;
-        }
-        let (teacher, student) = &self.values[&self.teacher.operands(id)[0]];
-        if Arc::ptr_eq(teacher, student) {
-            return;
-        }
-        let shortcut = self.known_shortcut(id);
-        let kept: Vec<usize> = (0..teacher.len()).filter(|i| !self.outliers.contains(i)).collect();
-        let targets: Vec<Tensor<f32>> = kept
-            .par_iter()
-            .map(|&i| {
-                let mut target = evaluate_node(&node.op, &node.shape, &[&teacher[i]]);
-                if let Some((of_teacher, of_student)) = &shortcut {
-                    let errors = of_teacher[i].data.iter().zip(&of_student[i].data);
-                    target.data.iter_mut().zip(errors).for_each(|(v, (t, s))| *v += t - s);
-                }
-                target
-            })
-            .collect();
-        let inputs: Vec<&Tensor<f32>> = kept.iter().map(|&i| &student[i]).collect();
-        if let Some(op) = resolve::resolve(&node.op, &node.shape, &inputs, &targets) {
-            self.student.node_mut(id).op = op;
-        }
-    }
-
-    /// The values of the other operand, where a node only feeds a sum whose other operand is known.
-    fn known_shortcut(&self, id: NodeId) -> Option<(Values, Values)> {
-        let user = self.teacher.only_user(id)?;
-        if !matches!(self.teacher.node(user).op, Op::Add) {
-            return None;
-        }
-        let other = self.teacher.operands(user).into_iter().find(|&o| o != id)?;
-        self.values.get(&other).cloned()
-    }
-
-    fn activation(
-        &mut self,
-        id: NodeId,
-        exact: &Activation,
-    ) -> Result<(Values, Values), CompileError> {
-        let operand = self.teacher.operands(id)[0];
-        let (teacher, student) = self.values[&operand].clone();
-        let mut samples = Samples::gather(&teacher, &student, exact);
-        if self.calibration.is_synthetic && self.teacher.node(operand).statistics.is_none() {
-            samples.widen(SYNTHETIC_MARGIN);
-        }
-        let fitted = match (exact, self.family) {
-            (Activation::Exact(_), Some(Family::Phase { harmonics })) => {
-                let minimum: Vec<f64> =
-                    samples.channels.iter().map(|c| 2.0 * KAPPA * c.half).collect();
-                let periods = match &mut self.scales {
-                    Some(scales) => scales.circle(&self.student, id, &minimum, &self.spreads)?,
-                    None => minimum,
-                };
-                let phase_bits = self.scales.as_ref().map_or(8, |s| s.options.phase_bits);
-                Some(Activation::Trigonometric(fit_trigonometric(
-                    &samples, &periods, harmonics, phase_bits, exact,
-                )))
-            }
-            (Activation::Exact(_), Some(Family::Polynomial { degree })) => {
-                Some(Activation::Polynomial(fit_polynomial(&samples, degree, exact)))
-            }
-            _ => None,
-        };
-        let of_teacher = apply(exact, &teacher);
-        let of_student = match &fitted {
-            None if Arc::ptr_eq(&teacher, &student) => of_teacher.clone(),
-            None => apply(exact, &student),
-            Some(fitted) => apply(fitted, &student),
-        };
-        if let Some(fitted) = fitted {
-            self.layers.push(FittedLayer {
-                node: id,
-                exact: exact.clone(),
-                interval: samples.interval(),
-                relative_error: spread::relative_error(&of_student, &of_teacher),
-            });
-            self.student.node_mut(id).op = Op::Activation(fitted);
-        }
-        Ok((of_teacher, of_student))
-    }
-}
-
-/// An activation applied to a list of values; functions of the file are tabulated per call where they
-/// are expensive.
-fn apply(activation: &Activation, values: &Values) -> Values {
-    let op = Op::Activation(activation.clone());
-    Arc::new(values.par_iter().map(|x| evaluate_node(&op, &x.shape, &[x])).collect())
-}

@@ -5,11 +5,13 @@
 //! operand (patches of a convolution) and a column of ones, and `Y` the teacher's outputs at the same
 //! places, the ridge regression towards the old weights is
 //! `[W; b] = (G + D)⁻¹ (R + D·[W0; b0])`, `G = AᵀA/rows`, `R = AᵀY/rows`, `D = λ·mean(diag G)` on the weights
-//! and next to nothing on the bias. `λ` is the one of a grid (keeping the old weights included) with the
-//! smallest error on a held-out fifth of the inputs.
+//! and next to nothing on the bias. Where there are fewer rows than columns, the same solution comes from
+//! the rows' side: `W = W0 + Aᵀ(AAᵀ + rows·D)⁻¹(Y − A·W0)` with centred rows. `λ` is the one of a grid
+//! (keeping the old weights included) with the smallest error on a held-out fifth of the inputs; the
+//! weights are then solved for on all of them.
 
 use faer::linalg::solvers::Solve;
-use faer::{Mat, Side};
+use faer::{Mat, MatRef, Side};
 use ir::graph::Op;
 use ir::{Shape, Tensor};
 use ndarray::{ArrayView2, linalg::general_mat_mul};
@@ -17,55 +19,65 @@ use rayon::prelude::*;
 
 /// Rows of the regression at most.
 const MAX_ROWS: usize = 40_000;
-/// Operators with more inputs per output keep their weights.
-const MAX_FAN_IN: usize = 3072;
+/// Operators with more inputs per output get no Gram matrix: they are solved from the rows' side if
+/// there are few rows, or keep their weights.
+const MAX_FAN_IN: usize = 4608;
+/// Rows of a solve from the rows' side at most.
+const MAX_DUAL_ROWS: usize = 4096;
 /// Ridges tried, relative to the mean diagonal of the Gram matrix.
-const RIDGES: [f64; 6] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
+const RIDGES: [f64; 7] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0];
+/// Wider systems than this, where a factorisation takes a second and more, try every second ridge.
+const WIDE: usize = 2400;
 /// Ridge of the bias, relative likewise.
 const BIAS_RIDGE: f64 = 1e-8;
 /// The held-out error must fall by this share before weights change.
 const LEAST_GAIN: f64 = 0.01;
 
-/// The operator with re-solved weights, or `None` if its own are as good. `inputs` are the student's
-/// operands, `targets` what the outputs should be.
+/// Mean and covariance of the inputs of one group's outputs, over rows of the student's operand.
+pub(super) struct InputMoments {
+    /// Mean of every input.
+    pub mean: Vec<f64>,
+    /// Covariance matrix of the inputs.
+    pub covariance: Mat<f64>,
+}
+
+/// What is known of an operator when its operand is.
+pub(super) struct Resolved {
+    /// The operator with re-solved weights, or `None` if its own are as good.
+    pub op: Option<Op>,
+    /// Moments of the inputs per group; none where the operator is too wide for them.
+    pub moments: Vec<InputMoments>,
+}
+
+/// Measures the operator's inputs and, given `targets` (what its outputs should be), re-solves its
+/// weights. `inputs` are the student's operands.
 pub(super) fn resolve(
     op: &Op,
     shape: &Shape,
     inputs: &[&Tensor<f32>],
-    targets: &[Tensor<f32>],
-) -> Option<Op> {
-    let problem = Problem::new(op, shape, inputs)?;
-    let groups: Option<Vec<Solution>> =
-        (0..problem.groups).into_par_iter().map(|g| problem.solve(g, inputs, targets)).collect();
-    let groups = groups?;
-    let (before, after) = groups.iter().fold((0.0, 0.0), |(b, a), s| (b + s.before, a + s.after));
-    if after > (1.0 - LEAST_GAIN) * before {
-        return None;
+    targets: Option<&[&Tensor<f32>]>,
+) -> Resolved {
+    let nothing = Resolved { op: None, moments: Vec::new() };
+    let Some(problem) = Problem::new(op, shape, inputs) else { return nothing };
+    let groups: Vec<Group> =
+        (0..problem.groups).into_par_iter().map(|g| problem.group(g, inputs, targets)).collect();
+    let (mut solutions, mut moments) = (Vec::new(), Vec::new());
+    for group in groups {
+        solutions.extend(group.solution);
+        moments.extend(group.moments);
     }
-    let weights: Vec<f32> = groups.iter().flat_map(|s| s.weights.iter().copied()).collect();
-    let moved: Vec<f32> = groups.iter().flat_map(|s| s.bias.iter().copied()).collect();
-    let axis = problem.output_axis;
-    let moved = crate::passes::fold_normalization::along_axis(&moved, shape, axis);
-    let sum =
-        |bias: &Tensor<f32>| crate::passes::fold_normalization::combine(bias, &moved, |a, b| a + b);
-    Some(match op {
-        Op::Convolution { geometry, weights: old, bias } => Op::Convolution {
-            geometry: *geometry,
-            weights: Tensor::new(old.shape.clone(), weights),
-            bias: sum(bias),
-        },
-        Op::MatrixProduct { weights: old, bias } => {
-            Op::MatrixProduct { weights: Tensor::new(old.shape.clone(), weights), bias: sum(bias) }
-        }
-        _ => return None,
-    })
+    if moments.len() < problem.groups {
+        moments.clear();
+    }
+    Resolved { op: problem.assemble(&solutions), moments }
 }
 
 struct Problem<'a> {
     op: &'a Op,
     shape: &'a Shape,
     weights: &'a Tensor<f32>,
-    bias: Tensor<f32>,
+    bias: &'a Tensor<f32>,
+    full_bias: Tensor<f32>,
     groups: usize,
     /// Outputs per group.
     outputs: usize,
@@ -77,14 +89,18 @@ struct Problem<'a> {
     step: usize,
 }
 
+struct Group {
+    solution: Option<Solution>,
+    moments: Option<InputMoments>,
+}
+
 struct Solution {
     weights: Vec<f32>,
     bias: Vec<f32>,
-    before: f64,
-    after: f64,
+    is_new: bool,
 }
 
-/// Sums over rows of one side of the split: Gram matrix, right side, and squares of the targets.
+/// Sums over rows of one side of the split: Gram matrix, right side, squares of the targets, count.
 struct Moments {
     gram: Mat<f64>,
     right: Mat<f64>,
@@ -106,60 +122,142 @@ impl<'a> Problem<'a> {
             }
             _ => return None,
         };
-        if fan_in > MAX_FAN_IN || inputs.len() < 10 {
+        if inputs.len() < 10 {
             return None;
         }
         let step = (places * inputs.len()).div_ceil(MAX_ROWS);
         // A step that shares no factor with the width of an image sees every column.
         let step = if step > 1 { step | 1 } else { 1 };
         let outputs = weights.shape.0[0] / groups;
-        let bias = bias.broadcast(shape);
-        Some(Self { op, shape, weights, bias, groups, outputs, fan_in, output_axis, places, step })
+        let full_bias = bias.broadcast(shape);
+        Some(Self {
+            op,
+            shape,
+            weights,
+            bias,
+            full_bias,
+            groups,
+            outputs,
+            fan_in,
+            output_axis,
+            places,
+            step,
+        })
     }
 
-    fn solve(
+    /// The operator with all groups' solutions, if they gain enough together.
+    fn assemble(&self, groups: &[Solution]) -> Option<Op> {
+        if groups.len() < self.groups || !groups.iter().any(|s| s.is_new) {
+            return None;
+        }
+        let weights: Vec<f32> = groups.iter().flat_map(|s| s.weights.iter().copied()).collect();
+        let moved: Vec<f32> = groups.iter().flat_map(|s| s.bias.iter().copied()).collect();
+        Some(with_weights(self.op, weights, self.bias, &moved, self.shape, self.output_axis))
+    }
+
+    fn group(
         &self,
         group: usize,
         inputs: &[&Tensor<f32>],
-        targets: &[Tensor<f32>],
-    ) -> Option<Solution> {
+        targets: Option<&[&Tensor<f32>]>,
+    ) -> Group {
+        let rows = self.places * inputs.len() / self.step;
         let split = inputs.len() - inputs.len() / 5;
-        let fit = self.moments(group, 0, &inputs[..split], &targets[..split]);
-        let held_out = self.moments(group, split, &inputs[split..], &targets[split..]);
-        let size = self.fan_in + 1;
+        let part = |from: usize, to: usize| {
+            self.moments(group, from, &inputs[from..to], targets.map(|t| &t[from..to]))
+        };
+        if self.fan_in > MAX_FAN_IN {
+            let targets = targets.filter(|_| rows <= MAX_DUAL_ROWS);
+            let solution = targets.map(|t| self.solve_from_rows(group, split, inputs, t));
+            return Group { solution, moments: None };
+        }
+        let (fit, held_out) = (part(0, split), part(split, inputs.len()));
+        let solution = match targets {
+            Some(targets) if rows < self.fan_in && rows <= MAX_DUAL_ROWS => {
+                Some(self.solve_from_rows(group, split, inputs, targets))
+            }
+            Some(_) => Some(self.solve(group, &fit, &held_out)),
+            None => None,
+        };
+        let all = fit.plus(held_out);
+        Group { solution, moments: Some(all.into_inputs()) }
+    }
+
+    /// The old weights of a group with a bias of zero (targets come without the bias): `[fan_in + 1, outputs]`.
+    fn old(&self, group: usize) -> Mat<f64> {
         let rows =
             &self.weights.data[group * self.outputs * self.fan_in..][..self.outputs * self.fan_in];
-        let old = Mat::from_fn(size, self.outputs, |i, o| {
+        Mat::from_fn(self.fan_in + 1, self.outputs, |i, o| {
             if i < self.fan_in { f64::from(rows[o * self.fan_in + i]) } else { 0.0 }
-        });
-        let mean = (0..self.fan_in).map(|i| fit.gram[(i, i)]).sum::<f64>() / self.fan_in as f64;
-        if !(mean.is_finite() && mean > 0.0) {
-            return None;
-        }
-        let before = held_out.error(&old);
-        let mut best = (before, old.clone());
-        for ridge in RIDGES {
-            let diagonal = |i: usize| mean * if i < self.fan_in { ridge } else { BIAS_RIDGE };
-            let left = Mat::from_fn(size, size, |i, j| {
-                fit.gram[(i, j)] + if i == j { diagonal(i) } else { 0.0 }
-            });
-            let right = Mat::from_fn(size, self.outputs, |i, o| {
-                fit.right[(i, o)] + diagonal(i) * old[(i, o)]
-            });
-            let Ok(factor) = left.llt(Side::Lower) else { continue };
-            let solution = factor.solve(&right);
-            let error = held_out.error(&solution);
+        })
+    }
+
+    fn solve(&self, group: usize, fit: &Moments, held_out: &Moments) -> Solution {
+        let old = self.old(group);
+        let held_out_mean = held_out.scaled();
+        let fit_mean = fit.scaled();
+        let ridge = self.choose(
+            self.fan_in,
+            &old,
+            |ridge| fit_mean.ridge_solution(&old, ridge),
+            |solution| held_out_mean.error(solution),
+        );
+        let all = fit.plus_ref(held_out).scaled();
+        self.solution(&old, ridge.and_then(|ridge| all.ridge_solution(&old, ridge)))
+    }
+
+    /// The same from the rows' side, for fewer rows than inputs.
+    fn solve_from_rows(
+        &self,
+        group: usize,
+        split: usize,
+        inputs: &[&Tensor<f32>],
+        targets: &[&Tensor<f32>],
+    ) -> Solution {
+        let rows = |from: usize, to: usize| {
+            let (a, y) = self.matrices(group, from, &inputs[from..to], &targets[from..to]);
+            Rows::new(a, y, &self.old(group))
+        };
+        let (fit, held_out) = (rows(0, split), rows(split, inputs.len()));
+        let old = self.old(group);
+        let ridge = self.choose(
+            fit.rows.nrows(),
+            &old,
+            |ridge| fit.ridge_solution(&old, ridge),
+            |solution| (&held_out.targets - &held_out.rows * solution).squared_norm_l2(),
+        );
+        let all = ridge.map(|ridge| (rows(0, inputs.len()), ridge));
+        self.solution(&old, all.and_then(|(all, ridge)| all.ridge_solution(&old, ridge)))
+    }
+
+    /// The ridge with the smallest held-out error; `None` keeps the old weights.
+    fn choose(
+        &self,
+        size: usize,
+        old: &Mat<f64>,
+        solve: impl Fn(f64) -> Option<Mat<f64>>,
+        error: impl Fn(&Mat<f64>) -> f64,
+    ) -> Option<f64> {
+        let mut best = ((1.0 - LEAST_GAIN) * error(old), None);
+        for ridge in RIDGES.into_iter().step_by(if size > WIDE { 2 } else { 1 }) {
+            let Some(solution) = solve(ridge) else { continue };
+            let error = error(&solution);
             if error < best.0 {
-                best = (error, solution);
+                best = (error, Some(ridge));
             }
         }
-        let (after, solution) = best;
+        best.1
+    }
+
+    fn solution(&self, old: &Mat<f64>, new: Option<Mat<f64>>) -> Solution {
+        let is_new = new.is_some();
+        let solution = new.as_ref().unwrap_or(old);
         let weights = (0..self.outputs)
             .flat_map(|o| (0..self.fan_in).map(move |i| (i, o)))
             .map(|(i, o)| solution[(i, o)] as f32)
             .collect();
         let bias = (0..self.outputs).map(|o| solution[(self.fan_in, o)] as f32).collect();
-        Some(Solution { weights, bias, before, after })
+        Solution { weights, bias, is_new }
     }
 
     /// Accumulates in parallel over chunks of inputs; `first` is the index of the first of them.
@@ -168,76 +266,168 @@ impl<'a> Problem<'a> {
         group: usize,
         first: usize,
         inputs: &[&Tensor<f32>],
-        targets: &[Tensor<f32>],
+        targets: Option<&[&Tensor<f32>]>,
     ) -> Moments {
-        const CHUNK: usize = 32;
+        // Chunks of a thousand rows and more: adding up the matrices must not cost more than making them.
+        let chunk_size = (1024 * self.step).div_ceil(self.places).max(32);
         let size = self.fan_in + 1;
-        let zero = || Moments {
-            gram: Mat::zeros(size, size),
-            right: Mat::zeros(size, self.outputs),
-            squares: 0.0,
-            rows: 0.0,
-        };
-        let sums = inputs
-            .par_chunks(CHUNK)
-            .zip(targets.par_chunks(CHUNK))
+        let outputs = if targets.is_some() { self.outputs } else { 0 };
+        let zero = || Moments::zero(size, outputs);
+        inputs
+            .par_chunks(chunk_size)
             .enumerate()
-            .fold(zero, |mut sums, (chunk, (inputs, targets))| {
-                let (mut a, mut y) = (Vec::new(), Vec::new());
-                for (i, (x, t)) in inputs.iter().zip(targets).enumerate() {
-                    self.rows(group, first + chunk * CHUNK + i, x, t, &mut a, &mut y);
-                }
-                sums.add(&a, &y, size, self.outputs);
+            .fold(zero, |mut sums, (chunk, inputs)| {
+                let targets = targets.map(|t| &t[chunk * chunk_size..][..inputs.len()]);
+                let (a, y) = self.gather(group, first + chunk * chunk_size, inputs, targets);
+                sums.add(&a, &y, size, outputs);
                 sums
             })
-            .reduce(zero, |mut a, b| {
-                a.gram += b.gram;
-                a.right += b.right;
-                a.squares += b.squares;
-                a.rows += b.rows;
-                a
-            });
-        sums.normalised()
+            .reduce(zero, Moments::plus)
     }
 
-    /// Appends the rows of one input: its operands with a one, and its targets less the bias.
-    fn rows(
+    /// Rows and targets of a few inputs as matrices.
+    fn matrices(
         &self,
         group: usize,
-        index: usize,
-        x: &Tensor<f32>,
-        target: &Tensor<f32>,
-        a: &mut Vec<f32>,
-        y: &mut Vec<f32>,
-    ) {
-        let start = (index * self.places).next_multiple_of(self.step) - index * self.places;
-        let chosen = || (start..self.places).step_by(self.step);
-        match self.op {
-            Op::Convolution { geometry, .. } => {
-                let patches = geometry.patches(&x.data, &x.shape, self.shape, group, 0.0, |v| v);
-                for place in chosen() {
-                    a.extend((0..self.fan_in).map(|i| patches[i * self.places + place]));
-                    a.push(1.0);
-                    y.extend((0..self.outputs).map(|o| {
-                        let at = (group * self.outputs + o) * self.places + place;
-                        target.data[at] - self.bias.data[at]
-                    }));
+        first: usize,
+        inputs: &[&Tensor<f32>],
+        targets: &[&Tensor<f32>],
+    ) -> (Mat<f64>, Mat<f64>) {
+        let (a, y) = self.gather(group, first, inputs, Some(targets));
+        let (size, rows) = (self.fan_in + 1, a.len() / (self.fan_in + 1));
+        let matrix = |data: &[f32], columns: usize| {
+            Mat::from_fn(rows, columns, |i, j| f64::from(data[i * columns + j]))
+        };
+        (matrix(&a, size), matrix(&y, self.outputs))
+    }
+
+    /// Rows (inputs and a one) and targets less the bias, row-major.
+    fn gather(
+        &self,
+        group: usize,
+        first: usize,
+        inputs: &[&Tensor<f32>],
+        targets: Option<&[&Tensor<f32>]>,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let (mut a, mut y) = (Vec::new(), Vec::new());
+        for (i, x) in inputs.iter().enumerate() {
+            let index = first + i;
+            let start = (index * self.places).next_multiple_of(self.step) - index * self.places;
+            let chosen = || (start..self.places).step_by(self.step);
+            match self.op {
+                Op::Convolution { geometry, .. } => {
+                    for place in chosen() {
+                        geometry.patch(&x.data, &x.shape, self.shape, group, place, &mut a);
+                        a.push(1.0);
+                    }
+                }
+                _ => {
+                    for place in chosen() {
+                        let range = place * self.fan_in..(place + 1) * self.fan_in;
+                        a.extend_from_slice(&x.data[range]);
+                        a.push(1.0);
+                    }
                 }
             }
-            _ => {
-                for place in chosen() {
-                    a.extend_from_slice(&x.data[place * self.fan_in..(place + 1) * self.fan_in]);
-                    a.push(1.0);
-                    let range = place * self.outputs..(place + 1) * self.outputs;
-                    let pairs = target.data[range.clone()].iter().zip(&self.bias.data[range]);
-                    y.extend(pairs.map(|(t, b)| t - b));
-                }
+            let Some(target) = targets.map(|t| t[i]) else { continue };
+            for place in chosen() {
+                y.extend((0..self.outputs).map(|o| {
+                    let at = match self.op {
+                        Op::Convolution { .. } => (group * self.outputs + o) * self.places + place,
+                        _ => place * self.outputs + o,
+                    };
+                    target.data[at] - self.full_bias.data[at]
+                }));
             }
         }
+        (a, y)
+    }
+}
+
+/// A linear operator with other weights, and `moved` added to its bias per output.
+pub(super) fn with_weights(
+    op: &Op,
+    weights: Vec<f32>,
+    bias: &Tensor<f32>,
+    moved: &[f32],
+    shape: &Shape,
+    axis: usize,
+) -> Op {
+    use crate::passes::fold_normalization::{along_axis, combine};
+    let bias = combine(bias, &along_axis(moved, shape, axis), |a, b| a + b);
+    match op {
+        Op::Convolution { geometry, weights: old, .. } => Op::Convolution {
+            geometry: *geometry,
+            weights: Tensor::new(old.shape.clone(), weights),
+            bias,
+        },
+        Op::MatrixProduct { weights: old, .. } => {
+            Op::MatrixProduct { weights: Tensor::new(old.shape.clone(), weights), bias }
+        }
+        other => other.clone(),
+    }
+}
+
+/// Rows and targets themselves, and what ridge regressions from the rows' side share.
+struct Rows {
+    /// The last column is the one of the bias.
+    rows: Mat<f64>,
+    targets: Mat<f64>,
+    means: Vec<f64>,
+    centred: Mat<f64>,
+    /// `centred·centredᵀ`
+    kernel: Mat<f64>,
+    /// Mean over rows of what the old weights leave over.
+    shift: Vec<f64>,
+    /// The rest of it.
+    residual: Mat<f64>,
+    /// Mean square of an input.
+    square: f64,
+}
+
+impl Rows {
+    fn new(rows: Mat<f64>, targets: Mat<f64>, old: &Mat<f64>) -> Self {
+        let (n, fan_in) = (rows.nrows(), rows.ncols() - 1);
+        let mean = |m: MatRef<'_, f64>| -> Vec<f64> {
+            (0..m.ncols()).map(|j| m.col(j).iter().sum::<f64>() / n as f64).collect()
+        };
+        let mut means = mean(rows.as_ref());
+        means.truncate(fan_in);
+        let square = (rows.squared_norm_l2() / n as f64 - 1.0) / fan_in as f64;
+        let centred = Mat::from_fn(n, fan_in, |i, j| rows[(i, j)] - means[j]);
+        let residual = &targets - &rows * old;
+        let shift = mean(residual.as_ref());
+        let residual = Mat::from_fn(n, residual.ncols(), |i, j| residual[(i, j)] - shift[j]);
+        let kernel = &centred * centred.transpose();
+        Self { rows, targets, means, centred, kernel, shift, residual, square }
+    }
+
+    fn ridge_solution(&self, old: &Mat<f64>, ridge: f64) -> Option<Mat<f64>> {
+        let (n, fan_in) = (self.rows.nrows(), self.means.len());
+        let mut left = self.kernel.clone();
+        (0..n).for_each(|i| left[(i, i)] += n as f64 * ridge * self.square);
+        let factor = left.llt(Side::Lower).ok()?;
+        let change = self.centred.transpose() * factor.solve(&self.residual);
+        Some(Mat::from_fn(fan_in + 1, old.ncols(), |i, o| {
+            if i < fan_in {
+                return old[(i, o)] + change[(i, o)];
+            }
+            let moved: f64 = (0..fan_in).map(|j| self.means[j] * change[(j, o)]).sum();
+            old[(fan_in, o)] + self.shift[o] - moved
+        }))
     }
 }
 
 impl Moments {
+    fn zero(size: usize, outputs: usize) -> Self {
+        Self {
+            gram: Mat::zeros(size, size),
+            right: Mat::zeros(size, outputs),
+            squares: 0.0,
+            rows: 0.0,
+        }
+    }
+
     fn add(&mut self, a: &[f32], y: &[f32], size: usize, outputs: usize) {
         let rows = a.len() / size;
         let shapes = "rows have one length";
@@ -261,12 +451,50 @@ impl Moments {
         self.rows += rows as f64;
     }
 
-    fn normalised(mut self) -> Self {
-        let factor = 1.0 / self.rows.max(1.0);
-        self.gram *= faer::Scale(factor);
-        self.right *= faer::Scale(factor);
-        self.squares *= factor;
+    fn plus(mut self, other: Self) -> Self {
+        self.gram += other.gram;
+        self.right += other.right;
+        self.squares += other.squares;
+        self.rows += other.rows;
         self
+    }
+
+    fn plus_ref(&self, other: &Self) -> Self {
+        Self {
+            gram: &self.gram + &other.gram,
+            right: &self.right + &other.right,
+            squares: self.squares + other.squares,
+            rows: self.rows + other.rows,
+        }
+    }
+
+    /// Means instead of sums.
+    fn scaled(&self) -> Self {
+        let factor = 1.0 / self.rows.max(1.0);
+        Self {
+            gram: &self.gram * faer::Scale(factor),
+            right: &self.right * faer::Scale(factor),
+            squares: self.squares * factor,
+            rows: 1.0,
+        }
+    }
+
+    /// `(G + D)⁻¹ (R + D·old)`.
+    fn ridge_solution(&self, old: &Mat<f64>, ridge: f64) -> Option<Mat<f64>> {
+        let fan_in = self.gram.nrows() - 1;
+        let mean = (0..fan_in).map(|i| self.gram[(i, i)]).sum::<f64>() / fan_in as f64;
+        if !(mean.is_finite() && mean > 0.0) {
+            return None;
+        }
+        let diagonal = |i: usize| mean * if i < fan_in { ridge } else { BIAS_RIDGE };
+        let (mut left, mut right) = (self.gram.clone(), self.right.clone());
+        for i in 0..=fan_in {
+            left[(i, i)] += diagonal(i);
+            for o in 0..right.ncols() {
+                right[(i, o)] += diagonal(i) * old[(i, o)];
+            }
+        }
+        Some(left.llt(Side::Lower).ok()?.solve(&right))
     }
 
     /// Mean squared error of a solution on these rows: `Y² − 2·Wᵀ·R + Wᵀ·G·W`.
@@ -279,5 +507,19 @@ impl Moments {
             }
         }
         error
+    }
+
+    fn into_inputs(self) -> InputMoments {
+        let fan_in = self.gram.nrows() - 1;
+        let n = self.rows.max(1.0);
+        let mean: Vec<f64> = (0..fan_in).map(|i| self.gram[(i, fan_in)] / n).collect();
+        let mut covariance = self.gram;
+        for j in 0..fan_in {
+            for i in 0..fan_in {
+                covariance[(i, j)] = covariance[(i, j)] / n - mean[i] * mean[j];
+            }
+        }
+        covariance.truncate(fan_in, fan_in);
+        InputMoments { mean, covariance }
     }
 }

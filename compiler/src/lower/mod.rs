@@ -45,7 +45,7 @@ pub fn lower(
         values: HashMap::new(),
         wanted: HashMap::new(),
     };
-    let graph = &fitted.graph;
+    let graph = &fitted.rounded;
     lowering.node(graph.input())?;
     for id in graph.order() {
         if id != graph.input() {
@@ -86,7 +86,7 @@ struct Lowering<'a> {
 
 impl Lowering<'_> {
     fn node(&mut self, id: NodeId) -> Result<(), CompileError> {
-        let graph = &self.fitted.graph;
+        let graph = &self.fitted.rounded;
         let node = graph.node(id);
         let op = match &node.op {
             Op::Input => StepOp::Input,
@@ -135,7 +135,7 @@ impl Lowering<'_> {
 
     /// The values that a node reads, with their factors.
     fn operands(&mut self, id: NodeId) -> Vec<ValueId> {
-        let operands = self.fitted.graph.operands(id);
+        let operands = self.fitted.rounded.operands(id);
         operands
             .iter()
             .enumerate()
@@ -176,7 +176,7 @@ impl Lowering<'_> {
         operands: &[ValueId],
         secrets: StepWeights,
     ) -> ValueId {
-        let node = self.fitted.graph.node(id);
+        let node = self.fitted.rounded.node(id);
         let scale = match self.fitted.scales.value.get(&id) {
             Some(Scale::Uniform(scale)) => *scale,
             Some(Scale::PerChannel(scales)) => scales.iter().copied().fold(f64::INFINITY, f64::min),
@@ -197,13 +197,13 @@ impl Lowering<'_> {
 
     fn uniform(&self, id: NodeId) -> Result<f64, CompileError> {
         self.fitted.scales.uniform(id).ok_or_else(|| {
-            internal(format!("node {} has no scale", self.fitted.graph.node(id).name))
+            internal(format!("node {} has no scale", self.fitted.rounded.node(id).name))
         })
     }
 
     /// Scale of every output channel (entry of `axis`) of a secret operator.
     fn output_scales(&self, id: NodeId, axis: usize) -> Result<Vec<f64>, CompileError> {
-        let channels = self.fitted.graph.node(id).shape.0[axis];
+        let channels = self.fitted.rounded.node(id).shape.0[axis];
         match self.fitted.scales.value.get(&id) {
             Some(Scale::PerChannel(scales)) => Ok(scales.clone()),
             _ => Ok(vec![self.uniform(id)?; channels]),
@@ -218,9 +218,9 @@ impl Lowering<'_> {
         bias: &Tensor<f32>,
         axis: usize,
     ) -> Result<(), CompileError> {
-        let node = self.fitted.graph.node(id);
+        let node = self.fitted.rounded.node(id);
         let scales = self.output_scales(id, axis)?;
-        let input_scale = self.uniform(self.fitted.graph.operands(id)[0])?;
+        let input_scale = self.uniform(self.fitted.rounded.operands(id)[0])?;
         let length = weights.data.len() / scales.len();
         let integers = weights
             .data
@@ -264,14 +264,14 @@ impl Lowering<'_> {
         scale: &Tensor<f32>,
         shift: &Tensor<f32>,
     ) -> Result<(), CompileError> {
-        let node = self.fitted.graph.node(id);
+        let node = self.fitted.rounded.node(id);
         let output_scale = self.uniform(id)?;
         let offsets = || {
             let full = shift.broadcast(&node.shape);
             full.data.iter().map(|&b| integer(f64::from(b) * output_scale)).collect::<Vec<u64>>()
         };
         let operands = self.operands(id);
-        if uniform_factor(&self.fitted.graph, id).is_some() {
+        if uniform_factor(&self.fitted.rounded, id).is_some() {
             if shift.data.iter().all(|&t| t == 0.0) {
                 self.values.insert(id, operands[0]);
                 return Ok(());
@@ -280,7 +280,7 @@ impl Lowering<'_> {
             self.emit(id, StepOp::Add, &[operands[0], constant], StepWeights::None);
             return Ok(());
         }
-        let input_scale = self.uniform(self.fitted.graph.operands(id)[0])?;
+        let input_scale = self.uniform(self.fitted.rounded.operands(id)[0])?;
         let factors = scale.broadcast(&node.shape);
         let weights = factors
             .data
@@ -315,7 +315,7 @@ impl Lowering<'_> {
     }
 
     fn activation(&mut self, id: NodeId, activation: &Activation) -> Result<(), CompileError> {
-        let graph = &self.fitted.graph;
+        let graph = &self.fitted.rounded;
         let scale = self.uniform(id)?;
         let mut operand = self.operands(id)[0];
         match activation {

@@ -1,7 +1,7 @@
 //! Scales: which integer stands for which real, for every value of a network.
 //!
-//! The integer of a value is `real·scale`. Scales of inputs and of activation outputs are powers of two,
-//! chosen from the spread of the values. Operators with secret weights may scale their outputs by any
+//! The integer of a value is `real·scale`. Scales of inputs are powers of two, those of
+//! activation outputs any real number, chosen from the spread of the values. Operators with secret weights may scale their outputs by any
 //! real number, so their scale is chosen by what reads them: a phase wants one turn to be `2^k`, a
 //! square wants its truncated input to have enough bits. Public linear steps pass scales through, and a
 //! sum needs one scale for its operands: each gets a public integer factor.
@@ -9,9 +9,11 @@
 //! The walk is forward. A value is *settled* when its scale is known; outputs of secret operators, and
 //! sums of them, stay open until something reads them.
 //!
-//! Ring widths follow the fan-in `K` of the operator before a phase: rounding its scaled weights makes
-//! an error of about `√K·rms/√12` units, `rms` the root mean square of its integer inputs, and a phase
-//! has steps of `2^(k−p)` units; `k = p + log2(√K·rms)` keeps the first under a third of the second.
+//! Ring widths follow the rounding of the weights before a phase. It makes an error of `e/√12` units:
+//! measured where the weights are rounded with compensation, otherwise `e = √K·rms` with `K` the fan-in
+//! and `rms` the root mean square of the integer inputs. A phase has steps of `2^(k−p)` units;
+//! `k = p + log2(e) − 1/2` keeps the first within half of the second, about as large as the noise of the
+//! phase itself, and what is behind is solved for both.
 
 use crate::error::CompileError;
 use crate::fit::Spread;
@@ -25,7 +27,10 @@ pub struct RingOptions {
     /// Bits of a phase: `p`.
     pub phase_bits: u32,
     /// Bits of one deviation of an activation's output.
-    pub value_bits: u32,
+    pub value_bits: f64,
+    /// A phase has steps of `2^rounding_bits` times the error of rounding the weights before it (times
+    /// `√12`).
+    pub rounding_bits: f64,
     /// The widest ring of a phase that only its fan-in asks for.
     pub max_phase_ring: u32,
     /// Where a bound is needed, values may be this much larger than on the calibration inputs.
@@ -34,7 +39,13 @@ pub struct RingOptions {
 
 impl Default for RingOptions {
     fn default() -> Self {
-        Self { phase_bits: 8, value_bits: 6, max_phase_ring: 20, margin: 2.0 }
+        Self {
+            phase_bits: 8,
+            value_bits: 5.0,
+            rounding_bits: -0.5,
+            max_phase_ring: 20,
+            margin: 2.0,
+        }
     }
 }
 
@@ -46,6 +57,8 @@ const LINE_BITS: f64 = 5.0;
 const OUTPUT_BITS: f64 = 8.0;
 /// Fewer of them than this are not worth a narrow ring.
 const LEAST_OUTPUT_BITS: f64 = 2.0;
+/// The narrowest ring of a phase.
+const LEAST_RING: u32 = 12;
 /// A phase's ring may be this many bits narrower than its fan-in asks for, to stay within the widest.
 const TOLERATED_BITS: f64 = 2.0;
 /// A shared value has at least this factor in front of a phase, so that any period is met to an eighth.
@@ -86,6 +99,9 @@ pub struct Scales {
     pub circle: HashMap<NodeId, u32>,
     /// Truncation per square and polynomial.
     pub line: HashMap<NodeId, Line>,
+    /// Measured error of rounding an operator's weights, in units of its output times `√12`, per unit of
+    /// its operand's scale; without an entry, `√K·rms`.
+    pub rounding: HashMap<NodeId, f64>,
 }
 
 type Spreads = HashMap<NodeId, Spread>;
@@ -101,6 +117,13 @@ impl Scales {
         match self.value.get(&id) {
             Some(Scale::Uniform(scale)) => Some(*scale),
             _ => None,
+        }
+    }
+
+    /// Settles the operand of an operator with secret weights, before it is evaluated.
+    pub fn prepare(&mut self, graph: &Graph, id: NodeId, spreads: &Spreads) {
+        if is_secret(graph, id) && !matches!(graph.node(id).op, Op::Constant(_)) {
+            self.settle_operands(graph, id, spreads);
         }
     }
 
@@ -127,15 +150,10 @@ impl Scales {
                 // Sums over windows average the rounding of their operands.
                 let is_summed = !graph.uses(id).is_empty()
                     && graph.uses(id).iter().all(|&(user, _)| sums_windows(&graph.node(user).op));
-                let bits = self.options.value_bits - u32::from(is_summed);
-                self.set(id, power_of_two(f64::from(bits), spread.width()));
+                let bits = self.options.value_bits - if is_summed { 1.0 } else { 0.0 };
+                self.set(id, (bits - spread.width().log2()).exp2());
             }
-            Op::Convolution { .. } | Op::MatrixProduct { .. } => {
-                self.settle_operands(graph, id, spreads)
-            }
-            Op::Affine { .. } if uniform_factor(graph, id).is_none() => {
-                self.settle_operands(graph, id, spreads);
-            }
+            _ if is_secret(graph, id) => {}
             _ => self.pass_through(graph, id),
         }
         Ok(())
@@ -178,7 +196,8 @@ impl Scales {
         let operand = graph.operands(id)[0];
         let p = self.options.phase_bits;
         let by_fan_in = |units: f64| {
-            let wanted = (f64::from(p) + units.max(1.0).log2()).ceil().max(f64::from(p.max(12)));
+            let bits = f64::from(p) + units.max(1.0).log2() + self.options.rounding_bits;
+            let wanted = bits.ceil().max(f64::from(p.max(LEAST_RING)));
             let widest = f64::from(self.options.max_phase_ring).max(wanted - TOLERATED_BITS);
             wanted.min(widest) as u32
         };
@@ -238,7 +257,7 @@ impl Scales {
         let operand = graph.operands(id)[0];
         let spread = &spreads[&operand];
         let least = LINE_BITS.exp2() / spread.width();
-        let mut wanted = power_of_two(f64::from(self.options.value_bits), 1.0 / slope.max(1e-12));
+        let mut wanted = power_of_two(self.options.value_bits + 1.0, 1.0 / slope.max(1e-12));
         while wanted < least {
             wanted *= 2.0;
         }
@@ -335,6 +354,9 @@ impl Scales {
     /// operator: `√K·rms` of its integer input.
     fn rounding_units(&self, graph: &Graph, id: NodeId, spreads: &Spreads) -> f64 {
         let Some(&operand) = graph.operands(id).first() else { return 1.0 };
+        if let Some(measured) = self.rounding.get(&id) {
+            return measured * self.uniform(operand).unwrap_or(1.0);
+        }
         let fan_in = match &graph.node(id).op {
             Op::Convolution { geometry, .. } => geometry.fan_in(&graph.node(operand).shape),
             Op::MatrixProduct { weights, .. } => weights.shape.0[1],
@@ -419,7 +441,7 @@ fn sums_windows(op: &Op) -> bool {
 }
 
 /// Whether an operator can scale every channel of its output by itself.
-fn has_channel_scales(graph: &Graph, id: NodeId) -> bool {
+pub(crate) fn has_channel_scales(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     match &node.op {
         Op::Convolution { .. } => true,

@@ -84,6 +84,36 @@ impl Convolution {
         patches
     }
 
+    /// Appends the inputs of one output place of a group, zeros where they are padding: a column of
+    /// [`Self::patches`].
+    pub fn patch(
+        &self,
+        image: &[f32],
+        input: &Shape,
+        output: &Shape,
+        group: usize,
+        place: usize,
+        patch: &mut Vec<f32>,
+    ) {
+        let (height, width) = (input.0[2], input.0[3]);
+        let (y, x) = (place / output.0[3], place % output.0[3]);
+        let channels = input.0[1] / self.groups;
+        for channel in 0..channels {
+            let start = (group * channels + channel) * height * width;
+            let plane = &image[start..start + height * width];
+            for ky in 0..self.kernel[0] {
+                let row =
+                    (y * self.stride[0] + ky * self.dilation[0]).wrapping_sub(self.padding[0]);
+                for kx in 0..self.kernel[1] {
+                    let column =
+                        (x * self.stride[1] + kx * self.dilation[1]).wrapping_sub(self.padding[1]);
+                    let inside = row < height && column < width;
+                    patch.push(if inside { plane[row * width + column] } else { 0.0 });
+                }
+            }
+        }
+    }
+
     /// Convolution over the reals; `weights` are `[O, C/groups, kh, kw]`.
     pub fn apply_reals(
         &self,

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use polyc::data::{Preprocessing, load_inputs, load_labels};
 use polyc::error::CompileError;
-use polyc::fit::{Calibration, Family};
+use polyc::fit::{Calibration, Family, Harmonics};
 use polyc::onnx::{ImportOptions, import_file};
 use polyc::passes::{MaxPool, PassOptions};
 use polyc::{CompileOptions, compile, evaluate, prepare};
@@ -34,9 +34,10 @@ pub struct Args {
     /// What activations are fitted with
     #[arg(long, value_enum, default_value_t = Activation::Phase)]
     activation: Activation,
-    /// Harmonics of a phase fit: more are more accurate and need more correlations, not more traffic
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=8))]
-    harmonics: u8,
+    /// Harmonics of every phase fit [default: per layer, as few as fit it well, at most 6]: more are more
+    /// accurate and need more correlations, not more traffic
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8), value_name = "N")]
+    harmonics: Option<u8>,
     /// Bits of a phase
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(5..=12), value_name = "BITS")]
     phase_bits: u8,
@@ -156,7 +157,11 @@ pub fn run(args: Args) -> Result<()> {
         }
     };
     let family = match args.activation {
-        Activation::Phase => Family::Phase { harmonics: args.harmonics.into() },
+        Activation::Phase => {
+            let harmonics =
+                args.harmonics.map_or(Harmonics::default(), |n| Harmonics::Fixed(n.into()));
+            Family::Phase { harmonics }
+        }
         Activation::Square => Family::Polynomial { degree: 2 },
         Activation::Quartic => Family::Polynomial { degree: 4 },
     };

@@ -1,0 +1,126 @@
+//! What two parties compute of an activation, in real numbers: values fall on phases or steps of a
+//! truncation with a carry that is as good as random, and results are rounded to units.
+//!
+//! The student sees these values, so that operators behind an activation are re-solved for the noise
+//! that a run has. The carries are drawn from a fixed sequence: a simulation, nothing secret.
+
+use super::Values;
+use crate::lower::scales::Line;
+use ir::Tensor;
+use ir::op::{Activation, Polynomial, Trigonometric};
+use rayon::prelude::*;
+use std::f64::consts::TAU;
+use std::sync::Arc;
+
+/// A trigonometric polynomial of values that fall on one of `2^phase_bits` phases.
+pub(super) fn phases(fit: &Trigonometric, phase_bits: u32, values: &[Tensor<f32>]) -> Values {
+    let steps = 1usize << phase_bits;
+    let channels = values.first().map_or(1, |t| t.shape.channels());
+    let rows = fit.harmonics.len().max(fit.period.len()).max(fit.constant.len());
+    let tables: Vec<(f32, Vec<f32>)> = (0..rows.min(channels))
+        .map(|channel| {
+            let value = |i: usize| {
+                let theta = TAU * i as f64 / steps as f64;
+                let terms = fit.harmonics_of(channel).iter().enumerate().map(|(n, [a, b])| {
+                    let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
+                    a * cos + b * sin
+                });
+                (fit.constant_of(channel) + terms.sum::<f64>()) as f32
+            };
+            let per_unit = steps as f64 / fit.period_of(channel);
+            (per_unit as f32, (0..steps).map(value).collect())
+        })
+        .collect();
+    let table = |channel: usize| if tables.len() == 1 { &tables[0] } else { &tables[channel] };
+    each(values, |channel, x, carry| {
+        let (per_unit, table) = table(channel);
+        let index = (x * per_unit + carry).floor() as i64 as usize & (steps - 1);
+        table[index]
+    })
+}
+
+/// A polynomial of values that are truncated to the units of `line`.
+pub(super) fn truncated(fit: &Polynomial, line: Line, values: &[Tensor<f32>]) -> Values {
+    let scale = line.scale;
+    each(values, |channel, x, carry| {
+        let truncated = (f64::from(x) * scale + f64::from(carry)).floor() / scale;
+        fit.at(channel, truncated) as f32
+    })
+}
+
+/// The function as it is, in real numbers.
+pub(super) fn exact(activation: &Activation, values: &[Tensor<f32>]) -> Values {
+    each(values, |channel, x, _| activation.at(channel, f64::from(x)) as f32)
+}
+
+/// Values in units of `1/scale`.
+pub(super) fn units(scale: f64, values: &[Tensor<f32>]) -> Values {
+    let (scale, unit) = (scale as f32, (1.0 / scale) as f32);
+    each(values, |_, x, carry| (x * scale + carry).floor() * unit)
+}
+
+/// Applies a function of channel, value and carry to every element.
+fn each(values: &[Tensor<f32>], f: impl Fn(usize, f32, f32) -> f32 + Sync) -> Values {
+    let apply = |(image, x): (usize, &Tensor<f32>)| {
+        let (stride, channels) = (x.shape.channel_stride(), x.shape.channels());
+        let mut carries = Carries(0x9e37_79b9 ^ image as u32);
+        let mut data = Vec::with_capacity(x.data.len());
+        for (block, run) in x.data.chunks_exact(stride).enumerate() {
+            data.extend(run.iter().map(|&v| f(block % channels, v, carries.next())));
+        }
+        Tensor::new(x.shape.clone(), data)
+    };
+    Arc::new(values.par_iter().enumerate().map(apply).collect())
+}
+
+/// Uniform numbers in [0, 1): a linear congruential generator (Numerical Recipes) read from its high
+/// bits.
+struct Carries(u32);
+
+impl Carries {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 8) as f32 / (1 << 24) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ir::Shape;
+
+    fn line() -> Vec<Tensor<f32>> {
+        let data = (0..4000).map(|i| i as f32 / 500.0 - 4.0).collect();
+        vec![Tensor::new(Shape::new([1, 1, 40, 100]), data)]
+    }
+
+    #[test]
+    fn phases_are_right_on_average_and_wrap() {
+        let fit = Trigonometric {
+            period: vec![5.0],
+            constant: vec![0.25],
+            harmonics: vec![vec![[1.0, -0.5]]],
+        };
+        let values = line();
+        let got = phases(&fit, 6, &values);
+        let differences = got[0].data.iter().zip(&values[0].data);
+        let (mut sum, mut worst) = (0.0, 0.0f64);
+        for (g, x) in differences {
+            let d = f64::from(*g) - fit.at(0, f64::from(*x));
+            sum += d;
+            worst = worst.max(d.abs());
+        }
+        // One step of 2π/64 times a slope of at most 1.12.
+        assert!(worst < 0.12 && worst > 0.05, "{worst}");
+        assert!((sum / 4000.0).abs() < 0.005, "{sum}");
+    }
+
+    #[test]
+    fn units_are_unbiased() {
+        let values = line();
+        let got = units(2.0, &values);
+        assert!(got[0].data.iter().all(|v| (v * 2.0).fract() == 0.0));
+        let sum: f32 = got[0].data.iter().zip(&values[0].data).map(|(a, b)| a - b).sum();
+        assert!((sum / 4000.0).abs() < 0.02, "{sum}");
+    }
+}
