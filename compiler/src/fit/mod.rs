@@ -71,6 +71,8 @@ pub struct FittedLayer {
     pub exact: Activation,
     /// Smallest and largest pre-activation on the calibration inputs.
     pub interval: (f64, f64),
+    /// Per channel, the middle of its pre-activations.
+    pub middle: Vec<f64>,
     /// Root mean square of (fit − teacher) over that of the teacher's deviations from its mean.
     pub relative_error: f64,
 }
@@ -307,6 +309,7 @@ impl<'a> Walk<'a> {
                 node: id,
                 exact: exact.clone(),
                 interval: samples.interval(),
+                middle: samples.channels.iter().map(|c| c.middle).collect(),
                 relative_error: spread::relative_error(&of_student, &of_teacher),
             });
             self.student.node_mut(id).op = Op::Activation(fitted);

@@ -3,7 +3,6 @@
 use super::files;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use polyc::data::{Preprocessing, load_inputs, load_labels};
 use polyc::error::CompileError;
 use polyc::fit::{Calibration, Family};
@@ -163,10 +162,9 @@ pub fn run(args: Args) -> Result<()> {
     let mut options = CompileOptions { family, ..CompileOptions::default() };
     options.rings.phase_bits = args.phase_bits.into();
     let name = args.model.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
-    let style = ProgressStyle::with_template("{msg} [{bar:40}] {percent}% {eta}")?;
-    let bar = ProgressBar::new(1000).with_style(style).with_message("fitting");
+    let bar = files::bar("fitting")?;
     let compiled = compile(&name, prepared, &calibration, &options, &mut |share| {
-        bar.set_position((share * 1000.0) as u64);
+        bar.set_position(files::position(share));
     });
     bar.finish_and_clear();
     let compiled = compiled.with_context(|| args.model.display().to_string())?;
@@ -178,13 +176,17 @@ pub fn run(args: Args) -> Result<()> {
             calibration.inputs.len()
         );
     }
+    let bar = files::bar("evaluating")?;
     let evaluation = evaluate::run(
         &compiled.plan,
         &compiled.weights,
         Some(&compiled.reference),
         &held_out,
         labels.as_deref(),
-    )?;
+        &|share| bar.set_position(files::position(share)),
+    );
+    bar.finish_and_clear();
+    let evaluation = evaluation?;
     let weights = files::weights_path(&args.output);
     if weights == args.output {
         bail!("the plan cannot have the extension .weights");

@@ -32,6 +32,9 @@ pub struct Args {
     /// Print a JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Add the plan's outputs to the JSON object, `logits`, a list per input
+    #[arg(long, requires = "json")]
+    logits: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -54,10 +57,23 @@ pub fn run(args: Args) -> Result<()> {
         bail!("{} labels for {} inputs", labels.map_or(0, |l| l.len()), inputs.len());
     }
     let labels = labels.map(|l| l[..inputs.len()].to_vec());
-    let evaluation =
-        polyc::evaluate::run(&plan, &weights, reference.as_ref(), &inputs, labels.as_deref())?;
+    let bar = files::bar("evaluating")?;
+    let evaluation = polyc::evaluate::run(
+        &plan,
+        &weights,
+        reference.as_ref(),
+        &inputs,
+        labels.as_deref(),
+        &|share| bar.set_position(files::position(share)),
+    );
+    bar.finish_and_clear();
+    let evaluation = evaluation?;
     if args.json {
-        files::print(&serde_json::to_string_pretty(&evaluation)?);
+        let mut json = serde_json::to_value(&evaluation)?;
+        if args.logits {
+            json["logits"] = serde_json::to_value(&evaluation.logits)?;
+        }
+        files::print(&serde_json::to_string_pretty(&json)?);
     } else {
         files::print(&evaluation.to_text());
     }
