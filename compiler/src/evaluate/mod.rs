@@ -6,9 +6,9 @@ mod text;
 pub use layers::LayerEvaluation;
 pub(crate) use text::tail;
 
-use ir::Tensor;
 use ir::graph::evaluate;
 use ir::plan::{Evaluator, InputError, NoiseTally, Plan, Reference, Rounding, Weights};
+use ir::{Shape, Tensor};
 use layers::{LayerTally, Layers};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -184,8 +184,8 @@ pub fn run(
 }
 
 /// The number of classes that an output stands for.
-pub fn class_count(plan: &Plan) -> usize {
-    plan.step(plan.output).shape.elements().max(2)
+pub fn class_count(output: &Shape) -> usize {
+    output.elements().max(2)
 }
 
 /// The index of the largest output of each; outputs of one element are classes by their sign.
