@@ -111,3 +111,46 @@ fn compilation_is_deterministic() {
         }
     }
 }
+
+#[test]
+fn evaluations_say_what_every_layer_does() {
+    for (model, compiled) in COMPILED.iter() {
+        let mut command = polyc(&compiled.folder);
+        command.args(["evaluate", "plan.bin", "--count", "50", "--json", "--logits", "--inputs"]);
+        let output = run(command.arg(shipped("digits_test.npz")));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let evaluator = Evaluator::new(&compiled.plan, &compiled.weights);
+        let inputs = digits(&compiled.plan, 50);
+        let encoded: Vec<_> =
+            inputs.iter().map(|x| compiled.plan.encode_input(x).unwrap()).collect();
+        let outputs = evaluator.run_batch(&encoded, Rounding::Nearest);
+        let logits: Vec<Vec<f32>> = serde_json::from_value(json["logits"].clone()).unwrap();
+        assert!(logits.iter().eq(outputs.iter().map(|y| &y.data)), "{model}");
+        let of = |kind: &str| -> Vec<usize> {
+            let classes = json["classes"].as_array().unwrap();
+            classes.iter().map(|c| c[kind].as_u64().unwrap() as usize).collect()
+        };
+        assert_eq!(of("plan"), classes(&outputs), "{model}");
+        let float = evaluate_batch(&compiled.reference.original, &inputs);
+        assert_eq!(of("float"), classes(&float), "{model}");
+        let changed = json["changed"].as_array().unwrap();
+        let differ = of("plan").iter().zip(of("float")).filter(|(p, f)| **p != *f).count();
+        assert_eq!(changed.len(), differ, "{model}");
+        let layers = json["layers"].as_array().unwrap();
+        let steps = compiled.plan.steps.iter().filter(|s| s.op.is_activation());
+        assert_eq!(layers.len(), steps.count(), "{model}: a line for every activation");
+        for layer in layers {
+            let number = |key: &str| layer[key].as_f64();
+            let noise = number("noise").unwrap();
+            assert!(noise > 0.001 && noise < 0.15, "{model}: {layer}");
+            let imitation = number("imitation").unwrap();
+            if layer["interval"].is_null() {
+                assert!(imitation < 1e-4, "{model}: {layer}");
+            } else {
+                assert!(imitation > 0.01 && imitation < 0.3, "{model}: {layer}");
+                assert!(number("beyond_half_turn").unwrap() < 0.001, "{model}: {layer}");
+            }
+        }
+    }
+}

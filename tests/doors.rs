@@ -186,3 +186,25 @@ fn arrays() {
     knock(read_npy, &npy, 3000, 7);
     knock(read_npz, &npz, 1000, 8);
 }
+
+/// Damaged images.
+#[test]
+fn images() {
+    let png = support::grey_png(8, 8, &[50; 64]);
+    let jpeg = include_bytes!("../ir/testdata/two_colours.jpg");
+    fn read(bytes: &[u8]) -> bool {
+        let model = ir::Shape::new([1, 3, 8, 8]);
+        match ir::input::Preprocessing::default().read(bytes, &model, None) {
+            Ok(inputs) => {
+                assert_eq!(inputs.tensors[0].shape, model);
+                true
+            }
+            Err(line) => {
+                assert!(!line.contains('\n'), "{line}");
+                false
+            }
+        }
+    }
+    knock(read, &png, 2000, 9);
+    knock(read, jpeg, 2000, 10);
+}

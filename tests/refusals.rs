@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use support::doors::{self, SMALL, SMALL_MODEL, seal};
 use support::onnx::{Attribute, Model};
-use support::{Folder, Listening, Numbers, polyc, polyrt, run, stderr};
+use support::{Folder, Listening, Numbers, bytes_npy, grey_png, polyc, polyrt, run, stderr};
 
 /// A command that must be refused.
 struct Case {
@@ -51,15 +51,25 @@ fn input(folder: &Path, dims: &[usize], value: f32) {
     put(folder, "x.npy", write_npy(&Tensor::new(shape, data)));
 }
 
-/// An `.npy` file of bytes, as cameras and image libraries make them.
+/// Byte inputs far beyond what the plan was made for, if nobody divides them.
 fn bytes_input(folder: &Path) {
-    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 5), }";
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    let padded = format!("{header:<117}\n");
-    bytes.extend_from_slice(&(padded.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(padded.as_bytes());
-    bytes.extend([0, 64, 128, 200, 255]);
-    put(folder, "x.npy", bytes);
+    put(folder, "x.npy", bytes_npy(&[1, 5], &[0, 64, 128, 200, 255]));
+}
+
+/// A file of one label.
+fn label(folder: &Path, label: f32) {
+    put(folder, "y.npy", write_npy(&Tensor::new(Shape::new([1]), vec![label])));
+}
+
+/// A model of images, and a folder with one that cannot be read.
+fn damaged_image(folder: &Path) {
+    let model = Model::new(&[1, 1, 4, 4]).node("Relu", "relu", &["x"], &[]);
+    put(folder, "model.onnx", model.to_bytes("relu", &[1, 1, 4, 4]));
+    fs::create_dir(folder.join("images")).unwrap();
+    let mut image = grey_png(4, 4, &[7; 16]);
+    put(folder, "images/1.png", &image);
+    image.truncate(50);
+    put(folder, "images/2.png", &image);
 }
 
 fn several_unsupported() -> Vec<u8> {
@@ -148,6 +158,24 @@ const CASES: &[Case] = &[
     case("compile_calibration_garbage", 1, "polyc compile model.onnx --calibrate x.npy", |f| {
         put(f, "x.npy", random(300));
     }),
+    case(
+        "compile_mean_count",
+        1,
+        "polyc compile model.onnx --calibrate synthetic --mean 0.1,0.2",
+        nothing,
+    ),
+    Case {
+        lines: 2,
+        ..case("compile_count_zero", 2, "polyc compile model.onnx --count 0", nothing)
+    },
+    case("compile_folder_without_images", 1, "polyc compile model.onnx --calibrate images", |f| {
+        fs::create_dir_all(f.join("images/some")).unwrap();
+        put(f, "images/some/notes.txt", b"no image");
+    }),
+    case("compile_image_damaged", 1, "polyc compile model.onnx --calibrate images", damaged_image),
+    case("compile_image_for_a_row", 1, "polyc compile model.onnx --calibrate x.png", |f| {
+        put(f, "x.png", grey_png(2, 2, &[1, 2, 3, 4]));
+    }),
     case("compile_std_zero", 1, "polyc compile model.onnx --calibrate x.npy --std 0", nothing),
     Case { lines: 2, ..case("report_network", 2, "polyc report plan.bin --network fast", nothing) },
     case("report_flipped_byte", 1, "polyc report plan.bin", |f| {
@@ -170,13 +198,43 @@ const CASES: &[Case] = &[
         },
     ),
     case("evaluate_shape", 1, "polyc evaluate plan.bin --inputs x.npy", |f| input(f, &[1, 6], 0.0)),
+    case(
+        "evaluate_label_fraction",
+        1,
+        "polyc evaluate plan.bin --inputs x.npy --labels y.npy",
+        |f| {
+            label(f, 1.5);
+        },
+    ),
+    case(
+        "evaluate_label_negative",
+        1,
+        "polyc evaluate plan.bin --inputs x.npy --labels y.npy",
+        |f| {
+            label(f, -1.0);
+        },
+    ),
+    case("evaluate_label_large", 1, "polyc evaluate plan.bin --inputs x.npy --labels y.npy", |f| {
+        label(f, 3.0);
+    }),
+    case("evaluate_labels_few", 1, "polyc evaluate plan.bin --inputs x.npy --labels y.npy", |f| {
+        input(f, &[2, 5], 0.0);
+        label(f, 1.0);
+    }),
+    case("evaluate_no_inputs", 1, "polyc evaluate plan.bin --inputs x.npy", |f| {
+        put(f, "x.npy", write_npy(&Tensor::new(Shape::new([0, 5]), vec![])));
+    }),
     case("evaluate_out_of_range", 1, "polyc evaluate plan.bin --inputs x.npy --raw", bytes_input),
     case("party1_shape", 2, "polyrt party1 plan.bin --input x.npy", |f| input(f, &[1, 6], 0.0)),
     case("party1_nan", 2, "polyrt party1 plan.bin --input x.npy", |f| input(f, &[1, 5], f32::NAN)),
     case("party1_infinite", 2, "polyrt party1 plan.bin --input x.npy", |f| {
         input(f, &[2, 5], f32::NEG_INFINITY);
     }),
-    case("party1_bytes", 2, "polyrt party1 plan.bin --input x.npy", bytes_input),
+    case("party1_bytes", 2, "polyrt party1 plan.bin --input x.npy --raw", bytes_input),
+    case("party1_mean_count", 2, "polyrt party1 plan.bin --input x.npy --mean 0.1,0.2", nothing),
+    case("party1_image", 2, "polyrt party1 plan.bin --input x.png", |f| {
+        put(f, "x.png", grey_png(2, 2, &[1, 2, 3, 4]));
+    }),
     case("party1_input_missing", 2, "polyrt party1 plan.bin --input absent.npy", nothing),
     case("party1_input_garbage", 2, "polyrt party1 plan.bin --input x.npy", |f| {
         put(f, "x.npy", random(90))

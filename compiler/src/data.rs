@@ -1,130 +1,163 @@
-//! Inputs from files: `.npy` and `.npz` arrays, brought to the model's shape and preprocessing.
+//! Inputs and labels from files: arrays, images, and folders of images.
 
 use anyhow::{Context, Result, bail};
-use ir::array_file::{read_npy, read_npz, split_batch};
+use ir::array_file::{self, ArrayError};
+use ir::input::Preprocessing;
 use ir::{Shape, Tensor};
-use std::fs::File;
-use std::io::BufReader;
-use std::path::Path;
+use rayon::prelude::*;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
-/// How the arrays in a file become inputs of a model.
-#[derive(Clone, Debug, Default)]
-pub struct Preprocessing {
-    /// Subtracted per channel, after bytes were divided by 255.
-    pub mean: Vec<f32>,
-    /// Divided by per channel.
-    pub std: Vec<f32>,
-    /// Leaves bytes as they are instead of dividing them by 255.
-    pub raw: bool,
+/// Folders in folders are searched this deep.
+const MAX_DEPTH: usize = 16;
+
+/// Inputs as a model takes them.
+pub struct Data {
+    /// One tensor per input.
+    pub inputs: Vec<Tensor<f32>>,
+    /// One per input, where the images of a folder lie in subfolders.
+    pub labels: Option<Vec<usize>>,
+    /// What was decided where the files left a choice; for people.
+    pub notes: Vec<String>,
 }
 
-/// Reads at most `limit` inputs for a model whose input has shape `shape`. Byte arrays are images and
-/// divided by 255 unless `raw` is set; channels last become channels first where the model wants that.
+/// Reads at most `limit` inputs for a model whose input has shape `shape`: the first ones of an `.npy` or
+/// `.npz` array, an image, or the images of a folder, taken evenly from all of them.
 ///
 /// # Errors
-/// If the file is unreadable or its array does not fit the model; one line that names both.
+/// If a file is unreadable or does not fit the model; one line that names it.
 pub fn load_inputs(
     path: &Path,
     shape: &Shape,
     how: &Preprocessing,
     limit: Option<usize>,
-) -> Result<Vec<Tensor<f32>>> {
-    let array = read_array(path, None)?;
-    let mut tensor = array.tensor;
-    if let Some(limit) = limit
-        && tensor.shape.rank() == shape.rank().max(2)
-        && tensor.shape.0[0] > limit
-    {
-        let size = tensor.data.len() / tensor.shape.0[0];
-        tensor.data.truncate(limit * size);
-        tensor.shape.0[0] = limit;
+) -> Result<Data> {
+    how.check(shape).map_err(anyhow::Error::msg)?;
+    if path.is_dir() {
+        return load_folder(path, shape, how, limit);
     }
-    if array.is_bytes && !how.raw {
-        tensor.data.iter_mut().for_each(|v| *v /= 255.0);
-    }
-    normalise(&mut tensor, how)?;
-    let tensor = arrange(tensor, shape);
-    let mut inputs =
-        split_batch(&tensor, shape).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
-    if let Some(limit) = limit {
-        inputs.truncate(limit);
-    }
-    if inputs.iter().any(|x| x.data.iter().any(|v| !v.is_finite())) {
-        bail!("{}: holds an element that is infinite or not a number", path.display());
-    }
-    Ok(inputs)
+    let in_file = || path.display().to_string();
+    let bytes = std::fs::read(path).with_context(in_file)?;
+    let read = how.read(&bytes, shape, limit).map_err(anyhow::Error::msg).with_context(in_file)?;
+    let notes = read.notes.iter().map(|note| format!("{}: {note}", path.display())).collect();
+    Ok(Data { inputs: read.tensors, labels: None, notes })
 }
 
-/// Reads integer labels: a `.npy` file, or array `y` or `labels` of an `.npz` file.
+/// Reads the labels of a classifier with `classes` classes: a `.npy` file, or array `y` or `labels` of an
+/// `.npz` file; `None` where that has neither.
 ///
 /// # Errors
-/// If the file is unreadable or has no labels.
-pub fn load_labels(path: &Path) -> Result<Vec<usize>> {
-    let array = match read_array(path, Some("y")) {
-        Ok(array) => array,
-        Err(first) => read_array(path, Some("labels")).map_err(|_| first)?,
+/// If the file is unreadable, or an element is no class; one line that names the file.
+pub fn load_labels(path: &Path, classes: usize) -> Result<Option<Vec<usize>>> {
+    let in_file = || path.display().to_string();
+    let bytes = std::fs::read(path).with_context(in_file)?;
+    let array = match array_file::read(&bytes, Some("y")) {
+        Err(ArrayError::Missing { .. }) => array_file::read(&bytes, Some("labels")),
+        other => other,
     };
-    Ok(array.tensor.data.iter().map(|&v| v as usize).collect())
-}
-
-fn read_array(path: &Path, name: Option<&str>) -> Result<ir::array_file::Array> {
-    let in_file = || format!("{}", path.display());
-    let is_npz = path.extension().is_some_and(|e| e == "npz");
-    if is_npz {
-        let file = File::open(path).with_context(in_file)?;
-        read_npz(BufReader::new(file), name).with_context(in_file)
-    } else {
-        read_npy(&std::fs::read(path).with_context(in_file)?).with_context(in_file)
-    }
-}
-
-/// Channels last (the last dimension is as long as the mean) or first, whichever the array has.
-fn normalise(tensor: &mut Tensor<f32>, how: &Preprocessing) -> Result<()> {
-    let channels = how.mean.len().max(how.std.len());
-    if channels == 0 {
-        return Ok(());
-    }
-    let dims = &tensor.shape.0;
-    let stride = if channels == 1 || dims.last() == Some(&channels) {
-        1
-    } else if dims.get(1) == Some(&channels) {
-        dims[2..].iter().product()
-    } else {
-        bail!("{channels} values of mean or std do not fit an array of shape {}", tensor.shape);
+    let labels = match array {
+        Err(ArrayError::Missing { .. }) => return Ok(None),
+        other => other.with_context(in_file)?.tensor,
     };
-    for (i, v) in tensor.data.iter_mut().enumerate() {
-        let channel = i / stride % channels;
-        let at = |values: &[f32], default: f32| match values.len() {
-            0 => default,
-            1 => values[0],
-            _ => values[channel],
-        };
-        *v = (*v - at(&how.mean, 0.0)) / at(&how.std, 1.0);
+    if labels.shape.0.iter().skip(1).any(|&d| d != 1) {
+        bail!("{}: labels of shape {}, expected one per input", in_file(), labels.shape);
     }
-    Ok(())
+    let class = |(i, &v): (usize, &f32)| {
+        let label = v as usize;
+        if v.fract() == 0.0 && v >= 0.0 && label < classes {
+            return Ok(label);
+        }
+        bail!("{}: label {i} is {v}, expected a whole number below {classes}", in_file())
+    };
+    labels.data.iter().enumerate().map(class).collect::<Result<_>>().map(Some)
 }
 
-/// Channels last to channels first (or back) where only that makes the array fit, and images to rows
-/// where the model takes rows.
-fn arrange(tensor: Tensor<f32>, shape: &Shape) -> Tensor<f32> {
-    let dims = tensor.shape.0.clone();
-    if let (&[n, h, w, c], &[1, mc, mh, mw]) = (dims.as_slice(), shape.0.as_slice())
-        && [h, w, c] != [mc, mh, mw]
-    {
-        if [c, h, w] == [mc, mh, mw] {
-            return tensor.transpose(&[0, 3, 1, 2]);
-        }
-        if [w, c, h] == [mc, mh, mw] {
-            let _ = n;
-            return tensor.transpose(&[0, 2, 3, 1]);
+/// Reads the PNG and JPEG images of a folder in name order. Where all of them lie in subfolders, the
+/// position of a subfolder among its sisters is the label of what is in it.
+fn load_folder(
+    folder: &Path,
+    shape: &Shape,
+    how: &Preprocessing,
+    limit: Option<usize>,
+) -> Result<Data> {
+    let mut found = Found::default();
+    found.search(folder, MAX_DEPTH)?;
+    let Found { images, others } = found;
+    if images.is_empty() {
+        bail!("{}: holds no PNG or JPEG image", folder.display());
+    }
+    let mut notes = Vec::new();
+    if others > 0 {
+        notes.push(format!("{}: {others} files are no PNG or JPEG", folder.display()));
+    }
+    let count = limit.unwrap_or(images.len()).min(images.len());
+    let chosen: Vec<&PathBuf> = (0..count).map(|i| &images[i * images.len() / count]).collect();
+    let read = |path: &&PathBuf| {
+        let bytes = std::fs::read(path)?;
+        how.image(&bytes, shape).map_err(anyhow::Error::msg)
+    };
+    let read: Vec<_> = chosen.par_iter().map(read).collect();
+    let mut inputs = Vec::with_capacity(count);
+    for (image, path) in read.into_iter().zip(&chosen) {
+        let (input, of_image) = image.with_context(|| path.display().to_string())?;
+        inputs.push(input);
+        for note in of_image {
+            let note = format!("{}: {note}", folder.display());
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
         }
     }
-    let per_input: usize = dims.iter().skip(1).product();
-    let is_row = shape.0.iter().filter(|&&d| d != 1).count() <= 1;
-    if is_row && per_input == shape.elements() && dims.len() > 1 {
-        let rest = if shape.0.first() == Some(&1) { &shape.0[1..] } else { &shape.0[..] };
-        let target = Shape([&dims[..1], rest].concat());
-        return tensor.reshape(target);
+    Ok(Data { inputs, labels: folder_labels(folder, &chosen)?, notes })
+}
+
+/// What lies in a folder.
+#[derive(Default)]
+struct Found {
+    /// Images in name order.
+    images: Vec<PathBuf>,
+    /// How many files are none.
+    others: usize,
+}
+
+impl Found {
+    fn search(&mut self, folder: &Path, depth: usize) -> Result<()> {
+        for path in entries(folder)? {
+            if path.is_dir() {
+                if depth > 0 {
+                    self.search(&path, depth - 1)?;
+                }
+            } else if is_image_name(&path) {
+                self.images.push(path);
+            } else {
+                self.others += 1;
+            }
+        }
+        Ok(())
     }
-    tensor
+}
+
+/// What lies in a folder and is not hidden, in name order.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let in_folder = || folder.display().to_string();
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(in_folder)? {
+        let entry = entry.with_context(in_folder)?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_image_name(path: &Path) -> bool {
+    let extension = path.extension().map(OsStr::to_ascii_lowercase);
+    extension.is_some_and(|e| e == "png" || e == "jpg" || e == "jpeg")
+}
+
+fn folder_labels(folder: &Path, images: &[&PathBuf]) -> Result<Option<Vec<usize>>> {
+    let classes: Vec<PathBuf> = entries(folder)?.into_iter().filter(|p| p.is_dir()).collect();
+    let label = |image: &&PathBuf| classes.iter().position(|class| image.starts_with(class));
+    Ok(images.iter().map(label).collect())
 }

@@ -112,6 +112,7 @@ pub fn compile(
         .map(|l| ReferenceLayer {
             position: position(l.node),
             interval: l.interval,
+            middle: l.middle.clone(),
             exact: l.exact.clone(),
         })
         .collect();

@@ -1,6 +1,6 @@
 //! NumPy's `.npy` and `.npz` bytes as tensors, and back.
 
-use crate::tensor::{Element, Shape, Tensor};
+use crate::tensor::{Shape, Tensor};
 use npyz::{DType, NpyFile, Order, WriterBuilder};
 use std::io::{Cursor, Read, Seek};
 
@@ -30,6 +30,11 @@ pub struct Array {
     pub tensor: Tensor<f32>,
     /// Whether the element type was `u8`.
     pub is_bytes: bool,
+}
+
+/// Reads an `.npy` array, or array `name` of an `.npz` archive, whichever the bytes are.
+pub fn read(bytes: &[u8], name: Option<&str>) -> Result<Array, ArrayError> {
+    if bytes.starts_with(b"PK") { read_npz(Cursor::new(bytes), name) } else { read_npy(bytes) }
 }
 
 /// Reads one `.npy` array of any integer or float type.
@@ -122,27 +127,4 @@ fn decode(reader: impl Read, available: usize) -> Result<Array, ArrayError> {
         return Err(ArrayError::Malformed("other number of elements than its header says".into()));
     }
     Ok(Array { tensor: Tensor { shape, data }, is_bytes: text == "u1" })
-}
-
-/// Splits a tensor with a leading batch dimension into tensors of shape `item`: `[B, rest]` where
-/// `item` is `[1, rest]` or `rest`, or exactly `item` itself.
-///
-/// # Errors
-/// Says both shapes.
-pub fn split_batch<T: Element>(batch: &Tensor<T>, item: &Shape) -> Result<Vec<Tensor<T>>, String> {
-    if batch.shape == *item {
-        return Ok(vec![batch.clone()]);
-    }
-    let rest = if item.0.first() == Some(&1) { &item.0[1..] } else { &item.0[..] };
-    let strip =
-        |dims: &[usize]| -> Vec<usize> { dims.iter().copied().filter(|&d| d != 1).collect() };
-    let fits = batch.shape.rank() >= 1
-        && batch.shape.0[0] > 0
-        && (batch.shape.0[1..] == *rest
-            || (rest.len() > 1 && strip(&batch.shape.0[1..]) == strip(rest)));
-    if !fits {
-        return Err(format!("has shape {}, expected {item} or a batch of them", batch.shape));
-    }
-    let size = item.elements();
-    Ok(batch.data.chunks_exact(size).map(|c| Tensor::new(item.clone(), c.to_vec())).collect())
 }

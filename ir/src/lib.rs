@@ -4,6 +4,7 @@
 
 pub mod array_file;
 pub mod graph;
+pub mod input;
 pub mod op;
 pub mod plan;
 pub mod ring;

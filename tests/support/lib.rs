@@ -92,6 +92,27 @@ pub fn npy(path: &Path) -> Tensor<f32> {
     read_npy(&fs::read(path).unwrap()).unwrap().tensor
 }
 
+/// The bytes of a PNG file of grey pixels.
+pub fn grey_png(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width as u32, height as u32);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+    file
+}
+
+/// The bytes of an `.npy` file of bytes, as cameras and image libraries make them.
+pub fn bytes_npy(dims: &[usize], elements: &[u8]) -> Vec<u8> {
+    let dims: String = dims.iter().map(|d| format!("{d}, ")).collect();
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({dims}), }}");
+    let padded = format!("{header:<117}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend_from_slice(&(padded.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(padded.as_bytes());
+    bytes.extend_from_slice(elements);
+    bytes
+}
+
 /// The rows of a batch, each of `shape`.
 pub fn rows(batch: &Tensor<f32>, shape: &Shape) -> Vec<Tensor<f32>> {
     let rows = batch.data.chunks_exact(shape.elements());

@@ -70,6 +70,8 @@ pub struct FittedLayer {
     pub exact: Activation,
     /// Smallest and largest pre-activation on the calibration inputs.
     pub interval: (f64, f64),
+    /// Per channel, the middle of its pre-activations.
+    pub middle: Vec<f64>,
     /// Root mean square of (fit − teacher) over that of the teacher's deviations from its mean.
     pub relative_error: f64,
 }

@@ -339,6 +339,7 @@ impl<'a> Walk<'a> {
                 node: id,
                 exact: exact.clone(),
                 interval: samples.interval(),
+                middle: samples.channels.iter().map(|c| c.middle).collect(),
                 relative_error: relative_error(&of_student, &of_teacher),
             });
             self.replace(id, Op::Activation(fitted));

@@ -13,7 +13,9 @@ mod verify;
 mod weights;
 
 pub use cost::{Correlation, Direction, Message, Round};
-pub use evaluate::{CarryNoise, Evaluator, PhaseTables, Rounding, carry_noise, per_channel};
+pub use evaluate::{
+    CarryNoise, Evaluator, NoiseTally, PhaseTables, Rounding, carry_noise, per_channel,
+};
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
 pub use verify::PlanError;
 pub use weights::{Reference, ReferenceLayer, StepWeights, Weights};

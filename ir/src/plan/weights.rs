@@ -1,7 +1,7 @@
 //! Party 0's secrets: the integers and coefficients behind a plan's steps.
 
 use super::{Digest, FileError, Magic, Plan, StepOp, file};
-use crate::graph::Graph;
+use crate::graph::{Graph, Op};
 use crate::op::Activation;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
@@ -70,6 +70,8 @@ pub struct ReferenceLayer {
     pub position: u32,
     /// The interval of pre-activations that it was fitted on, over all channels.
     pub interval: (f64, f64),
+    /// Per channel, the middle of that interval: a value further than half a turn from it wraps around.
+    pub middle: Vec<f64>,
     /// The function that it stands for.
     pub exact: Activation,
 }
@@ -129,6 +131,16 @@ impl Weights {
         let (reference, _): (Reference, _) = file::open(Magic::Reference, rest)?;
         for graph in [&reference.original, &reference.fitted] {
             graph.verify().map_err(|e| FileError::Payload(e.to_string()))?;
+        }
+        let order = reference.fitted.order();
+        let is_known = |layer: &ReferenceLayer| {
+            order.get(layer.position as usize).is_some_and(|&id| {
+                let node = reference.fitted.node(id);
+                matches!(node.op, Op::Activation(_)) && layer.middle.len() == node.shape.channels()
+            })
+        };
+        if !reference.layers.iter().all(is_known) {
+            return Err(FileError::Payload("its layers are not the network's".into()));
         }
         Ok(Some(reference))
     }

@@ -3,8 +3,8 @@
 use super::files;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
-use polyc::data::{Preprocessing, load_inputs, load_labels};
+use ir::input::{Layout, Preprocessing};
+use polyc::data::{load_inputs, load_labels};
 use polyc::error::CompileError;
 use polyc::fit::{Calibration, Family, Harmonics};
 use polyc::onnx::{ImportOptions, import_file};
@@ -25,12 +25,16 @@ pub struct Args {
     /// Where the public plan goes
     #[arg(short, long, default_value = "plan.bin")]
     output: PathBuf,
-    /// Calibration inputs (.npy, or .npz with an array `x`), or `synthetic` for made-up ones
-    #[arg(long, value_name = "FILE")]
+    /// Calibration inputs: .npy, .npz with an array `x`, or a folder of PNG and JPEG images; or `synthetic`
+    /// for made-up ones
+    ///
+    /// A fifth of fifty inputs or more is held out to measure the accuracy. Labels are array `y` of
+    /// an .npz file; images that lie in subfolders have the position of theirs, sorted by name, as label.
+    #[arg(long, value_name = "PATH")]
     calibrate: Option<PathBuf>,
-    /// Use at most this many calibration inputs
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    count: usize,
+    /// Use at most this many calibration inputs; of a folder, taken evenly from all of it
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
     /// What activations are fitted with
     #[arg(long, value_enum, default_value_t = Activation::Phase)]
     activation: Activation,
@@ -60,29 +64,43 @@ pub struct Args {
     json: bool,
 }
 
-/// How arrays become inputs.
+/// How arrays and images become inputs.
 #[derive(clap::Args)]
 pub struct PreprocessingArgs {
-    /// Mean per channel, subtracted (bytes are divided by 255 first)
+    /// Mean, subtracted: one, or one per channel (bytes and images are divided by 255 first)
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "M,…")]
     mean: Vec<f32>,
-    /// Standard deviation per channel, divided by
-    #[arg(long, value_delimiter = ',', value_name = "S,…")]
+    /// Standard deviation, divided by: one, or one per channel
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "S,…")]
     std: Vec<f32>,
-    /// Take bytes as they are, without dividing by 255
+    /// Take bytes and images as they are, without dividing by 255
     #[arg(long)]
     raw: bool,
+    /// Order of the axes of an array in the file: channels first (nchw) or last (nhwc); images that become
+    /// rows are read in this order
+    #[arg(long, value_enum, default_value_t = LayoutArg::Auto)]
+    layout: LayoutArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LayoutArg {
+    /// Whichever fits the model; where both do, a note says which was taken
+    Auto,
+    /// Channels first
+    Nchw,
+    /// Channels last
+    Nhwc,
 }
 
 impl PreprocessingArgs {
     /// The options as the library takes them.
-    pub fn into_preprocessing(self) -> Result<Preprocessing> {
-        if self.std.iter().any(|&s| !(s.is_finite() && s > 0.0))
-            || self.mean.iter().any(|m| !m.is_finite())
-        {
-            bail!("--mean and --std take finite numbers, --std positive ones");
-        }
-        Ok(Preprocessing { mean: self.mean, std: self.std, raw: self.raw })
+    pub fn into_preprocessing(self) -> Preprocessing {
+        let layout = match self.layout {
+            LayoutArg::Auto => Layout::Auto,
+            LayoutArg::Nchw => Layout::Nchw,
+            LayoutArg::Nhwc => Layout::Nhwc,
+        };
+        Preprocessing { mean: self.mean, std: self.std, raw: self.raw, layout }
     }
 }
 
@@ -128,18 +146,39 @@ pub fn run(args: Args) -> Result<()> {
     let prepared = prepare(imported.graph, &PassOptions { max_pool })
         .with_context(|| args.model.display().to_string())?;
     let shape = prepared.graph.node(prepared.graph.input()).shape.clone();
-    let preprocessing = args.preprocessing.into_preprocessing()?;
+    let classes = evaluate::class_count(&prepared.graph.node(prepared.graph.output()).shape);
+    let preprocessing = args.preprocessing.into_preprocessing();
+    preprocessing.check(&shape).map_err(anyhow::Error::msg)?;
     let file = args.calibrate.as_deref().filter(|f| *f != Path::new("synthetic"));
     let (calibration, held_out, labels) = match file {
         Some(file) => {
-            let mut inputs = load_inputs(file, &shape, &preprocessing, Some(args.count))?;
-            let labels = load_labels(file).ok();
-            let count = inputs.len();
-            let held_out =
-                if count >= 50 { inputs.split_off(count - count / 5) } else { inputs.clone() };
-            let labels = labels
-                .filter(|l| l.len() >= count)
-                .map(|l| l[count - held_out.len()..count].to_vec());
+            let data = load_inputs(file, &shape, &preprocessing, Some(args.count as usize))?;
+            data.notes.iter().for_each(|note| eprintln!("note: {note}"));
+            let is_npz = file.extension().is_some_and(|e| e == "npz");
+            let labels = match data.labels {
+                None if is_npz => load_labels(file, classes).unwrap_or_else(|why| {
+                    eprintln!("note: {why:#}; labels are left out");
+                    None
+                }),
+                Some(labels) if labels.iter().any(|&label| label >= classes) => {
+                    eprintln!(
+                        "note: {}: has more subfolders than the model has classes ({classes}); labels are left out",
+                        file.display()
+                    );
+                    None
+                }
+                labels => labels,
+            };
+            let labels = labels.filter(|l| l.len() >= data.inputs.len());
+            let count = data.inputs.len();
+            let is_few = count < 50;
+            let is_out = |i: usize| is_held_out(i, count, file.is_dir());
+            let out: Vec<usize> = (0..count).filter(|&i| is_few || is_out(i)).collect();
+            let labels = labels.map(|l| out.iter().map(|&i| l[i]).collect::<Vec<usize>>());
+            let held_out: Vec<_> = out.iter().map(|&i| data.inputs[i].clone()).collect();
+            let inputs = data.inputs.into_iter().enumerate();
+            let inputs =
+                inputs.filter(|(i, _)| is_few || !is_out(*i)).map(|(_, x)| x).collect::<Vec<_>>();
             let description = format!("{} inputs of {}", inputs.len(), file.display());
             (Calibration { inputs, is_synthetic: false, description }, held_out, labels)
         }
@@ -168,10 +207,9 @@ pub fn run(args: Args) -> Result<()> {
     let mut options = CompileOptions { family, ..CompileOptions::default() };
     options.rings.phase_bits = args.phase_bits.into();
     let name = args.model.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
-    let style = ProgressStyle::with_template("{msg} [{bar:40}] {percent}% {eta}")?;
-    let bar = ProgressBar::new(1000).with_style(style).with_message("fitting");
+    let bar = files::bar("fitting")?;
     let compiled = compile(&name, prepared, &calibration, &options, &mut |share| {
-        bar.set_position((share * 1000.0) as u64);
+        bar.set_position(files::position(share));
     });
     bar.finish_and_clear();
     let compiled = compiled.with_context(|| args.model.display().to_string())?;
@@ -183,13 +221,17 @@ pub fn run(args: Args) -> Result<()> {
             calibration.inputs.len()
         );
     }
+    let bar = files::bar("evaluating")?;
     let evaluation = evaluate::run(
         &compiled.plan,
         &compiled.weights,
         Some(&compiled.reference),
         &held_out,
         labels.as_deref(),
-    )?;
+        &|share| bar.set_position(files::position(share)),
+    );
+    bar.finish_and_clear();
+    let evaluation = evaluation?;
     let weights = files::weights_path(&args.output);
     if weights == args.output {
         bail!("the plan cannot have the extension .weights");
@@ -219,6 +261,12 @@ pub fn run(args: Args) -> Result<()> {
         polyc::report::thousands(to0 + to1)
     ));
     Ok(())
+}
+
+/// Which of `count` inputs are held out: the last fifth, or every fifth where classes follow one another;
+/// all are both fitted on and held out where there are few.
+fn is_held_out(i: usize, count: usize, is_sorted: bool) -> bool {
+    if is_sorted { i % 5 == 4 } else { i >= count - count / 5 }
 }
 
 fn parse_range(text: &str) -> Result<(f32, f32), String> {

@@ -5,6 +5,7 @@ use super::files;
 use anyhow::{Context, Result, bail};
 use ir::plan::Weights;
 use polyc::data::{load_inputs, load_labels};
+use polyc::evaluate::class_count;
 use std::path::PathBuf;
 
 /// Evaluates a plan in the clear, exactly, beside the network it came from
@@ -15,15 +16,18 @@ use std::path::PathBuf;
 pub struct Args {
     /// The plan
     plan: PathBuf,
-    /// Inputs (.npy, or .npz with an array `x`)
-    #[arg(long)]
+    /// Inputs: .npy, .npz with an array `x`, an image, or a folder of PNG and JPEG images, read in name order
+    #[arg(long, value_name = "PATH")]
     inputs: PathBuf,
-    /// Labels (.npy, or .npz with an array `y`); by default those of the inputs' .npz, where it has some
-    #[arg(long)]
+    /// Labels: .npy, or .npz with an array `y`
+    ///
+    /// By default those of the inputs' .npz, where it has some; for images that lie in subfolders, the
+    /// position of theirs among all, sorted by name (the convention of torchvision's ImageFolder).
+    #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Use at most this many inputs
-    #[arg(long, value_name = "N")]
-    count: Option<usize>,
+    /// Use at most this many inputs; of a folder, taken evenly from all of it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    count: Option<u32>,
     /// The weights [default: beside the plan, with the extension .weights]
     #[arg(long)]
     weights: Option<PathBuf>,
@@ -32,6 +36,9 @@ pub struct Args {
     /// Print a JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Add the plan's outputs to the JSON object, `logits`, a list per input
+    #[arg(long, requires = "json")]
+    logits: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -41,23 +48,49 @@ pub fn run(args: Args) -> Result<()> {
     let in_weights = || path.display().to_string();
     let weights = Weights::from_bytes(&bytes, &plan, digest).with_context(in_weights)?;
     let reference = Weights::reference_from_bytes(&bytes).with_context(in_weights)?;
-    let preprocessing = args.preprocessing.into_preprocessing()?;
-    let inputs = load_inputs(&args.inputs, plan.input_shape(), &preprocessing, args.count)?;
-    let labels = match &args.labels {
-        Some(file) => Some(load_labels(file)?),
-        None if args.inputs.extension().is_some_and(|e| e == "npz") => {
-            load_labels(&args.inputs).ok()
+    let preprocessing = args.preprocessing.into_preprocessing();
+    let limit = args.count.map(|n| n as usize);
+    let data = load_inputs(&args.inputs, plan.input_shape(), &preprocessing, limit)?;
+    data.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let inputs = data.inputs;
+    let classes = class_count(&plan.step(plan.output).shape);
+    let (labels, of) = match &args.labels {
+        Some(file) => {
+            let labels = load_labels(file, classes)?;
+            let missing = || format!("{}: no array named \"y\" or \"labels\"", file.display());
+            (Some(labels.with_context(missing)?), file)
         }
-        None => None,
+        None if args.inputs.extension().is_some_and(|e| e == "npz") => {
+            (load_labels(&args.inputs, classes)?, &args.inputs)
+        }
+        None => (data.labels, &args.inputs),
     };
-    if labels.as_ref().is_some_and(|l| l.len() < inputs.len()) {
-        bail!("{} labels for {} inputs", labels.map_or(0, |l| l.len()), inputs.len());
+    if let Some(labels) = &labels {
+        if labels.len() < inputs.len() {
+            bail!("{}: {} labels for {} inputs", of.display(), labels.len(), inputs.len());
+        }
+        if let Some(label) = labels.iter().find(|&&label| label >= classes) {
+            bail!("{}: has a class {label}, the model has {classes} classes", of.display());
+        }
     }
     let labels = labels.map(|l| l[..inputs.len()].to_vec());
-    let evaluation =
-        polyc::evaluate::run(&plan, &weights, reference.as_ref(), &inputs, labels.as_deref())?;
+    let bar = files::bar("evaluating")?;
+    let evaluation = polyc::evaluate::run(
+        &plan,
+        &weights,
+        reference.as_ref(),
+        &inputs,
+        labels.as_deref(),
+        &|share| bar.set_position(files::position(share)),
+    );
+    bar.finish_and_clear();
+    let evaluation = evaluation?;
     if args.json {
-        files::print(&serde_json::to_string_pretty(&evaluation)?);
+        let mut json = serde_json::to_value(&evaluation)?;
+        if args.logits {
+            json["logits"] = serde_json::to_value(&evaluation.logits)?;
+        }
+        files::print(&serde_json::to_string_pretty(&json)?);
     } else {
         files::print(&evaluation.to_text());
     }

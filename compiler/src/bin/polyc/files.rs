@@ -1,6 +1,7 @@
 //! Files that are written whole or not at all, and output that may be piped away.
 
 use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
 use ir::plan::{Digest, MAX_FILE_BYTES, Plan};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -51,4 +52,18 @@ pub fn weights_path(plan: &Path) -> PathBuf {
 /// Prints a line; a reader that went away is no error.
 pub fn print(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Steps of a progress bar.
+const BAR_STEPS: u64 = 1000;
+
+/// A progress bar with the time that is left, on stderr if that is a terminal.
+pub fn bar(message: &'static str) -> Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{msg} [{bar:40}] {percent}% {eta} left")?;
+    Ok(ProgressBar::new(BAR_STEPS).with_style(style).with_message(message))
+}
+
+/// The position of a share of the work on the bar.
+pub fn position(share: f64) -> u64 {
+    (share * BAR_STEPS as f64) as u64
 }

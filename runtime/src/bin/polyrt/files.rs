@@ -1,7 +1,8 @@
 //! The files that every subcommand reads and writes.
 
 use anyhow::{Context, Result};
-use ir::array_file::{read_npy, read_npz, split_batch, write_npy};
+use ir::array_file::write_npy;
+use ir::input::{Layout, Preprocessing};
 use ir::plan::{Digest, MAX_FILE_BYTES, Plan, Weights};
 use ir::{Shape, Tensor};
 use polyrt::handshake::MAX_BATCH;
@@ -80,17 +81,59 @@ pub fn correlation_file(directory: Option<&Path>, plan_path: &Path, name: &str) 
     Ok(path)
 }
 
-/// Reads an `.npy` or `.npz` file as inputs of the plan's shape.
-pub fn inputs(path: &Path, plan: &Plan) -> Result<Vec<Tensor<f32>>> {
-    let bytes = read(path)?;
-    let bad = |e: String| BadInput::error(format!("{}: {e}", path.display()));
-    let array = if path.extension().is_some_and(|e| e == "npz") {
-        read_npz(std::io::Cursor::new(&bytes), None)
-    } else {
-        read_npy(&bytes)
+/// The input and how it is preprocessed.
+#[derive(clap::Args)]
+pub struct InputArguments {
+    /// The input: .npy, .npz with an array `x`, or a PNG or JPEG image
+    ///
+    /// An array holds one input of the plan's shape, or a batch of them along the first axis. Bytes and
+    /// images are divided by 255, as `polyc evaluate` does; what training did besides goes into --mean and
+    /// --std.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Mean, subtracted: one, or one per channel (bytes and images are divided by 255 first)
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "M,…")]
+    mean: Vec<f32>,
+    /// Standard deviation, divided by: one, or one per channel
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "S,…")]
+    std: Vec<f32>,
+    /// Take bytes and images as they are, without dividing by 255
+    #[arg(long)]
+    raw: bool,
+    /// Order of the axes of an array in the file: channels first (nchw) or last (nhwc); images that become
+    /// rows are read in this order
+    #[arg(long, value_enum, default_value_t = LayoutArgument::Auto)]
+    layout: LayoutArgument,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LayoutArgument {
+    /// Whichever fits the plan; where both do, a note says which was taken
+    Auto,
+    /// Channels first
+    Nchw,
+    /// Channels last
+    Nhwc,
+}
+
+/// Reads inputs of the plan's shape.
+pub fn inputs(arguments: &InputArguments, plan: &Plan) -> Result<Vec<Tensor<f32>>> {
+    let path = &arguments.input;
+    let how = Preprocessing {
+        mean: arguments.mean.clone(),
+        std: arguments.std.clone(),
+        raw: arguments.raw,
+        layout: match arguments.layout {
+            LayoutArgument::Auto => Layout::Auto,
+            LayoutArgument::Nchw => Layout::Nchw,
+            LayoutArgument::Nhwc => Layout::Nhwc,
+        },
     };
-    let array = array.map_err(|e| bad(e.to_string()))?;
-    let inputs = split_batch(&array.tensor, plan.input_shape()).map_err(bad)?;
+    how.check(plan.input_shape()).map_err(BadInput::error)?;
+    let bad = |e: String| BadInput::error(format!("{}: {e}", path.display()));
+    let inputs = how.read(&read(path)?, plan.input_shape(), None).map_err(bad)?;
+    inputs.notes.iter().for_each(|note| eprintln!("note: {}: {note}", path.display()));
+    let inputs = inputs.tensors;
     if inputs.len() > MAX_BATCH as usize {
         return Err(bad(format!("{} inputs, at most {MAX_BATCH} fit one run", inputs.len())));
     }

@@ -17,9 +17,8 @@ use std::time::Duration;
 pub struct Arguments {
     /// The plan, as made by polyc
     plan: PathBuf,
-    /// The input, .npy or .npz
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    #[command(flatten)]
+    input: files::InputArguments,
     /// The weights [default: the plan's path with extension `weights`]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -39,7 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (plan, digest) = files::plan(&arguments.plan)?;
     let weights = files::weights(arguments.weights.as_deref(), &arguments.plan, &plan, digest)?;
     let inputs = files::inputs(&arguments.input, &plan)?;
-    files::encode(&arguments.input, &plan, &inputs)?;
+    files::encode(&arguments.input.input, &plan, &inputs)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
     let address = listener.local_addr().context("loopback")?;
     let client = TcpStream::connect(address).context("loopback")?;

@@ -12,15 +12,13 @@ use std::time::Duration;
 
 /// Bring an input: connect to party 0, run the plan with it, and learn the output.
 ///
-/// The input is an .npy or .npz array of the plan's input shape, or a batch of them along the first
-/// axis, preprocessed as in training. It never leaves this process unmasked.
+/// The input is an array or an image, preprocessed as in training. It never leaves this process unmasked.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The plan, as made by polyc; the same file as party 0's
     plan: PathBuf,
-    /// The input, .npy or .npz
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    #[command(flatten)]
+    input: files::InputArguments,
     /// Where party 0 listens
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7411")]
     connect: String,
@@ -48,7 +46,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (plan, digest) = files::plan(&arguments.plan)?;
     let inputs = files::inputs(&arguments.input, &plan)?;
-    let encoded = files::encode(&arguments.input, &plan, &inputs)?;
+    let encoded = files::encode(&arguments.input.input, &plan, &inputs)?;
     let directory = arguments.dealer_correlations.as_deref();
     let path = files::correlation_file(directory, &arguments.plan, "party1.correlations")?;
     let mut store = Store::open_party1(&path, &plan, digest)?;
