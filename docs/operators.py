@@ -13,14 +13,12 @@ import argparse
 import collections
 import json
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
 
 TIMEOUT_S = 120
 # "polyc: [PATH: ]node NAME (OPERATOR): REASON", the first part on the first line only; names may hold anything.
-REFUSED_NODE = re.compile(r"^(?:polyc: .*?)?node .*? \(([\w.:]+)\): (.*)$")
 
 INTRO = """# Operators
 
@@ -53,13 +51,10 @@ def operators(polyc):
             yield name, note.strip()
 
 
-def refusal(message, model):
+def refusal(text, message, model):
     """The refused operators with their node counts, or the first line of the message."""
-    counts = collections.Counter()
-    for line in message.splitlines():
-        match = REFUSED_NODE.match(line)
-        if match:
-            counts[match[1]] += 1
+    nodes = json.loads(text)["unsupported"] if text.strip() else []
+    counts = collections.Counter(node["operator"] for node in nodes)
     if counts:
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         return ", ".join(f"{name} × {count}" for name, count in ranked)
@@ -78,7 +73,7 @@ def compile_model(polyc, model, folder):
     if "panicked" in error or status < 0 or status > 2:
         return "failed", f"exit status {status}"
     if status:
-        return ("refused" if status == 2 else "failed"), refusal(error, model)
+        return ("refused" if status == 2 else "failed"), refusal(text, error, model)
     status, text, error = run([polyc, "report", plan, "--json"])
     if status != 0:
         return "failed", f"polyc report: exit status {status}"

@@ -67,6 +67,9 @@ fn a_folder_of_images_is_a_labelled_array() {
     command.arg("compile").arg(shipped("digits_cnn.onnx")).args(["-o", "other.bin", "--json"]);
     let compiled = json(command.args(DIGITS).arg("--calibrate").arg(folder.path()));
     assert_eq!(compiled["evaluation"]["inputs"], COUNT / 5);
+    let steps = compiled["steps"].as_array().unwrap();
+    assert_eq!((steps.len(), &compiled["round_trips"]), (owner.plan.steps.len(), &4.into()));
+    assert!(steps.iter().any(|step| step["operator"] == "phase"), "{steps:?}");
     assert!(compiled["evaluation"]["accuracy"]["plan"].as_f64().unwrap() > 0.8);
 }
 

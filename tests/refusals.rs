@@ -80,6 +80,16 @@ fn several_unsupported() -> Vec<u8> {
         .to_bytes("strange", &[1, 8])
 }
 
+fn many_unsupported() -> Vec<u8> {
+    let mut model = Model::new(&[1, 8]);
+    let names: Vec<String> = (0..25).map(|i| format!("strange {i}")).collect();
+    for (i, name) in names.iter().enumerate() {
+        let operand = if i == 0 { "x" } else { names[i - 1].as_str() };
+        model = model.node("Frobnicate", name, &[operand], &[]);
+    }
+    model.to_bytes(&names[24], &[1, 8])
+}
+
 fn max_pools() -> Vec<u8> {
     let window =
         [("kernel_shape", Attribute::Ints(&[2, 2])), ("strides", Attribute::Ints(&[2, 2]))];
@@ -108,16 +118,16 @@ fn another_plan(folder: &Path, name: &str) {
 }
 
 const CASES: &[Case] = &[
-    case("onnx_truncated", 1, "polyc compile model.onnx", |f| {
+    case("onnx_truncated", 2, "polyc compile model.onnx", |f| {
         put(f, "model.onnx", &SMALL_MODEL[..SMALL_MODEL.len() / 2]);
     }),
-    case("onnx_empty", 1, "polyc compile model.onnx", |f| put(f, "model.onnx", b"")),
-    case("onnx_random", 1, "polyc compile model.onnx", |f| put(f, "model.onnx", random(4000))),
-    case("onnx_text", 1, "polyc compile model.onnx", |f| {
+    case("onnx_empty", 2, "polyc compile model.onnx", |f| put(f, "model.onnx", b"")),
+    case("onnx_random", 2, "polyc compile model.onnx", |f| put(f, "model.onnx", random(4000))),
+    case("onnx_text", 2, "polyc compile model.onnx", |f| {
         put(f, "model.onnx", b"<html>not found</html>")
     }),
-    case("onnx_missing", 1, "polyc compile absent.onnx", nothing),
-    case("onnx_folder", 1, "polyc compile plan.correlations", nothing),
+    case("onnx_missing", 2, "polyc compile absent.onnx", nothing),
+    case("onnx_folder", 2, "polyc compile plan.correlations", nothing),
     Case {
         lines: 3,
         ..case("onnx_unsupported", 2, "polyc compile model.onnx", |f| {
@@ -130,6 +140,12 @@ const CASES: &[Case] = &[
             put(f, "model.onnx", max_pools())
         })
     },
+    Case {
+        lines: 21,
+        ..case("onnx_many_unsupported", 2, "polyc compile model.onnx", |f| {
+            put(f, "model.onnx", many_unsupported());
+        })
+    },
     case("onnx_no_such_output", 2, "polyc compile model.onnx --output-name other", nothing),
     case(
         "compile_missing_folder",
@@ -139,28 +155,28 @@ const CASES: &[Case] = &[
     ),
     case(
         "compile_output_is_weights",
-        1,
+        2,
         "polyc compile model.onnx --calibrate synthetic -o new.weights",
         nothing,
     ),
     case(
         "compile_calibration_missing",
-        1,
+        2,
         "polyc compile model.onnx --calibrate absent.npz",
         nothing,
     ),
-    case("compile_calibration_shape", 1, "polyc compile model.onnx --calibrate x.npy", |f| {
+    case("compile_calibration_shape", 2, "polyc compile model.onnx --calibrate x.npy", |f| {
         input(f, &[3, 7], 0.0);
     }),
-    case("compile_calibration_nan", 1, "polyc compile model.onnx --calibrate x.npy", |f| {
+    case("compile_calibration_nan", 2, "polyc compile model.onnx --calibrate x.npy", |f| {
         input(f, &[3, 5], f32::NAN);
     }),
-    case("compile_calibration_garbage", 1, "polyc compile model.onnx --calibrate x.npy", |f| {
+    case("compile_calibration_garbage", 2, "polyc compile model.onnx --calibrate x.npy", |f| {
         put(f, "x.npy", random(300));
     }),
     case(
         "compile_mean_count",
-        1,
+        2,
         "polyc compile model.onnx --calibrate synthetic --mean 0.1,0.2",
         nothing,
     ),
@@ -168,39 +184,39 @@ const CASES: &[Case] = &[
         lines: 2,
         ..case("compile_count_zero", 2, "polyc compile model.onnx --count 0", nothing)
     },
-    case("compile_folder_without_images", 1, "polyc compile model.onnx --calibrate images", |f| {
+    case("compile_folder_without_images", 2, "polyc compile model.onnx --calibrate images", |f| {
         fs::create_dir_all(f.join("images/some")).unwrap();
         put(f, "images/some/notes.txt", b"no image");
     }),
-    case("compile_image_damaged", 1, "polyc compile model.onnx --calibrate images", damaged_image),
-    case("compile_image_for_a_row", 1, "polyc compile model.onnx --calibrate x.png", |f| {
+    case("compile_image_damaged", 2, "polyc compile model.onnx --calibrate images", damaged_image),
+    case("compile_image_for_a_row", 2, "polyc compile model.onnx --calibrate x.png", |f| {
         put(f, "x.png", grey_png(2, 2, &[1, 2, 3, 4]));
     }),
-    case("compile_std_zero", 1, "polyc compile model.onnx --calibrate x.npy --std 0", nothing),
+    case("compile_std_zero", 2, "polyc compile model.onnx --calibrate x.npy --std 0", nothing),
     Case { lines: 2, ..case("report_network", 2, "polyc report plan.bin --network fast", nothing) },
-    case("report_flipped_byte", 1, "polyc report plan.bin", |f| {
+    case("report_flipped_byte", 2, "polyc report plan.bin", |f| {
         change(f, "plan.bin", |b| b[90] ^= 4)
     }),
-    case("report_truncated", 1, "polyc report plan.bin", |f| {
+    case("report_truncated", 2, "polyc report plan.bin", |f| {
         change(f, "plan.bin", |b| b.truncate(120))
     }),
-    case("report_trailing", 1, "polyc report plan.bin", |f| change(f, "plan.bin", |b| b.push(7))),
-    case("report_version", 1, "polyc report plan.bin", |f| change(f, "plan.bin", |b| b[8] = 9)),
-    case("report_weights", 1, "polyc report plan.weights", nothing),
-    case("report_empty", 1, "polyc report plan.bin", |f| put(f, "plan.bin", b"")),
-    case("report_missing", 1, "polyc report absent.bin", nothing),
+    case("report_trailing", 2, "polyc report plan.bin", |f| change(f, "plan.bin", |b| b.push(7))),
+    case("report_version", 2, "polyc report plan.bin", |f| change(f, "plan.bin", |b| b[8] = 9)),
+    case("report_weights", 2, "polyc report plan.weights", nothing),
+    case("report_empty", 2, "polyc report plan.bin", |f| put(f, "plan.bin", b"")),
+    case("report_missing", 2, "polyc report absent.bin", nothing),
     case(
         "evaluate_other_weights",
-        1,
+        2,
         "polyc evaluate plan.bin --inputs x.npy --weights other.weights",
         |f| {
             another_plan(f, "other");
         },
     ),
-    case("evaluate_shape", 1, "polyc evaluate plan.bin --inputs x.npy", |f| input(f, &[1, 6], 0.0)),
+    case("evaluate_shape", 2, "polyc evaluate plan.bin --inputs x.npy", |f| input(f, &[1, 6], 0.0)),
     case(
         "evaluate_label_fraction",
-        1,
+        2,
         "polyc evaluate plan.bin --inputs x.npy --labels y.npy",
         |f| {
             label(f, 1.5);
@@ -208,23 +224,23 @@ const CASES: &[Case] = &[
     ),
     case(
         "evaluate_label_negative",
-        1,
+        2,
         "polyc evaluate plan.bin --inputs x.npy --labels y.npy",
         |f| {
             label(f, -1.0);
         },
     ),
-    case("evaluate_label_large", 1, "polyc evaluate plan.bin --inputs x.npy --labels y.npy", |f| {
+    case("evaluate_label_large", 2, "polyc evaluate plan.bin --inputs x.npy --labels y.npy", |f| {
         label(f, 3.0);
     }),
-    case("evaluate_labels_few", 1, "polyc evaluate plan.bin --inputs x.npy --labels y.npy", |f| {
+    case("evaluate_labels_few", 2, "polyc evaluate plan.bin --inputs x.npy --labels y.npy", |f| {
         input(f, &[2, 5], 0.0);
         label(f, 1.0);
     }),
-    case("evaluate_no_inputs", 1, "polyc evaluate plan.bin --inputs x.npy", |f| {
+    case("evaluate_no_inputs", 2, "polyc evaluate plan.bin --inputs x.npy", |f| {
         put(f, "x.npy", write_npy(&Tensor::new(Shape::new([0, 5]), vec![])));
     }),
-    case("evaluate_out_of_range", 1, "polyc evaluate plan.bin --inputs x.npy --raw", bytes_input),
+    case("evaluate_out_of_range", 2, "polyc evaluate plan.bin --inputs x.npy --raw", bytes_input),
     case("party1_shape", 2, "polyrt party1 plan.bin --input x.npy", |f| input(f, &[1, 6], 0.0)),
     case("party1_nan", 2, "polyrt party1 plan.bin --input x.npy", |f| input(f, &[1, 5], f32::NAN)),
     case("party1_infinite", 2, "polyrt party1 plan.bin --input x.npy", |f| {
@@ -249,14 +265,14 @@ const CASES: &[Case] = &[
     case("party1_no_correlations", 2, "polyrt party1 plan.bin --input x.npy", |f| {
         fs::remove_file(f.join("plan.correlations/party1.correlations")).unwrap();
     }),
-    case("party1_others_correlations", 1, "polyrt party1 plan.bin --input x.npy", |f| {
+    case("party1_others_correlations", 2, "polyrt party1 plan.bin --input x.npy", |f| {
         let half = |n| f.join(format!("plan.correlations/party{n}.correlations"));
         fs::copy(half(0), half(1)).unwrap();
     }),
-    case("party1_correlations_of_another_plan", 1, "polyrt party1 plan.bin --input x.npy", |f| {
+    case("party1_correlations_of_another_plan", 2, "polyrt party1 plan.bin --input x.npy", |f| {
         another_plan(f, "plan");
     }),
-    case("party1_correlations_truncated", 1, "polyrt party1 plan.bin --input x.npy", |f| {
+    case("party1_correlations_truncated", 2, "polyrt party1 plan.bin --input x.npy", |f| {
         change(f, "plan.correlations/party1.correlations", |b| b.truncate(b.len() - 3));
     }),
     case(
@@ -484,6 +500,21 @@ fn a_peer_with_another_plan() {
     assert_eq!(after_start(&err), stderr(&party1), "the same line on both sides");
     assert_eq!((status, party1.status.code()), (Some(1), Some(1)));
     all_right(compare("peer_with_another_plan", status, &after_start(&err)).into_iter());
+}
+
+#[test]
+fn a_refused_model_lists_every_node_as_json() {
+    let folder = start();
+    put(folder.path(), "model.onnx", many_unsupported());
+    let output = run(&mut command(&folder, "polyc compile model.onnx --json"));
+    assert_eq!(output.status.code(), Some(2));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let nodes = json["unsupported"].as_array().unwrap();
+    assert_eq!(nodes.len(), 25);
+    assert_eq!(
+        (&nodes[24]["name"], &nodes[24]["operator"]),
+        (&"strange 24".into(), &"Frobnicate".into())
+    );
 }
 
 #[test]

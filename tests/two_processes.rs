@@ -1,11 +1,14 @@
 //! The README's way: compile, deal, and run the two parties as processes.
 
 use ir::plan::{Evaluator, Rounding, carry_noise};
+use ir::{Shape, Tensor};
 use polyc::evaluate::classes;
 use serde_json::Value;
 use std::fs;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use support::{
-    Folder, Listening, Written, compile_shipped, digits, npy, polyrt, run, shipped, stderr, stdout,
+    Folder, Listening, Written, compile_shipped, digits, npy, polyc, polyrt, run, shipped, stderr,
+    stdout,
 };
 
 /// A model's owner with a dealt model, and a client with the plan and its own correlations.
@@ -23,7 +26,7 @@ fn parties(model: &str, count: usize) -> (Written, Folder) {
     (owner, client)
 }
 
-fn check(outputs: &ir::Tensor<f32>, owner: &Written, count: usize) {
+fn check(outputs: &Tensor<f32>, owner: &Written, count: usize) {
     assert_eq!(outputs.shape.0, [count, 10]);
     let inputs = digits(&owner.plan, count);
     let encoded: Vec<_> = inputs.iter().map(|x| owner.plan.encode_input(x).unwrap()).collect();
@@ -82,7 +85,7 @@ fn twenty_digits_between_two_processes() {
 fn a_server_goes_on_after_a_run_that_failed() {
     let (owner, client) = parties("digits_mlp", 3);
     let party0 = Listening::start(&owner.folder, &["--runs", "3", "--timeout", "5"]);
-    drop(std::net::TcpStream::connect(&party0.address).unwrap());
+    drop(TcpStream::connect(&party0.address).unwrap());
     for file in ["digits_20.npy", "one_digit.npy"] {
         let mut command = polyrt(&client);
         command.args(["party1", "plan.bin", "--json", "--connect", &party0.address]);
@@ -114,7 +117,6 @@ fn both_parties_in_one_process() {
 }
 
 #[test]
-#[ignore = "the runtime finds out after the run that it cannot write the answer, which is then lost"]
 fn an_output_that_cannot_be_written_uses_nothing_up() {
     let (owner, client) = parties("digits_mlp", 1);
     let party0 = Listening::start(&owner.folder, &["--timeout", "2"]);
@@ -128,4 +130,73 @@ fn an_output_that_cannot_be_written_uses_nothing_up() {
     command.args(["party1", "plan.bin", "--connect", &party0.address]);
     let party1 = run(command.arg("--input").arg(shipped("one_digit.npy")));
     assert!(party1.status.success(), "{}", stderr(&party1));
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_printed() {
+    for json in [false, true] {
+        let (owner, client) = parties("digits_mlp", 1);
+        let folder = client.file("answers");
+        fs::create_dir(&folder).unwrap();
+        let party0 = Listening::start(&owner.folder, &["--timeout", "5"]);
+        let between = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut command = polyrt(&client);
+        command.args(["party1", "plan.bin", "--output", "answers/y.npy", "--connect"]);
+        command.arg(between.local_addr().unwrap().to_string());
+        command.arg("--input").arg(shipped("one_digit.npy"));
+        command.args(json.then_some("--json"));
+        let link = std::thread::spawn(move || {
+            let (mut to1, _) = between.accept().unwrap();
+            // Party 1 has checked its output by now.
+            fs::remove_dir(folder).unwrap();
+            let mut to0 = TcpStream::connect(&party0.address).unwrap();
+            let (mut from1, mut from0) = (to1.try_clone().unwrap(), to0.try_clone().unwrap());
+            let there = std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from1, &mut to0);
+                let _ = to0.shutdown(Shutdown::Write);
+            });
+            let _ = std::io::copy(&mut from0, &mut to1);
+            let _ = to1.shutdown(Shutdown::Write);
+            there.join().unwrap();
+            party0.finish().0
+        });
+        let party1 = run(&mut command);
+        assert_eq!(link.join().unwrap(), Some(0));
+        let line = "error: cannot write answers/y.npy: No such file or directory (os error 2); the outputs are \
+                    printed instead\n";
+        assert_eq!((party1.status.code(), stderr(&party1).as_str()), (Some(1), line));
+        let outputs: Vec<f32> = if json {
+            let json: Value = serde_json::from_slice(&party1.stdout).unwrap();
+            serde_json::from_value(json["outputs"][0].clone()).unwrap()
+        } else {
+            let text = stdout(&party1);
+            text.lines().next().unwrap().split(',').map(|v| v.parse().unwrap()).collect()
+        };
+        assert_eq!(outputs.len(), 10);
+        check(&Tensor::new(Shape::new([1, 10]), outputs), &owner, 1);
+    }
+}
+
+#[test]
+fn a_plan_that_cannot_be_written_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let compile = |output: &str| {
+        let mut command = polyc(&folder);
+        command.arg("compile").arg(shipped("digits_mlp.onnx"));
+        run(command.args(["--calibrate", "synthetic", "-o", output]))
+    };
+    // The plan's name is too long for its temporary one, that of the weights is not.
+    let long = format!("p.{}", "x".repeat(250));
+    let output = compile(&long);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot write p.xxx"), "{}", stderr(&output));
+    assert_eq!(folder.listing(), []);
+    // What stood there before stays.
+    assert!(compile("p.bin").status.success());
+    let before = fs::read(folder.file("p.weights")).unwrap();
+    assert_eq!(compile(&long).status.code(), Some(1));
+    assert_eq!(fs::read(folder.file("p.weights")).unwrap(), before);
+    assert_eq!(folder.listing().len(), 2);
+    assert!(compile("p.bin").status.success(), "files are replaced");
+    assert_eq!(folder.listing().len(), 2);
 }

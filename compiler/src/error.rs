@@ -1,6 +1,6 @@
 //! What can go wrong between an ONNX file and a plan, sorted by who must act.
 
-use crate::onnx::{ImportError, UnsupportedNode};
+use crate::onnx::{ImportError, UnsupportedNode, list};
 
 /// Why a model was not compiled.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,12 @@ pub enum CompileError {
     },
 }
 
-fn list(nodes: &[UnsupportedNode]) -> String {
-    let lines: Vec<String> = nodes.iter().map(|n| n.to_string()).collect();
-    lines.join("\n")
+impl CompileError {
+    /// The nodes that cannot be compiled, all of them, if that is what is wrong.
+    pub fn unsupported(&self) -> Option<&[UnsupportedNode]> {
+        match self {
+            Self::Unsupported(nodes) | Self::Import(ImportError::Unsupported(nodes)) => Some(nodes),
+            _ => None,
+        }
+    }
 }

@@ -178,17 +178,10 @@ pub struct NetworkReport {
     pub total_ms: f64,
 }
 
-/// Computes the report of a plan for runs of `batch` inferences.
-pub fn report(
-    plan: &Plan,
-    digest: Digest,
-    batch: usize,
-    networks: &[Network],
-    machine: Machine,
-) -> Report {
+/// What every step of a plan is and costs in runs of `batch` inferences.
+pub fn steps(plan: &Plan, batch: usize) -> Vec<StepReport> {
     let messages = plan.messages();
-    let steps: Vec<StepReport> = plan
-        .steps
+    plan.steps
         .iter()
         .enumerate()
         .map(|(index, step)| {
@@ -211,7 +204,24 @@ pub fn report(
                 multiplications: plan.multiplications(index),
             }
         })
-        .collect();
+        .collect()
+}
+
+/// Round trips online, the input's and the output's way included.
+pub fn round_trips(plan: &Plan) -> usize {
+    plan.rounds().iter().filter(|r| !r.activations.is_empty()).count() + 1
+}
+
+/// Computes the report of a plan for runs of `batch` inferences.
+pub fn report(
+    plan: &Plan,
+    digest: Digest,
+    batch: usize,
+    networks: &[Network],
+    machine: Machine,
+) -> Report {
+    let messages = plan.messages();
+    let steps = steps(plan, batch);
     let (to0, to1, count) = plan.traffic(batch);
     let activations = plan.activations();
     let of_activations: usize = messages
@@ -236,7 +246,7 @@ pub fn report(
         })
         .filter(|c| c.elements > 0)
         .collect();
-    let round_trips = plan.rounds().iter().filter(|r| !r.activations.is_empty()).count() + 1;
+    let round_trips = round_trips(plan);
     let compute_ms: f64 = (0..plan.steps.len())
         .map(|i| machine.seconds(plan.multiplications(i), plan.steps[i].ring) * 1e3 * batch as f64)
         .sum();

@@ -6,7 +6,8 @@ use crate::offline::MaterialError;
 use crate::offline::store::StoreError;
 use ir::plan::InputError;
 
-/// Any failure of a run. One line, without secrets.
+/// Any failure of a run. One line, without secrets; it includes its cause, which is therefore no
+/// [`std::error::Error::source`] that would be printed once more.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Party 1's input does not fit the plan.
@@ -19,12 +20,12 @@ pub enum Error {
     #[error(transparent)]
     Agreement(#[from] AgreementError),
     /// The peer hangs or is gone.
-    #[error("{during}: {source}")]
+    #[error("{during}: {cause}")]
     Net {
         /// What we were doing.
         during: String,
         /// What happened.
-        source: NetError,
+        cause: NetError,
     },
     /// The peer sent something that no peer sends.
     #[error("the peer sent a malformed message: {0}")]
@@ -38,8 +39,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn net(during: impl Into<String>, source: NetError) -> Self {
-        Self::Net { during: during.into(), source }
+    pub(crate) fn net(during: impl Into<String>, cause: NetError) -> Self {
+        Self::Net { during: during.into(), cause }
     }
 }
 

@@ -121,7 +121,7 @@ impl Hello {
 /// # Errors
 /// If the peer is gone, speaks another protocol, or the two do not agree.
 pub fn exchange(channel: &mut impl Channel, own: &Hello) -> Result<Agreement, Error> {
-    let net = |during: &'static str| move |source: NetError| Error::net(during, source);
+    let net = |during: &'static str| move |cause: NetError| Error::net(during, cause);
     channel.send(&own.to_bytes()).map_err(net("sending the hello"))?;
     let magic = channel.receive(HELLO_MAGIC.len()).map_err(net("waiting for the peer's hello"))?;
     if magic != HELLO_MAGIC {

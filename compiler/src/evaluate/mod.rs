@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Inputs that the carry noise is measured on.
-const NOISE_INPUTS: usize = 32;
+const NOISE_INPUTS: usize = 16;
 /// Sampled evaluations per input.
 const NOISE_ROUNDS: u64 = 4;
 

@@ -29,6 +29,7 @@ pub use oracle::Oracle;
 
 use file::Model;
 use ir::graph::Graph;
+use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -105,7 +106,7 @@ pub enum ImportError {
 }
 
 /// A node that cannot be compiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnsupportedNode {
     /// The node's name, or the name of its first output.
     pub name: String,
@@ -123,8 +124,16 @@ impl fmt::Display for UnsupportedNode {
     }
 }
 
-fn list(nodes: &[UnsupportedNode]) -> String {
-    nodes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join("\n")
+/// How many nodes are named in an error's text.
+const MOST_LISTED: usize = 20;
+
+/// A line per node, for the first ones.
+pub(crate) fn list(nodes: &[UnsupportedNode]) -> String {
+    let mut lines: Vec<String> = nodes.iter().take(MOST_LISTED).map(|n| n.to_string()).collect();
+    if nodes.len() > MOST_LISTED {
+        lines.push(format!("and {} more nodes; --json lists all", nodes.len() - MOST_LISTED));
+    }
+    lines.join("\n")
 }
 
 /// Imports a model from a file; external data is read from the file's folder.

@@ -12,6 +12,7 @@ use crate::ring::{low_mask, to_signed};
 use crate::tensor::Tensor;
 use rayon::prelude::*;
 use std::f64::consts::TAU;
+use std::sync::OnceLock;
 
 /// What becomes of the bits that a truncation drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +57,8 @@ pub struct Evaluator<'a> {
     weights: &'a Weights,
     /// Per phase step: the value of every phase, a row per channel or one for all.
     phases: Vec<Option<Vec<Vec<u64>>>>,
-    /// Per phase step: sine and cosine of every phase.
-    turns: Vec<Vec<(f64, f64)>>,
+    /// Per phase step: the protocol's tables, made when carries are first drawn.
+    sampled: Vec<OnceLock<SampledPhase>>,
     last_use: Vec<usize>,
 }
 
@@ -77,14 +78,7 @@ impl<'a> Evaluator<'a> {
                     .collect(),
             )
         });
-        let turns = plan.steps.iter().map(|step| match &step.op {
-            StepOp::Phase(phase) => {
-                let step = TAU / f64::from(phase.p).exp2();
-                (0..1u64 << phase.p).map(|i| (step * i as f64).sin_cos()).collect()
-            }
-            _ => Vec::new(),
-        });
-        let turns = turns.collect();
+        let sampled = plan.steps.iter().map(|_| OnceLock::new()).collect();
         let mut last_use = vec![0; plan.steps.len()];
         for (index, step) in plan.steps.iter().enumerate() {
             for operand in &step.operands {
@@ -92,7 +86,7 @@ impl<'a> Evaluator<'a> {
             }
         }
         last_use[plan.output.index()] = usize::MAX;
-        Self { plan, weights, phases: phases.collect(), turns, last_use }
+        Self { plan, weights, phases: phases.collect(), sampled, last_use }
     }
 
     /// The output's ring elements for an encoded input. `observe` sees the index and the value of every
@@ -150,24 +144,23 @@ impl<'a> Evaluator<'a> {
                 let Some(tables) = &self.phases[index] else { unreachable!("checked at load") };
                 let y = operands[0];
                 let k = self.plan.step(step.operands[0]).ring;
-                let data = y.data.iter().enumerate().map(|(i, &y)| {
-                    let channel = step.shape.channel_of(i);
-                    let phase_index = phase_index(y, k, phase.p, coins);
-                    match (coins.sampled(), secrets) {
-                        (true, StepWeights::Phase { constant, harmonics }) => {
-                            sampled_phase(
-                                phase,
-                                &self.turns[index],
-                                *per_channel(constant, channel),
-                                per_channel(harmonics, channel).as_slice(),
-                                phase_index,
-                                coins,
-                            ) & mask
-                        }
-                        _ => per_channel(tables, channel)[phase_index as usize],
-                    }
+                let sampled = coins.sampled().then(|| {
+                    self.sampled[index].get_or_init(|| SampledPhase::new(phase, secrets))
                 });
-                Tensor::new(step.shape.clone(), data.collect())
+                let stride = step.shape.channel_stride();
+                let mut data = Vec::with_capacity(y.data.len());
+                for (block, run) in y.data.chunks_exact(stride).enumerate() {
+                    let channel = block % step.shape.channels();
+                    let table = per_channel(tables, channel);
+                    data.extend(run.iter().map(|&y| {
+                        let phase_index = phase_index(y, k, phase.p, coins);
+                        match sampled {
+                            Some(sampled) => sampled.value(channel, phase_index, coins) & mask,
+                            None => table[phase_index as usize],
+                        }
+                    }));
+                }
+                Tensor::new(step.shape.clone(), data)
             }
             StepOp::Square(square) => {
                 let k = self.plan.step(step.operands[0]).ring;
@@ -427,42 +420,74 @@ fn phase_index(y: u64, k: u32, p: u32, coins: &mut Coins) -> u64 {
     (y.wrapping_add(low) & low_mask(k)) >> dropped
 }
 
-/// What the protocol computes for one element, rounded tables and truncation included.
-fn sampled_phase(
-    phase: &Phase,
-    turns: &[(f64, f64)],
-    constant: f64,
-    harmonics: &[[f64; 2]],
-    index: u64,
-    coins: &mut Coins,
-) -> u64 {
-    let wrap = low_mask(phase.p);
-    let (u, mask) = (coins.draw() & wrap, coins.draw() & wrap);
-    let e = index.wrapping_sub(u).wrapping_add(mask) & wrap;
-    let scale = |bits: u32| f64::from(bits).exp2();
-    let at = |n: u64, i: u64| turns[((n * i) & wrap) as usize];
-    let mut z = (constant * scale(phase.shift)).round() as i64;
-    for (n, [a, b]) in harmonics.iter().enumerate() {
-        let n = n as u64 + 1;
-        let (sin_u, cos_u) = at(n, u);
-        let alpha =
-            ((a * cos_u + b * sin_u) * scale(phase.shift - phase.g2 - phase.h)).round() as i64;
-        let beta =
-            ((a * sin_u - b * cos_u) * scale(phase.shift - phase.g2 - phase.h)).round() as i64;
-        let (s, c) = at(n, mask);
-        let (s, c) = ((s * scale(phase.g2)).round() as i64, (c * scale(phase.g2)).round() as i64);
-        let (sin_e, cos_e) = at(n, e);
-        let (sin_e, cos_e) =
-            ((sin_e * scale(phase.h)).round() as i64, (cos_e * scale(phase.h)).round() as i64);
-        z = z
-            .wrapping_add(
-                cos_e.wrapping_mul(alpha.wrapping_mul(c).wrapping_add(beta.wrapping_mul(s))),
-            )
-            .wrapping_add(
-                sin_e.wrapping_mul(alpha.wrapping_mul(s).wrapping_sub(beta.wrapping_mul(c))),
-            );
+/// What the protocol computes of phases, rounded tables and truncation included.
+struct SampledPhase {
+    phase: Phase,
+    /// Party 1's cosines and sines at scale `2^g2`, the public ones at `2^h`: per harmonic and phase.
+    party1: Vec<Vec<(i64, i64)>>,
+    public: Vec<Vec<(i64, i64)>>,
+    /// `c0` before the truncation, per channel or one for all.
+    constant: Vec<i64>,
+    /// `α` and `β` per channel (or one for all), harmonic and party 0's mask.
+    factors: Vec<Vec<Vec<(i64, i64)>>>,
+}
+
+impl SampledPhase {
+    fn new(phase: &Phase, secrets: &StepWeights) -> Self {
+        let StepWeights::Phase { constant, harmonics } = secrets else {
+            unreachable!("checked at load")
+        };
+        let steps = 1u64 << phase.p;
+        let turn = |n: usize, i: u64| {
+            let turned = (n as u64 + 1) * i & low_mask(phase.p);
+            (TAU * turned as f64 / steps as f64).sin_cos()
+        };
+        let table = |bits: u32| {
+            let scale = f64::from(bits).exp2();
+            let at = |n: usize, i: u64| {
+                let (sin, cos) = turn(n, i);
+                ((cos * scale).round() as i64, (sin * scale).round() as i64)
+            };
+            let orders = 0..phase.harmonics as usize;
+            orders.map(|n| (0..steps).map(|i| at(n, i)).collect()).collect()
+        };
+        let scale = f64::from(phase.shift - phase.g2 - phase.h).exp2();
+        let factors = |n: usize, [a, b]: [f64; 2]| {
+            (0..steps)
+                .map(|u| {
+                    let (sin, cos) = turn(n, u);
+                    let round = |v: f64| (v * scale).round() as i64;
+                    (round(a * cos + b * sin), round(a * sin - b * cos))
+                })
+                .collect()
+        };
+        let row = |row: &Vec<[f64; 2]>| {
+            row.iter().enumerate().map(|(n, pair)| factors(n, *pair)).collect()
+        };
+        let constant_scale = f64::from(phase.shift).exp2();
+        Self {
+            phase: *phase,
+            party1: table(phase.g2),
+            public: table(phase.h),
+            constant: constant.iter().map(|c| (c * constant_scale).round() as i64).collect(),
+            factors: harmonics.iter().map(row).collect(),
+        }
     }
-    (z.wrapping_add(coins.low(phase.shift) as i64) >> phase.shift) as u64
+
+    fn value(&self, channel: usize, index: u64, coins: &mut Coins) -> u64 {
+        let wrap = low_mask(self.phase.p);
+        let (u, mask) = ((coins.draw() & wrap) as usize, (coins.draw() & wrap) as usize);
+        let e = (index.wrapping_sub(u as u64).wrapping_add(mask as u64) & wrap) as usize;
+        let mut z = *per_channel(&self.constant, channel);
+        let orders = per_channel(&self.factors, channel).iter();
+        for (factors, (party1, public)) in orders.zip(self.party1.iter().zip(&self.public)) {
+            let ((alpha, beta), (c, s), (cos, sin)) = (factors[u], party1[mask], public[e]);
+            let direct = alpha.wrapping_mul(c).wrapping_add(beta.wrapping_mul(s));
+            let turned = alpha.wrapping_mul(s).wrapping_sub(beta.wrapping_mul(c));
+            z = z.wrapping_add(cos.wrapping_mul(direct)).wrapping_add(sin.wrapping_mul(turned));
+        }
+        (z.wrapping_add(coins.low(self.phase.shift) as i64) >> self.phase.shift) as u64
+    }
 }
 
 /// `y >> t` with a carry, for a signed `y` of `k` bits.

@@ -97,7 +97,13 @@ pub enum FileError {
     Payload(String),
     /// The payload is readable and breaks a rule.
     #[error("is not valid: {0}")]
-    Plan(#[from] PlanError),
+    Plan(PlanError),
+}
+
+impl From<PlanError> for FileError {
+    fn from(error: PlanError) -> Self {
+        Self::Plan(error)
+    }
 }
 
 /// Serialises `content` behind a header.

@@ -35,20 +35,20 @@ pub const MAX_ITEMS: u64 = 1 << 24;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {cause}")]
     Io {
         /// The file.
         path: String,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Not a correlation file, or a damaged one.
-    #[error("{path} {source}")]
+    #[error("{path} {cause}")]
     File {
         /// The file.
         path: String,
         /// What is wrong with it.
-        source: FileError,
+        cause: FileError,
     },
     /// The other party's half.
     #[error("{path} holds the correlations of {found}, expected those of {expected}")]
@@ -103,6 +103,16 @@ pub enum StoreError {
         /// The number of items.
         count: u64,
     },
+}
+
+impl StoreError {
+    /// Whether the file is not one that could be used, as opposed to a failure on the way.
+    pub fn is_bad_file(&self) -> bool {
+        match self {
+            Self::File { .. } | Self::Role { .. } | Self::Plan { .. } | Self::Length { .. } => true,
+            Self::Io { .. } | Self::Locked(_) | Self::Item { .. } | Self::Serials { .. } => false,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -256,12 +266,12 @@ impl<'a, M> Store<'a, M> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(name)),
-            Err(TryLockError::Error(source)) => return Err(io(source)),
+            Err(TryLockError::Error(cause)) => return Err(io(cause)),
         }
         let mut start = Vec::new();
         (&mut file).take(MAX_HEADER).read_to_end(&mut start).map_err(&io)?;
         let (header, _, rest): (Header, _, _) = open_prefix(Magic::Correlations, &start)
-            .map_err(|source| StoreError::File { path: name.clone(), source })?;
+            .map_err(|cause| StoreError::File { path: name.clone(), cause })?;
         let marks_at = (start.len() - rest.len()) as u64;
         let found = if header.role == 0 { Role::Party0 } else { Role::Party1 };
         if found != role {
@@ -384,5 +394,5 @@ fn checksum(deal: DealId, role: Role, serial: u64, item: &[u8]) -> [u8; CHECKSUM
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
     let path = path.display().to_string();
-    move |source| StoreError::Io { path: path.clone(), source }
+    move |cause| StoreError::Io { path: path.clone(), cause }
 }

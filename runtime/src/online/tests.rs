@@ -358,10 +358,10 @@ fn peers_that_lie_hang_or_vanish_end_the_run_with_one_line() {
 
     let silent = against(|_| std::thread::sleep(Duration::from_millis(600)));
     let is_timeout =
-        |e: &Error| matches!(e, Error::Net { source: NetError::ReceiveTimeout(..), .. });
+        |e: &Error| matches!(e, Error::Net { cause: NetError::ReceiveTimeout(..), .. });
     assert!(is_timeout(&silent), "{silent}");
 
-    let closed = |e: &Error| matches!(e, Error::Net { source: NetError::Closed, .. });
+    let closed = |e: &Error| matches!(e, Error::Net { cause: NetError::Closed, .. });
     let gone = against(|_| ());
     assert!(closed(&gone), "{gone}");
 

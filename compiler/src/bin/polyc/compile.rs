@@ -3,12 +3,14 @@
 use super::files;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use ir::graph::{Graph, Op};
 use ir::input::{Layout, Preprocessing};
 use polyc::data::{load_inputs, load_labels};
 use polyc::error::CompileError;
 use polyc::fit::{Calibration, Family, Harmonics};
-use polyc::onnx::{ImportOptions, import_file};
+use polyc::onnx::{ImportError, ImportOptions, import_file};
 use polyc::passes::{MaxPool, PassOptions};
+use polyc::report::{round_trips, steps};
 use polyc::{CompileOptions, compile, evaluate, prepare};
 use std::path::{Path, PathBuf};
 
@@ -59,7 +61,7 @@ pub struct Args {
     /// Print the compiled steps
     #[arg(long)]
     print_plan: bool,
-    /// Print a JSON object instead of text
+    /// Print a JSON object instead of text; of a model that is refused, all its nodes that are in the way
     #[arg(long)]
     json: bool,
 }
@@ -129,13 +131,17 @@ pub fn run(args: Args) -> Result<()> {
     if is_input(&args.model) || args.calibrate.as_deref().is_some_and(is_input) {
         bail!("{} is an input; give the plan another name", args.output.display());
     }
-    if args.output.is_dir() {
-        bail!("cannot write {}: is a directory", args.output.display());
+    let weights = files::weights_path(&args.output);
+    if weights == args.output {
+        bail!("the plan cannot have the extension .weights");
     }
+    if let Some(folder) = [&args.output, &weights].into_iter().find(|f| f.is_dir()) {
+        bail!("cannot write {}: is a directory", folder.display());
+    }
+    files::check_output(&args.output)?;
     let import = ImportOptions { output: args.output_name.clone() };
-    let imported = import_file(&args.model, &import)
-        .map_err(CompileError::from)
-        .with_context(|| args.model.display().to_string())?;
+    let imported =
+        import_file(&args.model, &import).map_err(|e| refused(e.into(), &args.model, args.json))?;
     for warning in &imported.warnings {
         eprintln!("note: {warning}");
     }
@@ -144,8 +150,11 @@ pub fn run(args: Args) -> Result<()> {
         Pool::Average => MaxPool::Average,
     };
     let prepared = prepare(imported.graph, &PassOptions { max_pool })
-        .with_context(|| args.model.display().to_string())?;
+        .map_err(|e| refused(e, &args.model, args.json))?;
     let shape = prepared.graph.node(prepared.graph.input()).shape.clone();
+    if args.max_pool == Pool::Average {
+        note_averages(&prepared.graph);
+    }
     let classes = evaluate::class_count(&prepared.graph.node(prepared.graph.output()).shape);
     let preprocessing = args.preprocessing.into_preprocessing();
     preprocessing.check(&shape).map_err(anyhow::Error::msg)?;
@@ -232,18 +241,19 @@ pub fn run(args: Args) -> Result<()> {
     );
     bar.finish_and_clear();
     let evaluation = evaluation?;
-    let weights = files::weights_path(&args.output);
-    if weights == args.output {
-        bail!("the plan cannot have the extension .weights");
-    }
-    files::write(&weights, &compiled.weights.to_bytes(Some(&compiled.reference)), true)?;
-    files::write(&args.output, &compiled.plan.to_bytes().0, false)?;
+    let secret = compiled.weights.to_bytes(Some(&compiled.reference));
+    files::write(&[
+        files::Output { path: &weights, bytes: &secret, is_secret: true },
+        files::Output { path: &args.output, bytes: &compiled.plan.to_bytes().0, is_secret: false },
+    ])?;
     let (to0, to1, messages) = compiled.plan.traffic(1);
     if args.json {
         let summary = serde_json::json!({
             "plan": args.output, "weights": weights, "digest": compiled.digest.to_string(),
             "calibration": calibration.description, "messages": messages,
-            "bytes_to_party0": to0, "bytes_to_party1": to1, "evaluation": evaluation,
+            "bytes_to_party0": to0, "bytes_to_party1": to1,
+            "round_trips": round_trips(&compiled.plan), "activations": compiled.plan.activations(),
+            "steps": steps(&compiled.plan, 1), "evaluation": evaluation,
         });
         files::print(&serde_json::to_string_pretty(&summary)?);
         return Ok(());
@@ -261,6 +271,36 @@ pub fn run(args: Args) -> Result<()> {
         polyc::report::thousands(to0 + to1)
     ));
     Ok(())
+}
+
+/// How many replaced nodes are named.
+const MOST_NAMED: usize = 5;
+
+/// Names the maxima and minima that become averages: reductions over axes as well as pooling.
+fn note_averages(graph: &Graph) {
+    let order = graph.order();
+    let maxima = order.iter().filter(|&&id| matches!(graph.node(id).op, Op::MaxWindows { .. }));
+    let mut names: Vec<&str> = maxima.map(|&id| graph.node(id).name.as_str()).collect();
+    names.dedup();
+    if names.is_empty() {
+        return;
+    }
+    let more = names.len().saturating_sub(MOST_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names.truncate(MOST_NAMED);
+    eprintln!("note: averages take the place of maxima or minima: {}{more}", names.join(", "));
+}
+
+/// What is wrong with a model, behind its name. Prints every node that is in the way if JSON is asked for;
+/// the error names the first ones.
+fn refused(error: CompileError, model: &Path, json: bool) -> anyhow::Error {
+    if let (true, Some(nodes)) = (json, error.unsupported()) {
+        files::print(&format!("{:#}", serde_json::json!({ "unsupported": nodes })));
+    }
+    if matches!(error, CompileError::Import(ImportError::Unreadable { .. })) {
+        return error.into();
+    }
+    anyhow::Error::new(error).context(model.display().to_string())
 }
 
 /// Which of `count` inputs are held out: the last fifth, or every fifth where classes follow one another;

@@ -84,7 +84,7 @@ pub fn run(args: Args) -> Result<()> {
         &|share| bar.set_position(files::position(share)),
     );
     bar.finish_and_clear();
-    let evaluation = evaluation?;
+    let evaluation = evaluation.with_context(|| args.inputs.display().to_string())?;
     if args.json {
         let mut json = serde_json::to_value(&evaluation)?;
         if args.logits {

@@ -1,33 +1,84 @@
 //! Files that are written whole or not at all, and output that may be piped away.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use ir::plan::{Digest, MAX_FILE_BYTES, Plan};
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a file through a temporary one beside it, synced before it takes the final name. Secret files
-/// can be read by their owner alone.
-pub fn write(path: &Path, bytes: &[u8], is_secret: bool) -> Result<()> {
+/// A file that was not written: the fault of neither the model nor an option; exit status 1.
+#[derive(Debug)]
+pub struct CannotWrite(PathBuf);
+
+impl fmt::Display for CannotWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot write {}", self.0.display())
+    }
+}
+
+/// A file to write.
+pub struct Output<'a> {
+    /// Where it goes.
+    pub path: &'a Path,
+    /// What is in it.
+    pub bytes: &'a [u8],
+    /// Whether its owner alone may read it.
+    pub is_secret: bool,
+}
+
+/// Checks that a file can be written, before hours of work go into it.
+pub fn check_output(path: &Path) -> Result<()> {
     let temporary = path.with_added_extension(format!("{}.tmp", std::process::id()));
-    let written = (|| -> std::io::Result<()> {
+    File::create_new(&temporary)
+        .and_then(|_| fs::remove_file(&temporary))
+        .with_context(|| CannotWrite(path.to_owned()))
+}
+
+/// Writes files that belong together, all or none: each through a temporary one beside it, synced before
+/// the first takes its name. What stood under a name is put back if a later one cannot be written.
+pub fn write(files: &[Output<'_>]) -> Result<()> {
+    let beside = |path: &Path, kind: &str| {
+        path.with_added_extension(format!("{}.{kind}", std::process::id()))
+    };
+    let stage = |file: &Output<'_>| -> std::io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(
             &mut options,
-            if is_secret { 0o600 } else { 0o644 },
+            if file.is_secret { 0o600 } else { 0o644 },
         );
-        let mut file = options.open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
+        let mut temporary = options.open(beside(file.path, "tmp"))?;
+        temporary.write_all(file.bytes)?;
+        temporary.sync_all()
+    };
+    let publish = |file: &Output<'_>| -> std::io::Result<()> {
+        let _ = fs::hard_link(file.path, beside(file.path, "old"));
+        fs::rename(beside(file.path, "tmp"), file.path)
+    };
+    let each = |step: &dyn Fn(&Output<'_>) -> std::io::Result<()>| -> Result<(), (usize, Error)> {
+        files.iter().enumerate().try_for_each(|(i, file)| {
+            step(file).with_context(|| CannotWrite(file.path.to_owned())).map_err(|e| (i, e))
+        })
+    };
+    let staged = each(&stage).map_err(|(_, e)| e);
+    let written = staged.and_then(|()| {
+        each(&publish).map_err(|(failed, error)| {
+            for file in &files[..failed] {
+                if fs::rename(beside(file.path, "old"), file.path).is_err() {
+                    let _ = fs::remove_file(file.path);
+                }
+            }
+            error
+        })
+    });
+    for file in files {
+        let _ = fs::remove_file(beside(file.path, "tmp"));
+        let _ = fs::remove_file(beside(file.path, "old"));
     }
-    written.with_context(|| format!("cannot write {}", path.display()))
+    written
 }
 
 /// Reads a whole file of a bounded size.

@@ -20,7 +20,8 @@ use std::process::ExitCode;
 ///   polyc report plan.bin
 ///   polyc evaluate plan.bin --inputs test.npz --labels test.npz
 ///
-/// Exit status: 0 done, 1 failed, 2 the model or an option is not supported.
+/// Exit status: 0 done; 1 failed (the disk, a defect of polyc); 2 wrong usage, or a model, file or option
+/// that cannot be used.
 #[derive(Parser)]
 #[command(name = "polyc", version, verbatim_doc_comment)]
 struct Cli {
@@ -51,22 +52,10 @@ fn main() -> ExitCode {
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("polyc: {error:#}");
-    let is_unsupported = |e: &CompileError| {
-        matches!(
-            e,
-            CompileError::Unsupported(_)
-                | CompileError::Option(_)
-                | CompileError::Import(
-                    ImportError::Unsupported(_)
-                        | ImportError::OperatorSet(_)
-                        | ImportError::SeveralInputs(_)
-                        | ImportError::NoSuchOutput { .. }
-                        | ImportError::InputShape { .. }
-                )
-        )
+    let is_internal = |e: &CompileError| {
+        matches!(e, CompileError::Internal { .. } | CompileError::Import(ImportError::Internal(_)))
     };
-    if error.downcast_ref::<CompileError>().is_some_and(is_unsupported) {
-        return ExitCode::from(2);
-    }
-    ExitCode::FAILURE
+    let is_failure = error.downcast_ref::<CompileError>().is_some_and(is_internal)
+        || error.is::<files::CannotWrite>();
+    if is_failure { ExitCode::FAILURE } else { ExitCode::from(2) }
 }

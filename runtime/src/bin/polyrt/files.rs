@@ -149,6 +149,19 @@ pub fn encode(path: &Path, plan: &Plan, inputs: &[Tensor<f32>]) -> Result<Vec<Te
     inputs.iter().enumerate().map(encode).collect()
 }
 
+/// Checks that a file can be written, before anything is used up for what goes into it.
+pub fn check_output(path: &Path) -> Result<()> {
+    let temporary = temporary(path);
+    let check = || -> std::io::Result<()> {
+        if path.is_dir() {
+            return Err(std::io::ErrorKind::IsADirectory.into());
+        }
+        File::create_new(&temporary)?;
+        std::fs::remove_file(&temporary)
+    };
+    check().with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Writes a batch of outputs as one `.npy` array through a temporary file, so that it is whole or absent.
 pub fn write_outputs(path: &Path, outputs: &[Tensor<f32>]) -> Result<()> {
     let Some(first) = outputs.first() else { return Ok(()) };
@@ -160,11 +173,9 @@ pub fn write_outputs(path: &Path, outputs: &[Tensor<f32>]) -> Result<()> {
     }
     let data = outputs.iter().flat_map(|y| y.data.iter().copied()).collect();
     let bytes = write_npy(&Tensor::new(Shape(dims), data));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
+    let temporary = temporary(path);
     let write = || {
-        let mut file = File::create(&temporary)?;
+        let mut file = File::create_new(&temporary)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -173,5 +184,10 @@ pub fn write_outputs(path: &Path, outputs: &[Tensor<f32>]) -> Result<()> {
         .inspect_err(|_| {
             let _ = std::fs::remove_file(&temporary);
         })
-        .with_context(|| path.display().to_string())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What a file is called until it is whole.
+fn temporary(path: &Path) -> PathBuf {
+    path.with_added_extension(format!("{}.tmp", std::process::id()))
 }

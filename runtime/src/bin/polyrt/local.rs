@@ -39,6 +39,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let weights = files::weights(arguments.weights.as_deref(), &arguments.plan, &plan, digest)?;
     let inputs = files::inputs(&arguments.input, &plan)?;
     files::encode(&arguments.input.input, &plan, &inputs)?;
+    arguments.output.as_deref().map_or(Ok(()), files::check_output)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
     let address = listener.local_addr().context("loopback")?;
     let client = TcpStream::connect(address).context("loopback")?;

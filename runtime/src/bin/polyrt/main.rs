@@ -9,6 +9,7 @@ mod report;
 
 use clap::{Parser, Subcommand};
 use files::BadInput;
+use polyrt::offline::store::StoreError;
 use std::process::ExitCode;
 
 /// Runs a compiled network between two parties: party 0 keeps its weights, party 1 keeps its input, and
@@ -30,7 +31,8 @@ As two parties:
   polyrt party0 plan.bin
   polyrt party1 plan.bin --input x.npy --output y.npy
 
-Exit status: 0 success; 1 failure of a run (peer, link, correlations); 2 wrong usage or unusable input file."
+Exit status: 0 done; 1 failed (the peer, the link, correlations that ran out, the disk); 2 wrong usage, or
+a file that cannot be used."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -56,7 +58,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e:#}");
-            if e.is::<BadInput>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            let is_bad_file = e.downcast_ref::<StoreError>().is_some_and(StoreError::is_bad_file);
+            if is_bad_file || e.is::<BadInput>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

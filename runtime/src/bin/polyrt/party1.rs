@@ -47,6 +47,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (plan, digest) = files::plan(&arguments.plan)?;
     let inputs = files::inputs(&arguments.input, &plan)?;
     let encoded = files::encode(&arguments.input.input, &plan, &inputs)?;
+    arguments.output.as_deref().map_or(Ok(()), files::check_output)?;
     let directory = arguments.dealer_correlations.as_deref();
     let path = files::correlation_file(directory, &arguments.plan, "party1.correlations")?;
     let mut store = Store::open_party1(&path, &plan, digest)?;
@@ -59,17 +60,35 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let agreed = Connected::new(channel).agree(&plan, digest, encoded.len(), &mut store)?;
     let finished = agreed.prepare_party1()?.run(&encoded)?;
     let logits: Vec<Tensor<f32>> = finished.output.iter().map(|y| plan.decode_output(y)).collect();
-    if let Some(path) = &arguments.output {
+    let lost = arguments.output.as_deref().and_then(|path| {
         let outputs: Vec<Tensor<f32>> = logits.iter().map(|y| plan.finish(y)).collect();
-        files::write_outputs(path, &outputs)?;
-    }
+        files::write_outputs(path, &outputs).err().map(|why| (why, outputs))
+    });
     if arguments.json {
-        println!("{}", report::json(Role::Party1, &finished, encoded.len(), &logits, link));
-        return Ok(());
+        let mut json = report::json(Role::Party1, &finished, encoded.len(), &logits, link);
+        if let Some((_, outputs)) = &lost {
+            json["outputs"] = outputs.iter().map(|y| y.data.as_slice()).collect();
+        }
+        println!("{json}");
+        return said(lost);
+    }
+    if let Some((_, outputs)) = &lost {
+        for output in outputs {
+            let values: Vec<String> = output.data.iter().map(|v| v.to_string()).collect();
+            println!("{}", values.join(","));
+        }
     }
     report::classes(&logits);
     report::traffic(Role::Party1, &finished);
     println!("{}", report::DEALER);
     println!("{link}");
-    Ok(())
+    said(lost)
+}
+
+/// An answer that could not be written is no success; what it cost is used up, so it is printed.
+fn said(lost: Option<(anyhow::Error, Vec<Tensor<f32>>)>) -> Result<()> {
+    match lost {
+        None => Ok(()),
+        Some((why, _)) => anyhow::bail!("{why:#}; the outputs are printed instead"),
+    }
 }
