@@ -102,7 +102,7 @@ fn compile_and_run(prepared: Prepared) -> Result<Outcome, String> {
     calibration.inputs.truncate(if shape.elements() > 4096 { 16 } else { 64 });
     let original = prepared.original.clone();
     let options = CompileOptions::default();
-    let compiled = match compile("model", prepared, &calibration, &options, &mut |_| ()) {
+    let compiled = match compile("model", &prepared, &calibration, &options, &mut |_| ()) {
         Ok(compiled) => compiled,
         Err(CompileError::Range(line)) if !line.contains('\n') => return Ok(Outcome::Refused),
         Err(error) => return Err(error.to_string()),

@@ -17,6 +17,9 @@ pub enum CompileError {
     /// An option that does not fit the model.
     #[error("{0}")]
     Option(String),
+    /// A plan that loses too much on held-out inputs.
+    #[error("{0}")]
+    Rejected(String),
     /// A value that fits no ring.
     #[error("{0}")]
     Range(String),

@@ -8,6 +8,7 @@ pub mod lower;
 pub mod onnx;
 pub mod passes;
 pub mod report;
+pub mod search;
 
 use error::CompileError;
 use fit::{Calibration, Family, Fitted, Harmonics};
@@ -52,6 +53,7 @@ pub struct Compiled {
 }
 
 /// A graph ready to be fitted, and what the client does with its output.
+#[derive(Clone)]
 pub struct Prepared {
     /// The network as imported, without the client's steps.
     pub original: Graph,
@@ -78,12 +80,12 @@ pub fn prepare(mut graph: Graph, options: &PassOptions) -> Result<Prepared, Comp
 /// If calibration inputs do not fit the model, or a value fits no ring.
 pub fn compile(
     name: &str,
-    prepared: Prepared,
+    prepared: &Prepared,
     calibration: &Calibration,
     options: &CompileOptions,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Compiled, CompileError> {
-    let Prepared { original, mut graph, client } = prepared;
+    let Prepared { original, mut graph, client } = prepared.clone();
     let mut layers = Vec::new();
     if let Family::Polynomial { .. } = options.family {
         let first =

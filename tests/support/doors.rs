@@ -38,7 +38,7 @@ pub fn compile_bytes(model: &[u8]) -> Compiled {
     let prepared = prepare(imported.graph, &PassOptions::default()).unwrap();
     let shape = prepared.graph.node(prepared.graph.input()).shape.clone();
     let calibration = Calibration::synthetic(&shape, (-1.0, 1.0));
-    compile("small", prepared, &calibration, &CompileOptions::default(), &mut |_| ()).unwrap()
+    compile("small", &prepared, &calibration, &CompileOptions::default(), &mut |_| ()).unwrap()
 }
 
 /// Bytes of an ONNX model. Returns whether they were taken.

@@ -8,6 +8,10 @@ use ir::plan::{CarryNoise, Plan, Reference, ReferenceLayer};
 use serde::Serialize;
 use std::collections::HashMap;
 
+/// Values may be this many times larger than those that a polynomial was fitted on before they leave the
+/// bounds that its step is planned for (the lowering's margin).
+const ESCAPE: f64 = 2.0;
+
 /// One activation on the given inputs.
 #[derive(Debug, Serialize)]
 pub struct LayerEvaluation {
@@ -22,6 +26,8 @@ pub struct LayerEvaluation {
     /// Share of pre-activations further than half a turn from the middle of their channel's circle:
     /// they wrap around. Absent where the fit is no trigonometric polynomial.
     pub beyond_half_turn: Option<f64>,
+    /// Inputs with a pre-activation beyond twice the interval that a polynomial was fitted on.
+    pub escaped: usize,
     /// Largest magnitude of a pre-activation.
     pub largest: f64,
     /// Largest difference between the fit and the function at a pre-activation.
@@ -39,6 +45,7 @@ pub(super) struct LayerTally {
     count: usize,
     outside: usize,
     beyond: usize,
+    pub(super) escaped: usize,
     largest: f64,
     largest_error: f64,
     /// Values that were compared with the float network's.
@@ -176,6 +183,7 @@ impl<'a> Layers<'a> {
                 interval: layer.known.map(|known| known.interval),
                 outside: layer.known.map(|_| share(sum.outside)),
                 beyond_half_turn: is_phase.then(|| share(sum.beyond)),
+                escaped: sum.escaped,
                 largest: sum.largest,
                 largest_error: layer.known.map(|_| sum.largest_error),
                 imitation: (spread > 0.0).then(|| (sum.errors / spread).sqrt()),
@@ -190,6 +198,11 @@ impl<'a> Layers<'a> {
 
 impl LayerTally {
     fn arguments(&mut self, layer: &Layer<'_>, operand: &Tensor<f32>, value: &Tensor<f32>) {
+        if let (Some(known), Activation::Polynomial(_)) = (layer.known, layer.activation) {
+            let bound = ESCAPE * known.interval.0.abs().max(known.interval.1.abs());
+            let is_inside = |&x: &f32| f64::from(x).abs() <= bound;
+            self.escaped = usize::from(!operand.data.iter().all(is_inside));
+        }
         for (i, (&x, &y)) in operand.data.iter().zip(&value.data).enumerate() {
             let (x, channel) = (f64::from(x), operand.shape.channel_of(i));
             self.count += 1;
@@ -220,6 +233,7 @@ impl LayerTally {
         self.count += other.count;
         self.outside += other.outside;
         self.beyond += other.beyond;
+        self.escaped += other.escaped;
         self.largest = self.largest.max(other.largest);
         self.largest_error = self.largest_error.max(other.largest_error);
         self.compared += other.compared;

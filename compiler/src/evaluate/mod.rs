@@ -30,6 +30,8 @@ pub struct Evaluation {
     pub agreement: Option<Agreement>,
     /// Largest difference of any output between plan and float network.
     pub worst_difference: Option<f64>,
+    /// Inputs whose values leave the planned bounds of a fitted polynomial.
+    pub escaped: usize,
     /// Largest standard deviation of an output over the masks' carries.
     pub carry_deviation: f64,
     /// What a run's output is expected to stay within, of the plan's.
@@ -169,8 +171,10 @@ pub fn run(
     let layers = layers.as_ref().map_or(Vec::new(), |layers| {
         layers.finish(found.iter().map(|f| f.layers.as_slice()), &noise)
     });
+    let escaped = found.iter().filter(|f| f.layers.iter().any(|l| l.escaped > 0)).count();
     Ok(Evaluation {
         inputs: inputs.len(),
+        escaped,
         accuracy,
         agreement,
         worst_difference: reference.map(|_| differences.fold(0.0, f64::max)),

@@ -144,9 +144,9 @@ impl<'a> Evaluator<'a> {
                 let Some(tables) = &self.phases[index] else { unreachable!("checked at load") };
                 let y = operands[0];
                 let k = self.plan.step(step.operands[0]).ring;
-                let sampled = coins.sampled().then(|| {
-                    self.sampled[index].get_or_init(|| SampledPhase::new(phase, secrets))
-                });
+                let sampled = coins
+                    .sampled()
+                    .then(|| self.sampled[index].get_or_init(|| SampledPhase::new(phase, secrets)));
                 let stride = step.shape.channel_stride();
                 let mut data = Vec::with_capacity(y.data.len());
                 for (block, run) in y.data.chunks_exact(stride).enumerate() {

@@ -11,7 +11,8 @@ use polyc::fit::{Calibration, Family, Harmonics};
 use polyc::onnx::{ImportError, ImportOptions, import_file};
 use polyc::passes::{MaxPool, PassOptions};
 use polyc::report::{round_trips, steps};
-use polyc::{CompileOptions, compile, evaluate, prepare};
+use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
+use polyc::{CompileOptions, evaluate, prepare};
 use std::path::{Path, PathBuf};
 
 /// Compiles an ONNX model to a public plan and secret weights
@@ -44,6 +45,19 @@ pub struct Args {
     /// accurate and need more correlations, not more traffic
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8), value_name = "N")]
     harmonics: Option<u8>,
+    /// Refuse a plan that loses more than this on held-out inputs: points of accuracy where labels are
+    /// known, otherwise percent of inputs whose class changes [default: 10; 1 for auto]
+    #[arg(long, value_name = "POINTS", value_parser = parse_points)]
+    accuracy_loss: Option<f64>,
+    /// For auto: at most this many bytes an inference, online and one party's correlations together
+    #[arg(long, value_name = "BYTES")]
+    byte_budget: Option<usize>,
+    /// Refuse polynomials from whose planned bounds more than this percentage of held-out inputs escapes
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.5, value_parser = parse_points)]
+    max_escape: f64,
+    /// Write the plan even if it loses too much or escapes
+    #[arg(long)]
+    force: bool,
     /// Bits of a phase
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(5..=12), value_name = "BITS")]
     phase_bits: u8,
@@ -114,6 +128,8 @@ enum Activation {
     Square,
     /// Polynomials of degree 4
     Quartic,
+    /// Phases with the fewest harmonics that --accuracy-loss or --byte-budget allow; compiles a few times
+    Auto,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -205,7 +221,7 @@ pub fn run(args: Args) -> Result<()> {
         }
     };
     let family = match args.activation {
-        Activation::Phase => {
+        Activation::Phase | Activation::Auto => {
             let harmonics =
                 args.harmonics.map_or(Harmonics::default(), |n| Harmonics::Fixed(n.into()));
             Family::Phase { harmonics }
@@ -216,31 +232,45 @@ pub fn run(args: Args) -> Result<()> {
     let mut options = CompileOptions { family, ..CompileOptions::default() };
     options.rings.phase_bits = args.phase_bits.into();
     let name = args.model.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+    let goal = match args.activation {
+        Activation::Auto => {
+            if calibration.is_synthetic {
+                bail!("--activation auto measures accuracy: it needs --calibrate with real inputs");
+            }
+            let by_bytes = args.byte_budget.is_some() && args.accuracy_loss.is_none();
+            let loss = args.accuracy_loss.unwrap_or(1.0) / 100.0;
+            Goal::Cheapest { loss: (!by_bytes).then_some(loss), bytes: args.byte_budget }
+        }
+        _ if args.byte_budget.is_some() => bail!("--byte-budget needs --activation auto"),
+        _ => Goal::AsGiven,
+    };
     let bar = files::bar("fitting")?;
-    let compiled = compile(&name, prepared, &calibration, &options, &mut |share| {
-        bar.set_position(files::position(share));
-    });
+    let held_out = HeldOut { inputs: &held_out, labels: labels.as_deref() };
+    let measured =
+        search(&name, &prepared, &calibration, held_out, &options, goal, &|stage, share| {
+            bar.set_message(stage.to_owned());
+            bar.set_position(files::position(share));
+        });
     bar.finish_and_clear();
-    let compiled = compiled.with_context(|| args.model.display().to_string())?;
-    if compiled.outliers > 0 {
+    let in_model = || args.model.display().to_string();
+    let measured = measured.with_context(in_model)?;
+    measured.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    if measured.compiled.outliers > 0 {
         eprintln!(
             "WARNING: {} of {} calibration inputs explode in this network's polynomials and leave the planned \
              bounds; the plan's answer to such inputs is garbage",
-            compiled.outliers,
+            measured.compiled.outliers,
             calibration.inputs.len()
         );
     }
-    let bar = files::bar("evaluating")?;
-    let evaluation = evaluate::run(
-        &compiled.plan,
-        &compiled.weights,
-        Some(&compiled.reference),
-        &held_out,
-        labels.as_deref(),
-        &|share| bar.set_position(files::position(share)),
-    );
-    bar.finish_and_clear();
-    let evaluation = evaluation?;
+    if !args.force && !calibration.is_synthetic {
+        let gate = Gate {
+            max_escape: args.max_escape / 100.0,
+            accuracy_loss: args.accuracy_loss.unwrap_or(10.0) / 100.0,
+        };
+        check(&measured, gate).with_context(in_model)?;
+    }
+    let Measured { compiled, evaluation, .. } = measured;
     let secret = compiled.weights.to_bytes(Some(&compiled.reference));
     files::write(&[
         files::Output { path: &weights, bytes: &secret, is_secret: true },
@@ -307,6 +337,11 @@ fn refused(error: CompileError, model: &Path, json: bool) -> anyhow::Error {
 /// all are both fitted on and held out where there are few.
 fn is_held_out(i: usize, count: usize, is_sorted: bool) -> bool {
     if is_sorted { i % 5 == 4 } else { i >= count - count / 5 }
+}
+
+fn parse_points(text: &str) -> Result<f64, String> {
+    let points = text.parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
+    points.ok_or_else(|| "expected a number from 0 to 100".into())
 }
 
 fn parse_range(text: &str) -> Result<(f32, f32), String> {
