@@ -3,7 +3,7 @@
 use crate::passes::{self, MaxPool, PassOptions};
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, Op, evaluate};
-use ir::op::Activation;
+use ir::op::{Activation, Function};
 use ir::plan::{CarryNoise, Plan, Reference, ReferenceLayer};
 use serde::Serialize;
 use std::collections::HashMap;
@@ -83,7 +83,10 @@ impl<'a> Layers<'a> {
     pub fn new(reference: &'a Reference, plan: &Plan) -> Self {
         let fitted = &reference.fitted;
         let mut float = reference.original.clone();
-        let options = PassOptions { max_pool: MaxPool::Average };
+        let is_distance = |l: &ReferenceLayer| l.exact == Activation::function(Function::Abs);
+        let is_expanded = reference.layers.iter().any(is_distance);
+        let max_pool = if is_expanded { MaxPool::Fit } else { MaxPool::Average };
+        let options = PassOptions { max_pool };
         let float = passes::run_all(&mut float, &options).is_ok().then_some(float);
         let is_activation = |op: &Op| matches!(op, Op::Activation(_));
         let of_float: HashMap<_, NodeId> = float.as_ref().map_or(HashMap::new(), |graph| {
@@ -118,7 +121,9 @@ impl<'a> Layers<'a> {
                     of_float: of_float
                         .get(&(name.to_owned(), number))
                         .copied()
-                        .filter(|&id| float.as_ref().is_some_and(|graph| same(graph, id))),
+                        .filter(|&id| float.as_ref().is_some_and(|graph| same(graph, id)))
+                        // Distances inside a fitted maximum are scaled per channel: nothing to compare.
+                        .filter(|_| !known.get(&node).is_some_and(|l| is_distance(l))),
                     known: known.get(&node).copied(),
                     step: steps.get(&(name, number)).copied(),
                 })

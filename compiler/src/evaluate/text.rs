@@ -123,6 +123,7 @@ mod tests {
             interval: Some((-1234.5, 1234.5)),
             outside: Some(1.0),
             beyond_half_turn: Some(1.0),
+            escaped: 0,
             largest: 1e6,
             largest_error: Some(1e6),
             imitation: Some(12.0),
@@ -131,6 +132,7 @@ mod tests {
         let changed = (0..40).map(|i| Changed { input: 4000 + i, float: 999, plan: 998 });
         let evaluation = Evaluation {
             inputs: 50_000,
+            escaped: 0,
             accuracy: None,
             agreement: Some(Agreement { fitted: 1.0, plan: 1.0 }),
             worst_difference: Some(1234.5678),

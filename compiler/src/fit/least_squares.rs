@@ -107,6 +107,16 @@ impl Samples {
         self.grid_mass = WIDE_GRID_MASS;
     }
 
+    /// Makes every range symmetric: an even function closes the circle without a jump if its middle is
+    /// zero.
+    pub fn centre(&mut self) {
+        for channel in &mut self.channels {
+            channel.half += channel.middle.abs();
+            channel.fit_half += channel.middle.abs();
+            channel.middle = 0.0;
+        }
+    }
+
     /// Smallest and largest pre-activation over all channels.
     pub fn interval(&self) -> (f64, f64) {
         let low = self.channels.iter().map(|c| c.middle - c.half).fold(f64::INFINITY, f64::min);

@@ -10,7 +10,7 @@ use crate::error::CompileError;
 use crate::lower::scales::{Scale, Scales, has_channel_scales};
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, Op, evaluate_node};
-use ir::op::Activation;
+use ir::op::{Activation, Function};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ use std::sync::Arc;
 /// One turn of the circle is wider than the values seen on calibration inputs by one of these factors:
 /// the fit must not jump where the circle closes.
 const WIDENINGS: [f64; 4] = [1.15, 1.25, 1.4, 1.75];
+/// The same for `|x|` around zero, which closes the circle without a jump.
+const EVEN_WIDENINGS: [f64; 3] = [1.05, 1.15, 1.3];
 /// With how many harmonics the factors are compared.
 const COMPARED_HARMONICS: usize = 4;
 
@@ -305,8 +307,9 @@ impl<'a> Walk<'a> {
                     Harmonics::Within { .. } => COMPARED_HARMONICS,
                 };
                 let phase_bits = options.phase_bits;
+                let widenings: &[f64] = if is_even(exact) { &EVEN_WIDENINGS } else { &WIDENINGS };
                 let widening =
-                    choose_widening(&samples, &WIDENINGS, compared, phase_bits, exact, is_own);
+                    choose_widening(&samples, widenings, compared, phase_bits, exact, is_own);
                 let minimum: Vec<f64> =
                     samples.channels.iter().zip(&widening).map(|(c, w)| 2.0 * w * c.half).collect();
                 let periods = match &mut self.scales {
@@ -353,6 +356,9 @@ impl<'a> Walk<'a> {
         if self.calibration.is_synthetic && self.teacher.node(operand).statistics.is_none() {
             samples.widen(SYNTHETIC_MARGIN);
         }
+        if is_even(exact) {
+            samples.centre();
+        }
         samples
     }
 
@@ -375,6 +381,10 @@ impl<'a> Walk<'a> {
             own.1 = simulate::units(scale, &values);
         }
     }
+}
+
+fn is_even(exact: &Activation) -> bool {
+    *exact == Activation::function(Function::Abs)
 }
 
 /// Rough cost of a node, for the progress bar: multiplications, and a constant per element.

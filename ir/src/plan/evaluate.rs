@@ -439,7 +439,7 @@ impl SampledPhase {
         };
         let steps = 1u64 << phase.p;
         let turn = |n: usize, i: u64| {
-            let turned = (n as u64 + 1) * i & low_mask(phase.p);
+            let turned = ((n as u64 + 1) * i) & low_mask(phase.p);
             (TAU * turned as f64 / steps as f64).sin_cos()
         };
         let table = |bits: u32| {

@@ -239,6 +239,6 @@ fn check_rings(step: &Step, operands: &[&Step]) -> Result<(), String> {
             }
             truncated(square, 127)
         }
-        _ => widest(k),
+        linear => widest(linear.operand_bits(k)),
     }
 }

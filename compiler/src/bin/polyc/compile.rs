@@ -138,6 +138,8 @@ enum Pool {
     Refuse,
     /// Average over the window instead
     Average,
+    /// Compute it
+    Fit,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -164,6 +166,7 @@ pub fn run(args: Args) -> Result<()> {
     let max_pool = match args.max_pool {
         Pool::Refuse => MaxPool::Refuse,
         Pool::Average => MaxPool::Average,
+        Pool::Fit => MaxPool::Fit,
     };
     let prepared = prepare(imported.graph, &PassOptions { max_pool })
         .map_err(|e| refused(e, &args.model, args.json))?;
