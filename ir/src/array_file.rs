@@ -2,7 +2,10 @@
 
 use crate::tensor::{Shape, Tensor};
 use npyz::{DType, NpyFile, Order, WriterBuilder};
-use std::io::{Cursor, Read, Seek};
+use std::io::{Cursor, Read, Seek, SeekFrom};
+
+/// Deflate makes at most this many bytes of one.
+const DEFLATE_RATIO: u64 = 1032;
 
 /// Why an array file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +47,13 @@ pub fn read_npy(bytes: &[u8]) -> Result<Array, ArrayError> {
 
 /// Reads array `name` of an `.npz` archive; without a name the first of `x`, `inputs`, `images`,
 /// `data`, or the only array there is.
-pub fn read_npz(reader: impl Read + Seek, name: Option<&str>) -> Result<Array, ArrayError> {
-    let mut archive =
-        npyz::npz::NpzArchive::new(reader).map_err(|e| ArrayError::Malformed(e.to_string()))?;
-    let names: Vec<String> = archive.array_names().map(str::to_owned).collect();
+pub fn read_npz(mut reader: impl Read + Seek, name: Option<&str>) -> Result<Array, ArrayError> {
+    let length = reader.seek(SeekFrom::End(0)).map_err(|e| ArrayError::Malformed(e.to_string()))?;
+    let malformed = |e: zip::result::ZipError| ArrayError::Malformed(e.to_string());
+    let mut archive = zip::ZipArchive::new(reader).map_err(malformed)?;
+    let array_name = |file: &str| file.strip_suffix(".npy").map(str::to_owned);
+    let names: Vec<String> =
+        archive.file_names().filter_map(|file| array_name(&file.ok()?)).collect();
     let candidates: Vec<&str> = match name {
         Some(name) => vec![name],
         None if names.len() == 1 => vec![&names[0]],
@@ -56,14 +62,11 @@ pub fn read_npz(reader: impl Read + Seek, name: Option<&str>) -> Result<Array, A
     let chosen = candidates.iter().find(|c| names.iter().any(|n| n == *c)).ok_or_else(|| {
         ArrayError::Missing { wanted: candidates.join(" or "), found: names.join(", ") }
     })?;
-    let mut bytes = Vec::new();
-    archive
-        .zip_archive()
-        .by_name(&format!("{chosen}.npy"))
-        .map_err(|e| ArrayError::Malformed(e.to_string()))?
-        .read_to_end(&mut bytes)
-        .map_err(|e| ArrayError::Malformed(e.to_string()))?;
-    read_npy(&bytes)
+    let member = archive.by_name(&format!("{chosen}.npy")).map_err(malformed)?;
+    // Whatever the archive says, its bytes cannot hold more.
+    let most = member.compressed_size().min(length).saturating_mul(DEFLATE_RATIO);
+    let size = usize::try_from(member.size().min(most)).unwrap_or(usize::MAX);
+    decode(member, size)
 }
 
 /// The bytes of an `.npy` file of float32.
@@ -127,4 +130,63 @@ fn decode(reader: impl Read, available: usize) -> Result<Array, ArrayError> {
         return Err(ArrayError::Malformed("other number of elements than its header says".into()));
     }
     Ok(Array { tensor: Tensor { shape, data }, is_bytes: text == "u1" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use zip::CompressionMethod::{Deflated, Stored};
+    use zip::write::{SimpleFileOptions, ZipWriter};
+
+    fn archive(members: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in members {
+            let options = SimpleFileOptions::default().compression_method(method);
+            writer.start_file(*name, options).unwrap();
+            writer.write_all(bytes).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    fn iota(count: usize) -> Vec<u8> {
+        let data = (0..count).map(|i| i as f32).collect();
+        write_npy(&Tensor::new(Shape::new([count]), data))
+    }
+
+    #[test]
+    fn archives_are_read_stored_and_deflated() {
+        for method in [Stored, Deflated] {
+            let bytes = archive(&[("y.npy", &iota(3)), ("x.npy", &iota(500))], method);
+            let length = |name| read(&bytes, name).map(|a| a.tensor.data.len());
+            assert_eq!((length(None).unwrap(), length(Some("y")).unwrap()), (500, 3));
+            let missing = length(Some("z")).unwrap_err().to_string();
+            assert!(missing.contains("no array named \"z\""), "{missing}");
+            for cut in 0..bytes.len() {
+                assert!(read(&bytes[..cut], None).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_the_bytes_cannot_hold_is_refused() {
+        let mut huge = iota(1000);
+        let at = huge.windows(4).position(|w| w == b"1000").unwrap();
+        huge.splice(at..at + 4, *b"9999999999999999");
+        for bytes in [huge.clone(), archive(&[("x.npy", &huge)], Deflated)] {
+            let error = read(&bytes, None).err().unwrap().to_string();
+            assert!(error.starts_with("not a readable NumPy array"), "{error}");
+        }
+        // So is one that the archive vouches for.
+        let bytes = archive(&[("x.npy", &iota(1000))], Deflated);
+        let length = iota(1000).len() as u32;
+        let mut forged = bytes.clone();
+        for at in 0..bytes.len() - 4 {
+            if bytes[at..at + 4] == length.to_le_bytes() {
+                forged[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+            }
+        }
+        assert_ne!(forged, bytes);
+        let _ = read(&forged, None);
+    }
 }

@@ -91,18 +91,16 @@ impl Target {
             }
             return Err(other());
         }
-        match (item(shape), layout) {
-            (&[h, w], _) => Ok(target(1, h, w, true)),
-            (&[c, h, w], Layout::Nchw) if is_pixel(c) => Ok(target(c, h, w, true)),
-            (&[h, w, c], Layout::Nhwc) if is_pixel(c) => Ok(target(c, h, w, false)),
-            (&[a, b, c], Layout::Auto) if is_pixel(a) => {
+        match *item(shape) {
+            [h, w] => Ok(target(1, h, w, true)),
+            [a, b, c] if is_pixel(a) && (!is_pixel(c) || layout != Layout::Nhwc) => {
                 let mut target = target(a, b, c, true);
-                target.note = is_pixel(c).then(|| {
+                target.note = (is_pixel(c) && layout == Layout::Auto).then(|| {
                     format!("an input of shape {shape} is taken as channels first; --layout nhwc says otherwise")
                 });
                 Ok(target)
             }
-            (&[h, w, c], Layout::Auto) if is_pixel(c) => Ok(target(c, h, w, false)),
+            [h, w, c] if is_pixel(c) => Ok(target(c, h, w, false)),
             _ => Err(other()),
         }
     }

@@ -152,6 +152,16 @@ fn every_kind_of_png_is_read() {
         let is_open = model.len() == 4 && model[3] == 3 && model[1] != 2;
         assert_eq!(notes.len(), usize::from(is_open), "{notes:?}");
     }
+    let with = |layout, model: &[usize]| {
+        let how = Preprocessing { raw: true, layout, ..Preprocessing::default() };
+        let rgb = png(4, 2, ColorType::Rgb, BitDepth::Eight, &pixels);
+        let (tensor, notes) = how.image(&rgb, &Shape::new(model)).unwrap();
+        assert_eq!(notes, [""; 0], "{layout:?} {model:?}");
+        tensor.data[1]
+    };
+    for layout in [Layout::Nchw, Layout::Nhwc] {
+        assert_eq!((with(layout, &[1, 1, 2, 4]), with(layout, &[1, 2, 4, 3])), (4.0, 1.0));
+    }
     let of_row = image(&png(2, 2, ColorType::Rgb, BitDepth::Eight, &pixels[..12]), &[1, 12]);
     let (tensor, notes) = of_row.unwrap();
     assert_eq!((&tensor.data[..4], notes.len()), (&[0.0, 3.0, 6.0, 9.0][..], 1));
