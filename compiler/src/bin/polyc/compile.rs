@@ -208,7 +208,13 @@ pub fn run(args: Args) -> Result<()> {
             let inputs =
                 inputs.filter(|(i, _)| is_few || !is_out(*i)).map(|(_, x)| x).collect::<Vec<_>>();
             let description = format!("{} inputs of {}", inputs.len(), file.display());
-            (Calibration { inputs, is_synthetic: false, description }, held_out, labels)
+            let mut calibration = Calibration { inputs, is_synthetic: false, description };
+            if calibration.limit(&prepared.graph) {
+                let used = calibration.inputs.len();
+                eprintln!("note: fitting on {used} inputs, as many as fit in memory");
+                calibration.description = format!("{used} inputs of {}", file.display());
+            }
+            (calibration, held_out, labels)
         }
         None => {
             if args.calibrate.is_none() {

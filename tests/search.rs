@@ -1,0 +1,107 @@
+//! Compilation that measures: the cheapest plan for a loss or for bytes, finer rings where rounding loses, and
+//! the gates in front of plans that nobody should ship.
+
+use ir::Tensor;
+use ir::plan::StepOp;
+use polyc::error::CompileError;
+use polyc::fit::{Calibration, Family};
+use polyc::onnx::{ImportOptions, import_file};
+use polyc::passes::PassOptions;
+use polyc::search::{Gate, Goal, HeldOut, Measured, check, cost, loss, search};
+use polyc::{CompileOptions, Prepared, prepare};
+use support::{array, rows, shipped};
+
+struct Network {
+    prepared: Prepared,
+    calibration: Calibration,
+    held_out: Vec<Tensor<f32>>,
+    labels: Vec<usize>,
+}
+
+fn network(model: &str) -> Network {
+    let imported = import_file(&shipped(model), &ImportOptions::default()).unwrap();
+    let prepared = prepare(imported.graph, &PassOptions::default()).unwrap();
+    let shape = prepared.graph.node(prepared.graph.input()).shape.clone();
+    let mut inputs = rows(&array(&shipped("digits_train.npz"), "x"), &shape);
+    inputs.truncate(400);
+    let held_out = inputs.split_off(300);
+    let labels = array(&shipped("digits_train.npz"), "y");
+    let labels = labels.data[300..400].iter().map(|&label| label as usize).collect();
+    let calibration = Calibration { inputs, is_synthetic: false, description: "digits".into() };
+    Network { prepared, calibration, held_out, labels }
+}
+
+impl Network {
+    fn search(&self, options: &CompileOptions, goal: Goal) -> Result<Measured, CompileError> {
+        let held_out = HeldOut { inputs: &self.held_out, labels: Some(&self.labels) };
+        let quiet = |_: &str, _: f64| ();
+        search("digits", &self.prepared, &self.calibration, held_out, options, goal, &quiet)
+    }
+}
+
+fn harmonics(measured: &Measured) -> u32 {
+    let steps = measured.compiled.plan.steps.iter();
+    let of = |op: &StepOp| if let StepOp::Phase(phase) = op { phase.harmonics } else { 0 };
+    steps.map(|step| of(&step.op)).sum()
+}
+
+#[test]
+fn auto_finds_the_fewest_harmonics_for_a_loss_and_the_most_for_bytes() {
+    let network = network("digits_resnet.onnx");
+    let options = CompileOptions::default();
+    let cheapest = |loss, bytes| network.search(&options, Goal::Cheapest { loss, bytes });
+    let default = network.search(&options, Goal::AsGiven).unwrap();
+    let cheap = cheapest(Some(0.05), None).unwrap();
+    assert!(loss(&cheap.evaluation).unwrap() <= 0.05);
+    assert!(
+        harmonics(&cheap) < harmonics(&default),
+        "five points are more than harmonics are worth"
+    );
+    assert!(cost(&cheap.compiled) < cost(&default.compiled));
+    let between = (cost(&cheap.compiled) + cost(&default.compiled)) / 2;
+    let bounded = cheapest(None, Some(between)).unwrap();
+    assert!(cost(&bounded.compiled) <= between);
+    assert!(harmonics(&bounded) >= harmonics(&cheap));
+    match cheapest(None, Some(10)) {
+        Err(CompileError::Rejected(why)) => assert!(why.contains("harmonics"), "{why}"),
+        _ => panic!("ten bytes are not enough"),
+    }
+}
+
+#[test]
+fn rings_become_finer_where_rounding_loses() {
+    let network = network("digits_resnet.onnx");
+    let mut options = CompileOptions::default();
+    options.rings.phase_bits = 3;
+    options.rings.value_bits = 0.0;
+    options.rings.rounding_bits = -6.0;
+    let found = network.search(&options, Goal::AsGiven).unwrap();
+    assert!(!found.notes.is_empty(), "coarse rings were noticed");
+    let bits = found.compiled.plan.steps.iter().filter_map(|step| match &step.op {
+        StepOp::Phase(phase) => Some(phase.p),
+        _ => None,
+    });
+    assert!(bits.clone().all(|p| p > 3), "{:?}", bits.collect::<Vec<_>>());
+}
+
+#[test]
+fn plans_that_lose_or_escape_are_refused_with_their_layers() {
+    let mut network = network("digits_resnet.onnx");
+    let family = Family::Polynomial { degree: 2 };
+    let options = CompileOptions { family, ..CompileOptions::default() };
+    let gate = Gate { max_escape: 0.005, accuracy_loss: 0.1 };
+    let found = network.search(&options, Goal::AsGiven).unwrap();
+    check(&found, gate).unwrap();
+    let refused = |found: &Measured, gate| check(found, gate).unwrap_err().to_string();
+    let strict = Gate { accuracy_loss: -1.0, ..gate };
+    let why = refused(&found, strict);
+    assert!(why.contains("imitation error") && why.contains("--force"), "{why}");
+    // Inputs of much more contrast leave the intervals that squares were fitted on.
+    network.held_out.iter_mut().flat_map(|x| &mut x.data).for_each(|v| *v *= 3.5);
+    let found = network.search(&options, Goal::AsGiven).unwrap();
+    assert!(found.evaluation.escaped > 50, "{}", found.evaluation.escaped);
+    let why = refused(&found, gate);
+    assert!(why.contains("escape") && why.contains("--activation phase"), "{why}");
+    let layer = found.evaluation.layers.iter().find(|l| l.escaped > 0).unwrap();
+    assert!(why.contains(&layer.name), "{why}");
+}
