@@ -122,6 +122,28 @@ impl Expression {
         values[self.operations.len()]
     }
 
+    /// Whether it surely never falls where its variable grows, in any channel: then it commutes with a
+    /// maximum. An expression may rise without this test seeing it.
+    pub fn is_non_decreasing(&self) -> bool {
+        let mut rises = vec![true];
+        for operation in &self.operations {
+            let value = match operation {
+                Elementary::Affine { operand, scale, .. } => {
+                    rises[*operand] && scale.iter().all(|&s| s >= 0.0)
+                }
+                Elementary::Sum(a, b) => rises[*a] && rises[*b],
+                Elementary::Apply { function, operand } => {
+                    rises[*operand] && function.is_non_decreasing()
+                }
+                Elementary::Product(..) | Elementary::Quotient(..) | Elementary::Power { .. } => {
+                    false
+                }
+            };
+            rises.push(value);
+        }
+        rises[self.operations.len()]
+    }
+
     /// The polynomial that this expression is, if every operation is one, of degree at most
     /// `max_degree`; one entry per channel.
     pub fn as_polynomial(&self, channels: usize, max_degree: usize) -> Option<Polynomial> {
@@ -320,6 +342,17 @@ mod tests {
         let seventh = Expression::new(vec![Elementary::Power { operand: 0, exponent: 7.0 }]);
         assert!(seventh.as_polynomial(1, 6).is_none());
         assert!(quadratic().as_polynomial(2, 1).is_none());
+    }
+
+    #[test]
+    fn rising_expressions_are_told_from_others() {
+        let relu = |operand| Elementary::Apply { function: Function::Relu, operand };
+        let affine = |operand, scale| Elementary::Affine { operand, scale, shift: vec![0.5, -1.0] };
+        let rises = |operations| Expression::new(operations).is_non_decreasing();
+        assert!(rises(vec![affine(0, vec![0.0, 2.0]), relu(1), affine(2, vec![3.0])]));
+        assert!(rises(vec![relu(0), affine(0, vec![0.1]), Elementary::Sum(1, 2)]));
+        assert!(!rises(vec![relu(0), affine(1, vec![1.0, -0.1])]));
+        assert!(!rises(vec![relu(0), Elementary::Product(0, 1)]));
     }
 
     #[test]

@@ -118,6 +118,36 @@ impl Function {
             }
         }
     }
+
+    /// Whether the value never falls where `x` grows, over all real numbers: then it commutes with a
+    /// maximum.
+    pub fn is_non_decreasing(self) -> bool {
+        match self {
+            Self::Relu
+            | Self::Clip { .. }
+            | Self::Sigmoid
+            | Self::Tanh
+            | Self::Softplus
+            | Self::Softsign
+            | Self::Erf
+            | Self::Exp
+            | Self::Sign => true,
+            Self::LeakyRelu { alpha } | Self::HardSigmoid { alpha, .. } | Self::Elu { alpha } => {
+                alpha >= 0.0
+            }
+            Self::Selu { alpha, gamma } => alpha >= 0.0 && gamma >= 0.0,
+            Self::Gelu
+            | Self::GeluTanh
+            | Self::Silu
+            | Self::HardSwish
+            | Self::Mish
+            | Self::Log
+            | Self::Sqrt
+            | Self::Abs
+            | Self::Sin
+            | Self::Cos => false,
+        }
+    }
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -178,5 +208,42 @@ mod tests {
         assert!((Function::Silu.at(1.0) - 0.731_058_578_630_004_9).abs() < 1e-12);
         assert!((Function::Gelu.at(1.0) - 0.841_344_746_068_542_9).abs() < 1e-12);
         assert!((Function::Softplus.at(0.0) - std::f64::consts::LN_2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn functions_that_claim_it_never_fall() {
+        let grid: Vec<f64> = (-400..=400).map(|i| f64::from(i) / 40.0).collect();
+        let functions = [
+            Function::Relu,
+            Function::LeakyRelu { alpha: 0.1 },
+            Function::LeakyRelu { alpha: -0.1 },
+            Function::Clip { low: -1.0, high: 2.0 },
+            Function::Clip { low: 1.0, high: -2.0 },
+            Function::Sigmoid,
+            Function::Tanh,
+            Function::Gelu,
+            Function::GeluTanh,
+            Function::Silu,
+            Function::HardSigmoid { alpha: 0.2, beta: 0.5 },
+            Function::HardSigmoid { alpha: -0.2, beta: 0.5 },
+            Function::HardSwish,
+            Function::Elu { alpha: 1.0 },
+            Function::Elu { alpha: -1.0 },
+            Function::Selu { alpha: 1.67, gamma: 1.05 },
+            Function::Selu { alpha: 1.67, gamma: -1.05 },
+            Function::Softplus,
+            Function::Softsign,
+            Function::Mish,
+            Function::Erf,
+            Function::Exp,
+            Function::Abs,
+            Function::Sin,
+            Function::Cos,
+            Function::Sign,
+        ];
+        for function in functions {
+            let rises = grid.windows(2).all(|x| function.at(x[1]) >= function.at(x[0]) - 1e-13);
+            assert_eq!(function.is_non_decreasing(), rises, "{function:?}");
+        }
     }
 }
