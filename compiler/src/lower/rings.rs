@@ -40,7 +40,7 @@ pub(super) fn plan_rings(
                 square.t + square.p
             }
             StepOp::Rescale { shift } => k + *shift,
-            _ => k,
+            linear => linear.operand_bits(k),
         };
         if k > 64 || of_operand > 64 {
             return Err(CompileError::Range(format!(

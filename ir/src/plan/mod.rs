@@ -226,6 +226,15 @@ impl StepOp {
         }
     }
 
+    /// The bits that a linear step needs of its operands for `k` bits of its result: all of them, but
+    /// for those that the twos of a factor push out at the top.
+    pub fn operand_bits(&self, k: u32) -> u32 {
+        match self {
+            Self::Scale { factor } => k.saturating_sub(factor.trailing_zeros()).max(1),
+            _ => k,
+        }
+    }
+
     /// Whether the step exchanges a message each way.
     pub fn is_activation(&self) -> bool {
         matches!(self, Self::Phase(_) | Self::Square(_) | Self::Polynomial { .. })

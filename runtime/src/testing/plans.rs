@@ -154,12 +154,13 @@ pub fn every_kind() -> (Plan, Weights) {
     let small = b.public(StepOp::Rescale { shift: 4 }, &[sum], [1, 3, 4, 4], 24);
     let windows =
         b.public(StepOp::SumWindows { kernel: [2, 2], stride: [2, 2] }, &[small], [1, 3, 2, 2], 24);
-    let skip = b.public(StepOp::Scale { factor: -3 }, &[phase], [1, 2, 4, 4], 26);
+    // Its twos push two bits of the operand out.
+    let skip = b.public(StepOp::Scale { factor: -12 }, &[phase], [1, 2, 4, 4], 28);
     let taken =
-        b.public(StepOp::Take { axis: 2, indices: vec![Some(3), None] }, &[skip], [1, 2, 2, 4], 26);
-    let taken = b.public(StepOp::SumAxes { axes: vec![3] }, &[taken], [1, 2, 2, 1], 26);
+        b.public(StepOp::Take { axis: 2, indices: vec![Some(3), None] }, &[skip], [1, 2, 2, 4], 28);
+    let taken = b.public(StepOp::SumAxes { axes: vec![3] }, &[taken], [1, 2, 2, 1], 28);
     let taken =
-        b.public(StepOp::Transpose { permutation: vec![0, 3, 1, 2] }, &[taken], [1, 1, 2, 2], 26);
+        b.public(StepOp::Transpose { permutation: vec![0, 3, 1, 2] }, &[taken], [1, 1, 2, 2], 28);
     let joined = b.public(StepOp::Concat { axis: 1 }, &[windows, taken], [1, 4, 2, 2], 24);
     let flat = b.public(StepOp::Reshape, &[joined], [1, 16], 24);
     let factors = StepWeights::Linear {
