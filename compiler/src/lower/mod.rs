@@ -158,7 +158,7 @@ impl Lowering<'_> {
             operands: vec![value],
             shape: source.shape.clone(),
             ring: 0,
-            fraction_bits: source.fraction_bits + (factor as f64).log2().round() as i32,
+            fraction_bits: source.fraction_bits + (factor as f64).abs().log2().round() as i32,
         };
         self.push(step, StepWeights::None)
     }
@@ -256,8 +256,8 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// An affine map that nothing took: by one positive factor it only changes the scale; otherwise it
-    /// is a product with secret factors per element.
+    /// An affine map that nothing took: by one factor it only changes the scale, and perhaps the sign;
+    /// otherwise it is a product with secret factors per element.
     fn affine(
         &mut self,
         id: NodeId,
@@ -272,12 +272,14 @@ impl Lowering<'_> {
         };
         let operands = self.operands(id);
         if uniform_factor(&self.fitted.graph, id).is_some() {
+            let is_negative = scale.data[0] < 0.0;
+            let operand = if is_negative { self.scale(operands[0], -1) } else { operands[0] };
             if shift.data.iter().all(|&t| t == 0.0) {
-                self.values.insert(id, operands[0]);
+                self.values.insert(id, operand);
                 return Ok(());
             }
             let constant = self.emit(id, StepOp::Constant, &[], StepWeights::Constant(offsets()));
-            self.emit(id, StepOp::Add, &[operands[0], constant], StepWeights::None);
+            self.emit(id, StepOp::Add, &[operand, constant], StepWeights::None);
             return Ok(());
         }
         let input_scale = self.uniform(self.fitted.graph.operands(id)[0])?;

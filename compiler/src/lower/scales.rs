@@ -1,10 +1,11 @@
 //! Scales: which integer stands for which real, for every value of a network.
 //!
 //! The integer of a value is `real·scale`. Scales of inputs and of activation outputs are powers of two,
-//! chosen from the spread of the values. Operators with secret weights may scale their outputs by any
-//! real number, so their scale is chosen by what reads them: a phase wants one turn to be `2^k`, a
-//! square wants its truncated input to have enough bits. Public linear steps pass scales through, and a
-//! sum needs one scale for its operands: each gets a public integer factor.
+//! chosen from the spread of the values, or such multiples of a known summand's scale. Operators with
+//! secret weights may scale their outputs by any real number, so their scale is chosen by what reads
+//! them: a phase wants one turn to be `2^k`, a square wants its truncated input to have enough bits.
+//! Public linear steps pass scales through, and a sum needs one scale for its operands: each gets a public
+//! integer factor.
 //!
 //! The walk is forward. A value is *settled* when its scale is known; outputs of secret operators, and
 //! sums of them, stay open until something reads them.
@@ -50,6 +51,8 @@ const LEAST_OUTPUT_BITS: f64 = 2.0;
 const TOLERATED_BITS: f64 = 2.0;
 /// A shared value has at least this factor in front of a phase, so that any period is met to an eighth.
 const HEADROOM: f64 = 4.0;
+/// A period may be this much longer than the least one, so that it is a whole number of units.
+const MAX_WASTE: f64 = 1.25;
 /// How far a sum's operand may be from its exact scale.
 const TOLERANCE: f64 = 1.0 / 128.0;
 
@@ -125,10 +128,17 @@ impl Scales {
                     self.line(graph, id, slope, spreads)?;
                 }
                 // Sums over windows average the rounding of their operands.
-                let is_summed = !graph.uses(id).is_empty()
-                    && graph.uses(id).iter().all(|&(user, _)| sums_windows(&graph.node(user).op));
-                let bits = self.options.value_bits - u32::from(is_summed);
-                self.set(id, power_of_two(f64::from(bits), spread.width()));
+                let bits = self.options.value_bits - u32::from(is_summed(graph, id));
+                let wanted = power_of_two(f64::from(bits), spread.width());
+                // Beside a summand that is known, a power of two times its unit makes the sum exact.
+                let unit = match activation {
+                    Activation::Polynomial(_) => None,
+                    Activation::Exact(_) | Activation::Trigonometric(_) => {
+                        self.unit_beside(graph, id)
+                    }
+                };
+                let scale = unit.map_or(wanted, |u| (wanted / u).log2().round().exp2() * u);
+                self.set(id, scale);
             }
             Op::Convolution { .. } | Op::MatrixProduct { .. } => {
                 self.settle_operands(graph, id, spreads)
@@ -205,7 +215,7 @@ impl Scales {
         let scale = match unit {
             None => f64::from(k).exp2() / period,
             Some(unit) => {
-                while f64::from(k).exp2() / period / unit < HEADROOM {
+                while is_too_coarse(f64::from(k).exp2() / period / unit) {
                     k += 1;
                 }
                 (f64::from(k).exp2() / period / unit).floor() * unit
@@ -331,6 +341,13 @@ impl Scales {
         if units.is_empty() { None } else { Some(common_scale(&units)) }
     }
 
+    /// The unit of the other operand, where a value only enters a sum and the other operand has one.
+    fn unit_beside(&self, graph: &Graph, id: NodeId) -> Option<f64> {
+        let user = graph.only_user(id).filter(|&user| matches!(graph.node(user).op, Op::Add))?;
+        let other = graph.operands(user).into_iter().find(|&operand| operand != id)?;
+        self.unit(graph, other)
+    }
+
     /// Root mean square error, in units of the output times √12, of rounding the weights of a secret
     /// operator: `√K·rms` of its integer input.
     fn rounding_units(&self, graph: &Graph, id: NodeId, spreads: &Spreads) -> f64 {
@@ -395,27 +412,30 @@ pub(crate) fn is_secret(graph: &Graph, id: NodeId) -> bool {
     }
 }
 
-/// The factor of an affine map that is one positive number for all elements, or of an average: it costs
-/// nothing, the integers stay and their scale changes.
+/// The magnitude of the factor of an affine map that is one number for all elements but zero, or of an
+/// average: it costs nothing, the integers stay, up to their sign, and their scale changes.
 pub(crate) fn uniform_factor(graph: &Graph, id: NodeId) -> Option<f64> {
     match &graph.node(id).op {
-        Op::Affine { scale, .. } if scale.data.len() == 1 && scale.data[0] > 0.0 => {
-            Some(f64::from(scale.data[0]))
+        Op::Affine { scale, .. } if scale.data.len() == 1 && scale.data[0] != 0.0 => {
+            Some(f64::from(scale.data[0].abs()))
         }
         Op::AverageWindows { kernel, .. } => Some(1.0 / (kernel[0] * kernel[1]) as f64),
         _ => None,
     }
 }
 
-fn sums_windows(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::AverageWindows { .. }
+/// Whether all that is done with a value is summing over windows of it, padded perhaps.
+fn is_summed(graph: &Graph, id: NodeId) -> bool {
+    let uses = graph.uses(id);
+    !uses.is_empty()
+        && uses.iter().all(|&(user, _)| match graph.node(user).op {
+            Op::AverageWindows { .. }
             | Op::MaxWindows { .. }
             | Op::SumWindows { .. }
-            | Op::SumAxes(_)
-            | Op::Take { .. }
-    )
+            | Op::SumAxes(_) => true,
+            Op::Take { .. } => is_summed(graph, user),
+            _ => false,
+        })
 }
 
 /// Whether an operator can scale every channel of its output by itself.
@@ -426,6 +446,11 @@ fn has_channel_scales(graph: &Graph, id: NodeId) -> bool {
         Op::MatrixProduct { .. } => node.shape.rank() == 2,
         _ => false,
     }
+}
+
+/// Whether `units` of a settled value per turn, rounded down to a whole number, waste too much of it.
+fn is_too_coarse(units: f64) -> bool {
+    units < 1.0 || units / units.floor() > MAX_WASTE
 }
 
 /// The power of two that gives `width` at least `bits` bits.
@@ -480,5 +505,15 @@ mod tests {
         assert_eq!(common_scale(&[64.0, 16.0]), 64.0);
         assert_eq!(common_scale(&[64.0, 48.0]), 192.0);
         assert_eq!(common_scale(&[100.0]), 100.0);
+    }
+
+    #[test]
+    fn turns_of_whole_units_waste_little() {
+        for fine in [1.0, 1.25, 2.4, 3.7, 4.99, 100.5] {
+            assert!(!is_too_coarse(fine), "{fine}");
+        }
+        for coarse in [0.3, 0.99, 1.3, 1.99, 2.6] {
+            assert!(is_too_coarse(coarse), "{coarse}");
+        }
     }
 }
