@@ -20,8 +20,8 @@ use crate::error::CompileError;
 use crate::lower::scales::Scales;
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, Op, evaluate_node};
-use ir::op::Activation;
-use least_squares::{Samples, fit_polynomial, fit_trigonometric};
+use ir::op::{Activation, Function};
+use least_squares::{Channel, Samples, fit_polynomial, fit_trigonometric};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -29,6 +29,9 @@ use std::sync::Arc;
 /// One turn of the circle is this much wider than the values seen on calibration inputs: the fit must
 /// not jump where the circle closes.
 const KAPPA: f64 = 1.25;
+
+/// The same for `|x|`, around zero: an even function closes the circle without a jump.
+const KAPPA_EVEN: f64 = 1.05;
 
 /// On made-up inputs nobody knows how large values really are: pre-activations may be this much larger
 /// than those seen, unless a normalisation's statistics vouch for them.
@@ -280,8 +283,12 @@ impl<'a> Walk<'a> {
         }
         let fitted = match (exact, self.family) {
             (Activation::Exact(_), Some(Family::Phase { harmonics })) => {
-                let minimum: Vec<f64> =
-                    samples.channels.iter().map(|c| 2.0 * KAPPA * c.half).collect();
+                let is_even = *exact == Activation::function(Function::Abs);
+                let least = |c: &Channel| match is_even {
+                    true => 2.0 * KAPPA_EVEN * (c.middle.abs() + c.half),
+                    false => 2.0 * KAPPA * c.half,
+                };
+                let minimum: Vec<f64> = samples.channels.iter().map(least).collect();
                 let periods = match &mut self.scales {
                     Some(scales) => scales.circle(&self.student, id, &minimum, &self.spreads)?,
                     None => minimum,

@@ -2,6 +2,7 @@
 //! graph's rules are checked after every pass.
 
 mod complete_square;
+mod expand_max_pool;
 mod fold_constants;
 pub(crate) mod fold_normalization;
 mod merge_linear;
@@ -23,6 +24,8 @@ pub enum MaxPool {
     Refuse,
     /// Average over the window instead.
     Average,
+    /// Compute it as a tree of fitted absolute values.
+    Fit,
 }
 
 /// Options of the passes.
@@ -47,6 +50,9 @@ const PASSES: &[(&str, Pass)] = &[
     ("fold normalisation into consumers", fold_normalization::into_consumers),
     // After folding: only now are neighbours neighbours.
     ("merge linear neighbours", merge_linear::run),
+    // After activations are recognised, which it moves; after folding, which would pull its halves and
+    // differences apart.
+    ("expand max pool", expand_max_pool::run),
     // Last: what no pass took cannot be computed.
     ("refuse leftovers", refuse_leftovers::run),
 ];

@@ -99,8 +99,13 @@ enum Activation {
 enum Pool {
     /// Refuse the model, naming the nodes
     Refuse,
-    /// Average over the window instead
+    /// Average over the window instead: no rounds and no correlations, but another network, for which the
+    /// layers behind are re-solved
     Average,
+    /// Compute it as a tree of fitted |a − b|, closest to the network: two rounds for 2x2 windows, four for
+    /// 3x3, and a phase's correlations for each |a − b|; activations in front move behind, where they are
+    /// fewer, so 2x2 windows need no more in total
+    Fit,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -123,6 +128,7 @@ pub fn run(args: Args) -> Result<()> {
     let max_pool = match args.max_pool {
         Pool::Refuse => MaxPool::Refuse,
         Pool::Average => MaxPool::Average,
+        Pool::Fit => MaxPool::Fit,
     };
     let prepared = prepare(imported.graph, &PassOptions { max_pool })
         .with_context(|| args.model.display().to_string())?;
