@@ -84,6 +84,10 @@ pub fn compile(
     progress: &mut dyn FnMut(f64),
 ) -> Result<Compiled, CompileError> {
     let Prepared { original, mut graph, client } = prepared;
+    // Made-up inputs say nothing about the channels' ranges; polynomials are fitted per channel anyway.
+    if matches!(options.family, Family::Phase { .. }) && !calibration.is_synthetic {
+        passes::equalise_channels(&mut graph, &calibration.inputs);
+    }
     let mut layers = Vec::new();
     if let Family::Polynomial { .. } = options.family {
         let first =

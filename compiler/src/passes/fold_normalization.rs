@@ -70,7 +70,12 @@ pub(super) fn into_consumers(graph: &mut Graph, _: &PassOptions) -> Result<(), C
 
 /// The linear operator with factors and offsets applied to its outputs; `None` if they are not one
 /// factor per output.
-fn scaled_outputs(op: &Op, scale: &Tensor<f32>, shift: &Tensor<f32>, shape: &Shape) -> Option<Op> {
+pub(super) fn scaled_outputs(
+    op: &Op,
+    scale: &Tensor<f32>,
+    shift: &Tensor<f32>,
+    shape: &Shape,
+) -> Option<Op> {
     let affine = |bias: &Tensor<f32>| -> Tensor<f32> {
         compact(&combine(&combine(bias, scale, |b, s| b * s), shift, |b, t| b + t), shape)
     };

@@ -2,6 +2,7 @@
 //! graph's rules are checked after every pass.
 
 mod complete_square;
+mod equalise_channels;
 mod expand_max_pool;
 mod fold_constants;
 pub(crate) mod fold_normalization;
@@ -11,6 +12,7 @@ mod refuse_leftovers;
 mod split_client;
 
 pub use complete_square::complete_square;
+pub use equalise_channels::equalise_channels;
 pub use split_client::split_client;
 
 use crate::error::CompileError;

@@ -128,7 +128,7 @@ fn term(graph: &Graph, terms: &HashMap<NodeId, Term>, id: NodeId) -> Option<Term
 }
 
 /// Appends `inner`, applied to the last value of `operations`.
-fn append(operations: &mut Vec<Elementary>, inner: &Expression) {
+pub(super) fn append(operations: &mut Vec<Elementary>, inner: &Expression) {
     let base = operations.len();
     let start = operations.len();
     let at = |operand: usize| if operand == 0 { base } else { start + operand };
