@@ -1,10 +1,11 @@
 //! Scales: which integer stands for which real, for every value of a network.
 //!
-//! The integer of a value is `real·scale`. Scales of inputs are powers of two, those of
-//! activation outputs any real number, chosen from the spread of the values. Operators with secret weights may scale their outputs by any
-//! real number, so their scale is chosen by what reads them: a phase wants one turn to be `2^k`, a
-//! square wants its truncated input to have enough bits. Public linear steps pass scales through, and a
-//! sum needs one scale for its operands: each gets a public integer factor.
+//! The integer of a value is `real·scale`. Scales of inputs are powers of two, those of activation outputs
+//! any real number, chosen from the spread of the values, or such multiples of a known summand's scale.
+//! Operators with secret weights may scale their outputs by any real number, so their scale is chosen by
+//! what reads them: a phase wants one turn to be `2^k`, a square wants its truncated input to have enough
+//! bits. Public linear steps pass scales through, and a sum needs one scale for its operands: each gets a
+//! public integer factor.
 //!
 //! The walk is forward. A value is *settled* when its scale is known; outputs of secret operators, and
 //! sums of them, stay open until something reads them.
@@ -526,5 +527,15 @@ mod tests {
         assert_eq!(common_scale(&[64.0, 16.0]), 64.0);
         assert_eq!(common_scale(&[64.0, 48.0]), 192.0);
         assert_eq!(common_scale(&[100.0]), 100.0);
+    }
+
+    #[test]
+    fn turns_of_whole_units_waste_little() {
+        for fine in [1.0, 1.25, 2.4, 3.7, 4.99, 100.5] {
+            assert!(!is_too_coarse(fine), "{fine}");
+        }
+        for coarse in [0.3, 0.99, 1.3, 1.99, 2.6] {
+            assert!(is_too_coarse(coarse), "{coarse}");
+        }
     }
 }

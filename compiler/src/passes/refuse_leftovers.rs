@@ -27,12 +27,12 @@ pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Result<(), Compil
             Op::MaxWindows { dilation: [1, 1], .. } => (
                 "MaxPool",
                 "a maximum needs comparisons",
-                "compile with --max-pool average, or train with average pooling",
+                "compile with --max-pool fit to approximate it or --max-pool average to replace it, or train with average pooling",
             ),
             Op::MaxWindows { .. } => (
                 "MaxPool",
-                "a maximum over dilated windows",
-                "replace it by average pooling before export",
+                "a maximum over dilated windows needs comparisons",
+                "compile with --max-pool fit to approximate it, or train with average pooling",
             ),
             Op::Softmax(_) => (
                 "Softmax",

@@ -242,3 +242,34 @@ fn check_rings(step: &Step, operands: &[&Step]) -> Result<(), String> {
         linear => widest(linear.operand_bits(k)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::ValueId;
+
+    #[test]
+    fn the_twos_of_a_factor_replace_bits_of_its_operand() {
+        let step = |op, operands: &[u32], ring| Step {
+            name: String::new(),
+            op,
+            operands: operands.iter().map(|&o| ValueId(o)).collect(),
+            shape: Shape::new([1, 4]),
+            ring,
+            fraction_bits: 0,
+        };
+        let plan = |factor, ring| Plan {
+            name: String::new(),
+            steps: vec![step(StepOp::Input, &[], 10), step(StepOp::Scale { factor }, &[0], ring)],
+            output: ValueId(1),
+            input_scale: 1.0,
+            input_limit: 1.0,
+            output_scale: 1.0,
+            client: vec![],
+        };
+        for (factor, widest) in [(1, 10), (-1, 10), (3, 10), (12, 12), (-64, 16), (0, 64)] {
+            plan(factor, widest).verify().unwrap();
+            assert!(widest == 64 || plan(factor, widest + 1).verify().is_err(), "{factor}");
+        }
+    }
+}

@@ -136,9 +136,12 @@ enum Activation {
 enum Pool {
     /// Refuse the model, naming the nodes
     Refuse,
-    /// Average over the window instead
+    /// Average over the window instead: no rounds and no correlations, but another network, for which the
+    /// layers behind are re-solved
     Average,
-    /// Compute it
+    /// Compute it as a tree of fitted |a − b|, closest to the network: two rounds for 2x2 windows, four for
+    /// 3x3, and a phase's correlations for each |a − b|; activations in front move behind, where they are
+    /// fewer, so 2x2 windows need no more in total
     Fit,
 }
 
