@@ -76,7 +76,7 @@ fn compiled(max_pool: MaxPool) -> Compiled {
     let prepared = prepare(imported.graph, &PassOptions { max_pool }).unwrap();
     let description = "soft spots".to_owned();
     let calibration = Calibration { inputs: images(400, 1), is_synthetic: false, description };
-    compile("pools", prepared, &calibration, &CompileOptions::default(), &mut |_| ()).unwrap()
+    compile("pools", &prepared, &calibration, &CompileOptions::default(), &mut |_| ()).unwrap()
 }
 
 /// Largest difference of two lists of outputs over the largest output.
