@@ -16,7 +16,7 @@ from torch import Tensor, nn
 OPSET = 17
 
 
-def load_images(path: Path) -> tuple[Tensor, Tensor]:
+def load_images(path: str | Path) -> tuple[Tensor, Tensor]:
     """`x` and `y` of an .npz as polyc reads them: bytes are divided by 255,
     `[N, H, W]` gains a channel, `[N, H, W, 3]` becomes `[N, 3, H, W]`."""
     data = np.load(path)
@@ -24,7 +24,7 @@ def load_images(path: Path) -> tuple[Tensor, Tensor]:
     if x.dtype == torch.uint8:
         x = x.float() / 255
         x = x.unsqueeze(1) if x.dim() == 3 else x.permute(0, 3, 1, 2).contiguous()
-    return x, torch.from_numpy(data["y"].astype(np.int64))
+    return x.float(), torch.from_numpy(data["y"].astype(np.int64))
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return torch.cat([model(b).argmax(1) for b in x.split(500)]).eq(y).float().mean().item()
 
 
-def export(model: nn.Module, path: Path, shape: tuple[int, ...]) -> None:
+def export(model: nn.Module, path: str | Path, shape: tuple[int, ...]) -> None:
     """Write the model as its modules stand: BatchNormalization is kept, in
     inference mode. `shape` is that of one input."""
     model.eval()
@@ -126,8 +126,9 @@ def taps(model: nn.Module, names) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
 
 @torch.no_grad()
 def refresh_statistics(model: nn.Module, x: Tensor, batch: int = 250) -> None:
-    """Replace the running means and variances by those of `x`: running averages
-    lag behind a short training."""
+    """Replace the running means and variances by those of `x`, which must be
+    what the network was trained on, shifted if that was: running averages lag
+    behind a short training."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -104,6 +104,10 @@ def shift_and_flip(x: Tensor) -> Tensor:
     return torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x, x.flip(3))
 
 
+def unchanged(x: Tensor) -> Tensor:
+    return x
+
+
 @dataclass
 class Task:
     train: Path
@@ -112,7 +116,8 @@ class Task:
     teacher: str | None  # a shipped network, or None: trained here
     scratch: int  # epochs
     short: int  # epochs of distillation, and of each imitated layer
-    augment: object
+    augment: object  # of the images in that training
+    gently: object  # and in the short ones; held-out training images spoke against shifts of grey images
 
 
 def task(name: str, data: Path | None) -> Task:
@@ -123,14 +128,14 @@ def task(name: str, data: Path | None) -> Task:
             "digits_mlp": (None, "digits_mlp"),
         }[name]
         files = SHIPPED / "digits_train.npz", SHIPPED / "digits_test.npz"
-        return Task(*files, net, teacher, 100, 20, shift)
+        return Task(*files, net, teacher, 100, 20, shift, unchanged)
     if data is None:
         raise SystemExit(f"{name} needs --data, a folder with its images: see --help")
     if name == "mnist":
         files = data / "mnist_train10k.npz", data / "mnist_test_a.npz"
-        return Task(*files, mnist_cnn, None, 10, 3, shift)
+        return Task(*files, mnist_cnn, None, 10, 3, shift, unchanged)
     files = data / "cifar10_original_train5k.npz", data / "cifar10_original_test_a.npz"
-    return Task(*files, resnet8, None, 30, 5, shift_and_flip)
+    return Task(*files, resnet8, None, 20, 5, shift_and_flip, shift_and_flip)
 
 
 def seconds() -> float:
@@ -193,7 +198,7 @@ def run(name: str, t: Task, seeds: list[int], binary: Path, out: Path, methods: 
             return model
 
         def short(function, *arguments):
-            return function(teacher, x, *arguments, epochs=t.short, augment=t.augment)
+            return function(teacher, x, *arguments, epochs=t.short, augment=t.gently)
 
         for method in methods:
             if method.startswith("polyc "):

@@ -88,12 +88,12 @@ def distill(
                 for module in student.modules():
                     if isinstance(module, Polynomial):
                         module.bend()
-    refresh_statistics(student, x)
+    refresh_statistics(student, augment(x))
     return student
 
 
 def main() -> None:
-    from train import MODELS, shift
+    from train import MODELS
 
     shipped = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,7 +112,7 @@ def main() -> None:
     start = time.perf_counter()
     replaced = polynomial_copy(teacher, x[:500], args.activation)
     print(f"activations replaced, not trained: {accuracy(replaced, x_test, y_test):.1%}")
-    student = distill(teacher, x, args.activation, args.epochs, augment=shift)
+    student = distill(teacher, x, args.activation, args.epochs)
     print(f"distilled: {accuracy(student, x_test, y_test):.1%}, {time.perf_counter() - start:.0f} s")
     export(student, args.output, x.shape[1:])
 

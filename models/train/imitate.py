@@ -72,7 +72,10 @@ def parameters(model: nn.Module, names: list[str]) -> list[nn.Parameter]:
     return [p for name in names for p in model.get_submodule(name).parameters()]
 
 
-def optimise(student: nn.Module, trained: list[nn.Parameter], x: Tensor, epochs: int, batch: int, lr: float, loss) -> None:
+def optimise(
+    student: nn.Module, trained: list[nn.Parameter], x: Tensor, epochs: int, batch: int, lr: float, loss
+) -> None:
+    """Train these parameters, and no others, to lower `loss` of the rows of `x`."""
     for p in student.parameters():
         p.requires_grad_(False)
     for p in trained:
@@ -116,7 +119,7 @@ def quail(
             return F.mse_loss(given, wanted) / (wanted.var() + 1e-6)
 
         optimise(student, parameters(student, modules), x, epochs, batch, lr, imitation)
-    refresh_statistics(student, x)
+    refresh_statistics(student, augment(x))
     imitated = copy.deepcopy(student)
     trained: list[nn.Parameter] = []
     for _, modules in reversed(groups):
@@ -124,7 +127,7 @@ def quail(
         optimise(
             student, trained, x, 1, batch, lr, lambda rows: F.cross_entropy(student(augment(x[rows])), y[rows])
         )
-    refresh_statistics(student, x)
+    refresh_statistics(student, augment(x))
     return imitated, student
 
 
@@ -158,5 +161,5 @@ def imitate(
             activation = Polynomial(shapes[name][1], len(shapes[name]) - 2)
             activation.fit(given, wanted)
             replace(student, name, activation)
-    refresh_statistics(student, x)
+    refresh_statistics(student, augment(x))
     return student
