@@ -117,7 +117,7 @@ class Task:
     scratch: int  # epochs
     short: int  # epochs of distillation, and of each imitated layer
     augment: object  # of the images in that training
-    gently: object  # and in the short ones; held-out training images spoke against shifts of grey images
+    gently: object  # and in the short ones
 
 
 def task(name: str, data: Path | None) -> Task:

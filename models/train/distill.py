@@ -10,6 +10,7 @@ Run as a script, it distils one of the shipped digits networks.
 
 import argparse
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -89,6 +90,9 @@ def distill(
                     if isinstance(module, Polynomial):
                         module.bend()
     refresh_statistics(student, augment(x))
+    with torch.no_grad():
+        if not student(x[:500]).isfinite().all():
+            warnings.warn("the student's values explode: use degree two")
     return student
 
 
