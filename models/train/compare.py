@@ -149,7 +149,8 @@ def run(name: str, t: Task, seeds: list[int], binary: Path, out: Path, methods: 
             raise SystemExit(f"{file} is not there: this repository holds no data but the digits'")
     x, y = load_images(t.train)
     x_test, y_test = load_images(t.test)
-    folder = Path(tempfile.mkdtemp(prefix="compare-"))
+    scratchpad = tempfile.TemporaryDirectory()
+    folder = Path(scratchpad.name)
     for seed in seeds:
         torch.manual_seed(seed)
         start = seconds()
