@@ -17,14 +17,12 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from modules import HerPN, Pillar
+from common import export
+from modules import HerPN, Pillar, pillar_constant
 
 SEED = 20261121
 TEST_ROWS = 500
 BATCH = 64
-OPSET = 17
-PILLAR_LAMBDA = 1e-3
-PILLAR_Q = (4, 6, 8, 10)
 
 
 class BasicBlock(nn.Module):
@@ -124,40 +122,47 @@ def load_split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return x_train, y_train, x_test, y_test
 
 
-def shift(x: Tensor) -> Tensor:
-    """Move every image by -1, 0 or 1 pixel along each axis, filling with 0."""
-    padded = F.pad(x, (1, 1, 1, 1))
-    n = x.shape[0]
-    top, left = torch.randint(0, 3, (2, n, 1, 1))
-    rows = top + torch.arange(8).view(1, 8, 1)
-    columns = left + torch.arange(8).view(1, 1, 8)
-    image = torch.arange(n).view(n, 1, 1)
-    return padded[image, 0, rows, columns].unsqueeze(1)
+def shift(x: Tensor, by: int = 1) -> Tensor:
+    """Move every image by at most `by` pixels along each axis, filling with 0."""
+    n, channels, height, width = x.shape
+    padded = F.pad(x, (by, by, by, by))
+    top, left = torch.randint(0, 2 * by + 1, (2, n, 1, 1, 1))
+    image = torch.arange(n).view(n, 1, 1, 1)
+    channel = torch.arange(channels).view(1, channels, 1, 1)
+    rows = top + torch.arange(height).view(1, 1, height, 1)
+    columns = left + torch.arange(width).view(1, 1, 1, width)
+    return padded[image, channel, rows, columns]
 
 
-def train(model: nn.Module, x: Tensor, y: Tensor, epochs: int) -> None:
-    """Train with AdamW on a one-cycle schedule; the last weights are kept."""
+def train(
+    model: nn.Module, x: Tensor, y: Tensor, epochs: int, augment=shift, schedule=pillar_constant
+) -> None:
+    """Train with AdamW on a one-cycle schedule; the last weights are kept.
+    `schedule` is that of the PILLAR activations, if the network has some."""
     pillars = [m for m in model.modules() if isinstance(m, Pillar)]
     steps = len(x) // BATCH
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
+    rate = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=5e-3, total_steps=epochs * steps
     )
     model.train()
     for epoch in range(epochs):
+        q, penalty_weight, task_weight = schedule(epoch)
         for pillar in pillars:
-            pillar.q = PILLAR_Q[min(epoch, len(PILLAR_Q) - 1)]
+            pillar.q = q
         order = torch.randperm(len(x))
         for step in range(steps):
             rows = order[step * BATCH : (step + 1) * BATCH]
-            logits = model(shift(x[rows]))
+            logits = model(augment(x[rows]))
             loss = F.cross_entropy(logits, y[rows], label_smoothing=0.05)
+            if pillars:
+                loss = task_weight * loss
             for pillar in pillars:
-                loss = loss + PILLAR_LAMBDA / len(pillars) * pillar.penalty
+                loss = loss + penalty_weight / len(pillars) * pillar.penalty
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
+            rate.step()
     model.eval()
 
 
@@ -174,22 +179,6 @@ def pillar_range(model: nn.Module, x: Tensor) -> float | None:
     for hook in hooks:
         hook.remove()
     return max(peaks).item() if peaks else None
-
-
-def export(model: nn.Module, path: Path) -> None:
-    """Write the model as its modules stand: BatchNormalization is kept, in
-    inference mode."""
-    torch.onnx.export(
-        model,
-        (torch.zeros(2, 1, 8, 8),),
-        str(path),
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
-        opset_version=OPSET,
-        do_constant_folding=False,
-        dynamo=False,
-    )
 
 
 def check(model: nn.Module, path: Path, x: np.ndarray) -> np.ndarray:
@@ -256,7 +245,7 @@ def main() -> None:
         seconds = time.perf_counter() - start
 
         path = args.out / f"{name}.onnx"
-        export(model, path)
+        export(model, path, x_test.shape[1:])
         logits = check(model, path, x_test)
         np.savez_compressed(args.out / f"{name}.expected.npz", logits=logits)
 
