@@ -92,6 +92,9 @@ fn plans_that_lose_or_escape_are_refused_with_their_layers() {
     let gate = Gate { max_escape: 0.005, accuracy_loss: 0.1 };
     let found = network.search(&options, Goal::AsGiven).unwrap();
     check(&found, gate).unwrap();
+    let steps = found.compiled.plan.steps.iter();
+    let squares = steps.filter(|step| matches!(step.op, StepOp::Square(_))).count();
+    assert_eq!(squares, 4, "behind a convolution, a quadratic is one square");
     let refused = |found: &Measured, gate| check(found, gate).unwrap_err().to_string();
     let strict = Gate { accuracy_loss: -1.0, ..gate };
     let why = refused(&found, strict);

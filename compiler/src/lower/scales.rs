@@ -152,15 +152,16 @@ impl Scales {
                 }
                 // Sums over windows average the rounding of their operands.
                 let bits = self.options.value_bits - if is_summed(graph, id) { 1.0 } else { 0.0 };
-                let wanted = (bits - spread.width().log2()).exp2();
-                // Beside a summand that is known, a power of two times its unit makes the sum exact.
-                let unit = match activation {
-                    Activation::Polynomial(_) => None,
+                let scale = match activation {
+                    // The truncation behind a square divides by a power of two.
+                    Activation::Polynomial(_) => power_of_two(bits + 1.0, spread.width()),
                     Activation::Exact(_) | Activation::Trigonometric(_) => {
-                        self.unit_beside(graph, id)
+                        let wanted = (bits - spread.width().log2()).exp2();
+                        // Beside a summand that is known, a power of two times its unit makes the sum exact.
+                        let unit = self.unit_beside(graph, id);
+                        unit.map_or(wanted, |u| (wanted / u).log2().round().exp2() * u)
                     }
                 };
-                let scale = unit.map_or(wanted, |u| (wanted / u).log2().round().exp2() * u);
                 self.set(id, scale);
             }
             _ if is_secret(graph, id) => {}
