@@ -2,7 +2,7 @@
 //! stand open to the fuzzers in `fuzz/`.
 
 use ir::plan::Plan;
-use polyrt::net::{Channel, NetError, memory_pair};
+use polyrt::net::{Channel, MemoryChannel, Tap, memory_pair};
 use polyrt::offline::Role;
 use std::time::Duration;
 use support::doors::{self, SMALL, SMALL_MODEL};
@@ -118,27 +118,16 @@ fn names_in_plans_have_no_control_characters() {
 }
 
 /// A channel that damages the message with this number.
-struct Tampering<C> {
-    channel: C,
-    message: usize,
-    count: usize,
-    seed: u64,
-}
-
-impl<C: Channel> Channel for Tampering<C> {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        self.channel.send(bytes)
-    }
-
-    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        let mut message = self.channel.receive(bytes)?;
-        if self.count == self.message {
-            let mut numbers = Numbers(self.seed);
-            message.iter_mut().for_each(|b| *b ^= numbers.draw() as u8);
+fn tampering(channel: MemoryChannel, message: usize, seed: u64) -> impl Channel {
+    let mut count = 0;
+    let on_receive = move |bytes: &mut Vec<u8>| {
+        if count == message {
+            let mut numbers = Numbers(seed);
+            bytes.iter_mut().for_each(|b| *b ^= numbers.draw() as u8);
         }
-        self.count += 1;
-        Ok(message)
-    }
+        count += 1;
+    };
+    Tap::new(channel, |_: &[u8]| (), on_receive)
 }
 
 /// Noise in place of any message ends in a line or in a wrong answer, never in a panic.
@@ -151,11 +140,9 @@ fn noise_in_place_of_a_message() {
     for message in 0..messages + 3 {
         for side in 0..2 {
             let (a, b) = memory_pair(Duration::from_secs(20));
-            let noise = |channel, is_here| Tampering {
-                channel,
-                message: if is_here { message } else { usize::MAX },
-                count: 0,
-                seed: message as u64 + 1,
+            let noise = |channel: MemoryChannel, is_here: bool| {
+                let at = if is_here { message } else { usize::MAX };
+                tampering(channel, at, message as u64 + 1)
             };
             let channels = (noise(a, side == 0), noise(b, side == 1));
             match polyrt::local::run_over(&compiled.plan, &compiled.weights, &inputs, channels) {

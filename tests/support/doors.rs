@@ -10,7 +10,7 @@ use polyc::passes::PassOptions;
 use polyc::report::{Machine, Network, report};
 use polyc::{CompileOptions, Compiled, compile, prepare};
 use polyrt::handshake::{Hello, VERSION, confirm, exchange};
-use polyrt::net::{Channel, NetError};
+use polyrt::net::{Channel, NetError, Receiving, Sending};
 use polyrt::offline::{DealId, Offer, Role};
 use polyrt::tables::Tables;
 use sha2::{Digest as _, Sha256};
@@ -191,13 +191,24 @@ fn evaluate(plan: &Plan, weights: &Weights) {
 struct Replay<'a>(&'a [u8]);
 
 impl Channel for Replay<'_> {
+    fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>) {
+        (Box::new(Sink), Box::new(&mut self.0))
+    }
+}
+
+/// Takes everything.
+struct Sink;
+
+impl Sending for Sink {
     fn send(&mut self, _: &[u8]) -> Result<(), NetError> {
         Ok(())
     }
+}
 
+impl Receiving for &mut &[u8] {
     fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        let (message, rest) = self.0.split_at_checked(bytes).ok_or(NetError::Closed)?;
-        self.0 = rest;
+        let (message, rest) = self.split_at_checked(bytes).ok_or(NetError::Closed)?;
+        **self = rest;
         Ok(message.to_vec())
     }
 }

@@ -1,13 +1,17 @@
 //! The in-memory twin of a TCP connection.
 
-use super::{Channel, NetError};
+use super::{Channel, NetError, Receiving, Sending};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// One end of an in-memory connection; dropping it closes the connection.
 pub struct MemoryChannel {
     to_peer: Sender<Vec<u8>>,
-    from_peer: Receiver<Vec<u8>>,
+    from_peer: Incoming,
+}
+
+struct Incoming {
+    parts: Receiver<Vec<u8>>,
     pending: Vec<u8>,
     timeout: Duration,
 }
@@ -16,20 +20,31 @@ pub struct MemoryChannel {
 pub fn memory_pair(timeout: Duration) -> (MemoryChannel, MemoryChannel) {
     let (to_b, from_a) = channel();
     let (to_a, from_b) = channel();
-    let end = |to_peer, from_peer| MemoryChannel { to_peer, from_peer, pending: vec![], timeout };
+    let end = |to_peer, parts| MemoryChannel {
+        to_peer,
+        from_peer: Incoming { parts, pending: vec![], timeout },
+    };
     (end(to_b, from_b), end(to_a, from_a))
 }
 
 impl Channel for MemoryChannel {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        self.to_peer.send(bytes.to_vec()).map_err(|_| NetError::Closed)
+    fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>) {
+        (Box::new(&mut self.to_peer), Box::new(&mut self.from_peer))
     }
+}
 
+impl Sending for &mut Sender<Vec<u8>> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
+        Sender::send(self, bytes.to_vec()).map_err(|_| NetError::Closed)
+    }
+}
+
+impl Receiving for &mut Incoming {
     fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
         let deadline = Instant::now() + self.timeout;
         while self.pending.len() < bytes {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.from_peer.recv_timeout(left) {
+            match self.parts.recv_timeout(left) {
                 Ok(part) if self.pending.is_empty() => self.pending = part,
                 Ok(part) => self.pending.extend(part),
                 Err(RecvTimeoutError::Disconnected) => return Err(NetError::Closed),

@@ -1,6 +1,6 @@
 //! Counts what passes through a channel.
 
-use super::{Channel, NetError};
+use super::{Channel, NetError, Receiving, Sending};
 
 /// What one party sent and received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,17 +34,46 @@ impl<C: Channel> Meter<C> {
 }
 
 impl<C: Channel> Channel for Meter<C> {
+    fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>) {
+        let (sending, receiving) = self.channel.halves();
+        let Traffic { sent_messages, sent_bytes, received_messages, received_bytes } =
+            &mut self.traffic;
+        let sending = MeteredSending { half: sending, messages: sent_messages, bytes: sent_bytes };
+        let receiving = MeteredReceiving {
+            half: receiving,
+            messages: received_messages,
+            bytes: received_bytes,
+        };
+        (Box::new(sending), Box::new(receiving))
+    }
+}
+
+struct MeteredSending<'a> {
+    half: Box<dyn Sending + 'a>,
+    messages: &'a mut usize,
+    bytes: &'a mut usize,
+}
+
+impl Sending for MeteredSending<'_> {
     fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        self.channel.send(bytes)?;
-        self.traffic.sent_messages += 1;
-        self.traffic.sent_bytes += bytes.len();
+        self.half.send(bytes)?;
+        *self.messages += 1;
+        *self.bytes += bytes.len();
         Ok(())
     }
+}
 
+struct MeteredReceiving<'a> {
+    half: Box<dyn Receiving + 'a>,
+    messages: &'a mut usize,
+    bytes: &'a mut usize,
+}
+
+impl Receiving for MeteredReceiving<'_> {
     fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        let message = self.channel.receive(bytes)?;
-        self.traffic.received_messages += 1;
-        self.traffic.received_bytes += message.len();
+        let message = self.half.receive(bytes)?;
+        *self.messages += 1;
+        *self.bytes += message.len();
         Ok(message)
     }
 }

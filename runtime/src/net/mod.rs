@@ -2,22 +2,49 @@
 
 mod memory;
 mod meter;
+mod tap;
 mod tcp;
 
 pub use memory::{MemoryChannel, memory_pair};
 pub use meter::{Meter, Traffic};
+pub use tap::Tap;
 pub use tcp::{TcpChannel, connect, listen_addresses, loopback_only};
 
 use std::time::Duration;
 
 /// An ordered, reliable stream of bytes to the peer. There is no framing: a receiver knows the length.
-pub trait Channel {
+pub trait Channel: Send {
+    /// The two directions, to be used from two threads at once.
+    fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>);
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    /// If the peer is gone or takes no bytes for too long.
+    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
+        self.halves().0.send(bytes)
+    }
+
+    /// Receives exactly `bytes` bytes.
+    ///
+    /// # Errors
+    /// If the peer is gone or sends too little for too long.
+    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
+        self.halves().1.receive(bytes)
+    }
+}
+
+/// The direction to the peer.
+pub trait Sending: Send {
     /// Sends all of `bytes`.
     ///
     /// # Errors
     /// If the peer is gone or takes no bytes for too long.
     fn send(&mut self, bytes: &[u8]) -> Result<(), NetError>;
+}
 
+/// The direction from the peer.
+pub trait Receiving: Send {
     /// Receives exactly `bytes` bytes.
     ///
     /// # Errors
@@ -26,12 +53,8 @@ pub trait Channel {
 }
 
 impl<C: Channel + ?Sized> Channel for Box<C> {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        (**self).send(bytes)
-    }
-
-    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        (**self).receive(bytes)
+    fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>) {
+        (**self).halves()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Plain TCP with a deadline on every message.
 
-use super::{Channel, NetError};
+use super::{Channel, NetError, Receiving, Sending};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -41,6 +41,12 @@ impl TcpChannel {
 }
 
 impl Channel for TcpChannel {
+    fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>) {
+        (Box::new(&*self), Box::new(&*self))
+    }
+}
+
+impl Sending for &TcpChannel {
     fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
         let (deadline, allowed) = self.deadline(bytes.len());
         let mut sent = 0;
@@ -48,7 +54,7 @@ impl Channel for TcpChannel {
         while sent < bytes.len() {
             let patience = self.patience(deadline).ok_or_else(|| late(sent))?;
             self.stream.set_write_timeout(Some(patience)).map_err(NetError::Io)?;
-            match self.stream.write(&bytes[sent..]) {
+            match (&self.stream).write(&bytes[sent..]) {
                 Ok(0) => return Err(NetError::Closed),
                 Ok(n) => sent += n,
                 Err(e) if is_timeout(&e) => {
@@ -59,7 +65,9 @@ impl Channel for TcpChannel {
         }
         Ok(())
     }
+}
 
+impl Receiving for &TcpChannel {
     fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
         let (deadline, allowed) = self.deadline(bytes);
         let mut message = vec![0; bytes];
@@ -68,7 +76,7 @@ impl Channel for TcpChannel {
         while received < bytes {
             let patience = self.patience(deadline).ok_or_else(|| late(received))?;
             self.stream.set_read_timeout(Some(patience)).map_err(NetError::Io)?;
-            match self.stream.read(&mut message[received..]) {
+            match (&self.stream).read(&mut message[received..]) {
                 Ok(0) => return Err(NetError::Closed),
                 Ok(n) => received += n,
                 Err(e) if is_timeout(&e) => {

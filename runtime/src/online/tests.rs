@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::handshake::{AgreementError, Hello, VERSION};
-use crate::net::{Channel, MemoryChannel, NetError, memory_pair};
+use crate::net::{Channel, MemoryChannel, NetError, Tap, memory_pair};
 use crate::offline::dealer::{DealtParty0, DealtParty1, deal};
 use crate::offline::expand::Seed;
 use crate::offline::store::MemorySupply;
@@ -209,20 +209,6 @@ fn party_1_needs_no_weights() {
     assert!(party1.run(&mut end1, &[input]).is_ok());
 }
 
-/// Keeps what is sent.
-struct Recorder(MemoryChannel, Vec<Vec<u8>>);
-
-impl Channel for Recorder {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        self.1.push(bytes.to_vec());
-        self.0.send(bytes)
-    }
-
-    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        self.0.receive(bytes)
-    }
-}
-
 /// One input many times: every bit of every element of every message is a fair coin.
 #[test]
 fn every_bit_on_the_wire_is_a_fair_coin() {
@@ -237,7 +223,9 @@ fn every_bit_on_the_wire_is_a_fair_coin() {
     let material0 = crate::offline::Supply::claim(&mut supply0, claim(batch)).unwrap();
     let material1 = crate::offline::Supply::claim(&mut supply1, claim(batch)).unwrap();
     let (end0, end1) = memory_pair(WAIT);
-    let (mut end0, mut end1) = (Recorder(end0, vec![]), Recorder(end1, vec![]));
+    let (mut sent0, mut sent1) = (vec![], vec![]);
+    let mut end0 = Tap::new(end0, |bytes: &[u8]| sent0.push(bytes.to_vec()), |_: &mut Vec<u8>| ());
+    let mut end1 = Tap::new(end1, |bytes: &[u8]| sent1.push(bytes.to_vec()), |_: &mut Vec<u8>| ());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut party1 = Party1::new(&plan, Tables::new(&plan), material1).unwrap();
@@ -246,7 +234,8 @@ fn every_bit_on_the_wire_is_a_fair_coin() {
         let mut party0 = Party0::new(&plan, &weights, Tables::new(&plan), material0);
         party0.run(&mut end0, |_, _| ()).unwrap();
     });
-    let (mut sent0, mut sent1) = (end0.1.iter(), end1.1.iter());
+    drop((end0, end1));
+    let (mut sent0, mut sent1) = (sent0.iter(), sent1.iter());
     for message in plan.messages() {
         let sent = match message.direction {
             ir::plan::Direction::ToParty1 => sent0.next(),
