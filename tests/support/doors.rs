@@ -192,7 +192,7 @@ struct Replay<'a>(&'a [u8]);
 
 impl Channel for Replay<'_> {
     fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>) {
-        (Box::new(Sink), Box::new(&mut self.0))
+        (Box::new(Sink), Box::new(self))
     }
 }
 
@@ -205,10 +205,10 @@ impl Sending for Sink {
     }
 }
 
-impl Receiving for &mut &[u8] {
+impl Receiving for &mut Replay<'_> {
     fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        let (message, rest) = self.split_at_checked(bytes).ok_or(NetError::Closed)?;
-        **self = rest;
+        let (message, rest) = self.0.split_at_checked(bytes).ok_or(NetError::Closed)?;
+        self.0 = rest;
         Ok(message.to_vec())
     }
 }
