@@ -61,7 +61,7 @@ pub fn lower(
     let input = &fitted.spreads[&graph.input()];
     let input_scale = fitted.scales.uniform(graph.input()).unwrap_or(1.0);
     let half_ring = f64::from(steps[0].ring - 1).exp2() / input_scale;
-    let plan = Plan {
+    let mut plan = Plan {
         name: name.to_owned(),
         steps,
         output,
@@ -69,9 +69,13 @@ pub fn lower(
         input_limit: (INPUT_MARGIN * input.largest.max(1e-6)).log2().ceil().exp2().min(half_ring),
         output_scale,
         client,
+        rlwe: vec![],
     };
-    plan.verify()
-        .map_err(|e| CompileError::Internal { stage: "lowering", reason: e.to_string() })?;
+    let internal = |reason| CompileError::Internal { stage: "lowering", reason };
+    if !plan.choose_encryption() {
+        return Err(internal("weights are too wide for every encryption".into()));
+    }
+    plan.verify().map_err(|e| internal(e.to_string()))?;
     Ok(Lowered { plan, secrets, steps: values })
 }
 

@@ -8,7 +8,9 @@
 mod cost;
 mod evaluate;
 mod file;
+mod packing;
 mod print;
+pub mod rlwe;
 mod verify;
 mod weights;
 
@@ -17,6 +19,8 @@ pub use evaluate::{
     CarryNoise, Evaluator, NoiseTally, PhaseTables, Rounding, carry_noise, per_channel,
 };
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
+pub use packing::{Packing, Planes};
+pub use rlwe::RingLwe;
 pub use verify::PlanError;
 pub use weights::{Reference, ReferenceLayer, StepWeights, Weights};
 
@@ -64,6 +68,9 @@ pub struct Plan {
     pub output_scale: f64,
     /// What party 1 does in the clear with the output.
     pub client: Vec<ClientStep>,
+    /// Parameters of the encryption behind linear correlations; a step uses the cheapest that has room
+    /// for it ([`Packing::new`]).
+    pub rlwe: Vec<RingLwe>,
 }
 
 /// One step and the value that it makes.

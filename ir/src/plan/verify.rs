@@ -1,6 +1,7 @@
 //! The rules that every plan keeps; checked at every load, so that a loaded plan is a sound plan.
 
-use super::{ClientStep, Plan, Square, Step, StepOp};
+use super::packing::MAX_SETS;
+use super::{ClientStep, Plan, Planes, RingLwe, Square, Step, StepOp};
 use crate::tensor::Shape;
 
 /// The largest number of steps.
@@ -59,6 +60,14 @@ fn check(plan: &Plan) -> Result<(), String> {
     }
     if total > MAX_TOTAL_ELEMENTS {
         return err("has too many elements");
+    }
+    if plan.rlwe.len() > MAX_SETS || !plan.rlwe.iter().all(RingLwe::is_secure) {
+        return err("its encryption parameters are not secure");
+    }
+    for index in 0..plan.steps.len() {
+        if Planes::of(plan, index).is_some() && plan.packing(index, 1).is_none() {
+            return err(format!("step v{index}: no encryption parameters fit"));
+        }
     }
     let Some(output) = plan.steps.get(plan.output.index()) else { return err("has no output") };
     let mut shape = output.shape.clone();
@@ -266,6 +275,7 @@ mod tests {
             input_limit: 1.0,
             output_scale: 1.0,
             client: vec![],
+            rlwe: vec![],
         };
         for (factor, widest) in [(1, 10), (-1, 10), (3, 10), (12, 12), (-64, 16), (0, 64)] {
             plan(factor, widest).verify().unwrap();

@@ -71,6 +71,15 @@ impl Seed {
         self.draw(step, purpose, count, |b| u128::from_le_bytes(b) & mask)
     }
 
+    /// The stream of a purpose from 16 on, which no [`Purpose`] has, named by two numbers.
+    pub(super) fn keystream(&self, purpose: u8, number: u32, index: u32) -> ChaCha20 {
+        let mut nonce = [0u8; 12];
+        nonce[..4].copy_from_slice(&number.to_le_bytes());
+        nonce[4] = purpose;
+        nonce[8..].copy_from_slice(&index.to_le_bytes());
+        ChaCha20::new(&self.0.into(), &nonce.into())
+    }
+
     fn draw<T: Zeroize, const BYTES: usize>(
         &self,
         step: usize,

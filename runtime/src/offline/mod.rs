@@ -5,6 +5,7 @@
 pub mod dealer;
 pub mod expand;
 pub mod masks;
+pub mod rlwe;
 pub mod store;
 #[cfg(test)]
 mod store_tests;

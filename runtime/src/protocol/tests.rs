@@ -41,6 +41,7 @@ impl Case {
             input_limit: 1.0,
             output_scale: 1.0,
             client: vec![],
+            rlwe: vec![],
         };
         plan.verify().unwrap();
         let (_, digest) = plan.to_bytes();

@@ -112,7 +112,7 @@ impl Builder {
     }
 
     pub fn finish(self, output: usize) -> (Plan, Weights) {
-        let plan = Plan {
+        let mut plan = Plan {
             name: "test".into(),
             steps: self.steps,
             output: ValueId(output as u32),
@@ -120,7 +120,9 @@ impl Builder {
             input_limit: 4.0,
             output_scale: 64.0,
             client: vec![],
+            rlwe: vec![],
         };
+        assert!(plan.choose_encryption());
         plan.verify().unwrap();
         let (bytes, digest) = plan.to_bytes();
         let (plan, _) = Plan::from_bytes(&bytes).unwrap();
@@ -129,6 +131,35 @@ impl Builder {
         let weights = Weights::from_bytes(&bytes, &plan, digest).unwrap();
         (plan, weights)
     }
+}
+
+/// Convolutions of several geometries and matrix products, each of the input or a reshaped one, of
+/// `ring` bits with weights of `bits` bits.
+pub fn linear(ring: u32, weight_bits: u32) -> Plan {
+    let mut b = Builder::new([1, 6, 9, 11], ring);
+    let input = b.shape(0);
+    let plain = |groups, kernel, stride, padding| Convolution {
+        groups,
+        kernel,
+        stride,
+        dilation: [1, 1],
+        padding,
+    };
+    for (geometry, outputs) in [
+        (plain(1, [3, 3], [1, 1], [1; 4]), 5),
+        (plain(2, [3, 2], [2, 1], [1, 0, 1, 1]), 8),
+        (plain(6, [3, 3], [1, 2], [1; 4]), 6),
+        (plain(1, [1, 1], [2, 2], [0; 4]), 7),
+        (Convolution { dilation: [2, 3], ..plain(1, [2, 3], [1, 1], [0, 3, 2, 1]) }, 3),
+    ] {
+        let shape = geometry.output_shape(&input, outputs).unwrap();
+        let weights = b.linear(outputs * geometry.fan_in(&input), outputs, ring, 3);
+        b.push(StepOp::Convolution { geometry, weight_bits }, &[0], shape, ring, weights);
+    }
+    let weights = b.linear(11 * 4, 4, ring, 3);
+    let op = StepOp::MatrixProduct { weight_bits };
+    b.push(op, &[0], Shape::new([1, 6, 9, 4]), ring, weights);
+    b.finish(1).0
 }
 
 /// Every kind of step: matrix product, phase, convolution, square, polynomials with `Q` below and above
