@@ -2,24 +2,28 @@
 //! way, mark the same items as used, and confirm.
 //!
 //! ```text
-//! hello    magic "polyrt\r\n" | version u16 | role u8 | 0 | batch u32 | plan digest 32 | tables 16 |
+//! hello    magic "polyrt\r\n" | version u16 | role u8 | flags u8 | batch u32 | plan digest 32 | tables 16 |
 //!          deal id 16 | next serial u64 | number of items u64            integers are little endian
+//!          flags: 1 the two parties make correlations, 2 to keep them, 4 its items may be replaced
 //! confirm  magic "agreed\r\n" | first serial u64
 //! ```
 //!
-//! `batch` is party 1's number of inputs, and the most that party 0 accepts. `tables` is a digest of the
+//! `batch` is party 1's number of inputs (or of items to prepare), and the most that party 0 accepts. `tables` is a digest of the
 //! cosine tables, which both parties compute: were they to differ in one unit, so would the result.
 //! As both hold both hellos, a mismatch gives the same line on both sides, without a message about it.
 
 use crate::Error;
 use crate::net::{Channel, NetError};
+use crate::offline::item::Origin;
 use crate::offline::{DealId, Offer, Role};
 use crate::tables::TableDigest;
 use ir::plan::Digest;
+use sha2::{Digest as _, Sha256};
+use std::fmt;
 use std::ops::Range;
 
 /// The version of the protocol on the wire.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The largest batch.
 pub const MAX_BATCH: u32 = 4096;
 
@@ -47,6 +51,19 @@ pub enum AgreementError {
         "party 0 computes cosine tables {0}, party 1 computes {1}: build both from one release"
     )]
     Tables(TableDigest, TableDigest),
+    /// One has a dealer's correlations, the other makes them with its peer.
+    #[error(
+        "party 0 uses correlations made by {0}, party 1 by {1}: give both --dealer-correlations, or neither"
+    )]
+    Origin(Origin, Origin),
+    /// One prepares, the other runs.
+    #[error("party 0 {0} and party 1 {1}: start the same command at both")]
+    Purpose(Purpose, Purpose),
+    /// Stores that were not filled together, with unused items.
+    #[error(
+        "party 0's store is of deal {0}, party 1's of deal {1}: neither can use the other's items; add --force at both to start anew"
+    )]
+    Stores(DealId, DealId),
     /// Halves of different deals.
     #[error(
         "party 0 has correlations of deal {0}, party 1 of deal {1}: both need halves of one deal"
@@ -55,7 +72,7 @@ pub enum AgreementError {
     /// Party 1 brings no input, or more than party 0 accepts.
     #[error("party 1 has {1} inputs, party 0 accepts 1 to {0}")]
     Batch(u32, u32),
-    /// Too few items.
+    /// Too few items of a dealer.
     #[error(
         "party 0 has {0} of {1} correlations left, party 1 {2} of {3}, and {4} are needed: deal new ones"
     )]
@@ -63,6 +80,24 @@ pub enum AgreementError {
     /// The confirmations differ.
     #[error("party 0 confirmed item {0}, party 1 item {1}")]
     Confirmation(u64, u64),
+}
+
+/// What the parties came for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run the plan.
+    Run,
+    /// To prepare correlations and keep them.
+    Prepare,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Run => "runs",
+            Self::Prepare => "prepares",
+        })
+    }
 }
 
 /// What a party says about itself.
@@ -74,6 +109,10 @@ pub struct Hello {
     pub batch: u32,
     /// Digest of the cosine tables.
     pub tables: TableDigest,
+    /// What it came for.
+    pub purpose: Purpose,
+    /// Whether unused items may be replaced.
+    pub is_replaceable: bool,
     /// Plan, deal and serials.
     pub offer: Offer,
 }
@@ -84,7 +123,10 @@ impl Hello {
         let mut bytes = Vec::with_capacity(HELLO_BYTES);
         bytes.extend_from_slice(HELLO_MAGIC);
         bytes.extend_from_slice(&self.version.to_le_bytes());
-        bytes.extend_from_slice(&[self.offer.role as u8, 0]);
+        let flags = u8::from(self.offer.origin == Origin::Parties)
+            | u8::from(self.purpose == Purpose::Prepare) << 1
+            | u8::from(self.is_replaceable) << 2;
+        bytes.extend_from_slice(&[self.offer.role as u8, flags]);
         bytes.extend_from_slice(&self.batch.to_le_bytes());
         bytes.extend_from_slice(&self.offer.plan.0);
         bytes.extend_from_slice(&self.tables.0);
@@ -104,7 +146,7 @@ impl Hello {
         }
         let rest = &mut &bytes[..];
         let version = u16::from_le_bytes(take(rest)?);
-        let [role, _] = take(rest)?;
+        let [role, flags] = take(rest)?;
         let batch = u32::from_le_bytes(take(rest)?);
         let plan = Digest(take(rest)?);
         let tables = TableDigest(take(rest)?);
@@ -112,7 +154,10 @@ impl Hello {
         let next = u64::from_le_bytes(take(rest)?);
         let count = u64::from_le_bytes(take(rest)?);
         let role = if role == 0 { Role::Party0 } else { Role::Party1 };
-        Some(Self { version, batch, tables, offer: Offer { role, plan, deal, next, count } })
+        let origin = if flags & 1 == 0 { Origin::Dealer } else { Origin::Parties };
+        let purpose = if flags & 2 == 0 { Purpose::Run } else { Purpose::Prepare };
+        let offer = Offer { role, origin, plan, deal, next, count };
+        Some(Self { version, batch, tables, purpose, is_replaceable: flags & 4 != 0, offer })
     }
 }
 
@@ -141,10 +186,14 @@ pub fn exchange(channel: &mut impl Channel, own: &Hello) -> Result<Agreement, Er
 /// What both parties agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// Number of inputs.
+    /// Number of inputs, or of items to prepare.
     pub batch: usize,
-    /// The items of this run.
+    /// The stored items that are used up; when preparing, where new ones begin.
     pub serials: Range<u64>,
+    /// How many items the parties make now.
+    pub fresh: usize,
+    /// The deal of the stored items.
+    pub deal: DealId,
 }
 
 fn compare(
@@ -166,20 +215,46 @@ fn compare(
     if party0.tables != party1.tables {
         return Err(AgreementError::Tables(party0.tables, party1.tables));
     }
-    if a.deal != b.deal {
-        return Err(AgreementError::Deal(a.deal, b.deal));
+    if a.origin != b.origin {
+        return Err(AgreementError::Origin(a.origin, b.origin));
+    }
+    if party0.purpose != party1.purpose {
+        return Err(AgreementError::Purpose(party0.purpose, party1.purpose));
     }
     let batch = party1.batch;
     if batch == 0 || batch > party0.batch.min(MAX_BATCH) {
         return Err(AgreementError::Batch(party0.batch.min(MAX_BATCH), batch));
     }
+    let size = batch as usize;
+    if party0.purpose == Purpose::Prepare {
+        if a.deal == b.deal {
+            let end = a.count.min(b.count);
+            return Ok(Agreement { batch: size, serials: end..end, fresh: size, deal: a.deal });
+        }
+        if !party0.is_replaceable || !party1.is_replaceable {
+            return Err(AgreementError::Stores(a.deal, b.deal));
+        }
+        let both = Sha256::new().chain_update(a.deal.0).chain_update(b.deal.0).finalize();
+        let mut deal = DealId([0; 16]);
+        deal.0.copy_from_slice(&both[..16]);
+        return Ok(Agreement { batch: size, serials: 0..0, fresh: size, deal });
+    }
     let start = a.next.max(b.next);
     let end = start.saturating_add(batch.into());
-    if end > a.count.min(b.count) {
+    let available = a.count.min(b.count);
+    if a.origin == Origin::Parties {
+        let end = if a.deal == b.deal { end.min(available).max(start) } else { start };
+        let fresh = size - (end - start) as usize;
+        return Ok(Agreement { batch: size, serials: start..end, fresh, deal: a.deal });
+    }
+    if a.deal != b.deal {
+        return Err(AgreementError::Deal(a.deal, b.deal));
+    }
+    if end > available {
         let left = |offer: &Offer| offer.count.saturating_sub(offer.next);
         return Err(AgreementError::Exhausted(left(a), a.count, left(b), b.count, batch));
     }
-    Ok(Agreement { batch: batch as usize, serials: start..end })
+    Ok(Agreement { batch: size, serials: start..end, fresh: 0, deal: a.deal })
 }
 
 /// Tells the peer that the items are marked, and waits for it to say the same.

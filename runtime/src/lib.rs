@@ -22,5 +22,4 @@ mod testing;
 
 pub use error::Error;
 pub use local::{InMemory, run_in_memory};
-pub use offline::dealer::item_bytes;
 pub use session::{Agreed, Connected, Finished, Prepared};

@@ -2,7 +2,8 @@
 
 use crate::Error;
 use crate::net::{Channel, memory_pair};
-use crate::offline::dealer::{DealtParty0, DealtParty1, deal};
+use crate::offline::dealer::deal;
+use crate::offline::item::{Party0Item, Party1Item};
 use crate::offline::expand::Seed;
 use crate::offline::store::MemorySupply;
 use crate::offline::{DealId, Role};
@@ -25,7 +26,7 @@ pub struct InMemory {
 }
 
 /// Party 0's and party 1's supplies of one deal.
-pub type Supplies<'a> = (MemorySupply<DealtParty0<'a>>, MemorySupply<DealtParty1<'a>>);
+pub type Supplies<'a> = (MemorySupply<Party0Item<'a>>, MemorySupply<Party1Item<'a>>);
 
 /// Runs both parties over the in-memory channel with freshly dealt correlations, an item per input. The
 /// inputs are reals of the plan's input shape.
@@ -97,7 +98,7 @@ pub fn deal_in_memory<'a>(
     getrandom::fill(&mut id.0)?;
     let make = |_| -> Result<_, Error> {
         let (item0, item1) = deal(plan, weights, Seed::from_system()?, Seed::from_system()?);
-        let halves = DealtParty0::new(plan, item0).zip(DealtParty1::new(plan, &item1));
+        let halves = Party0Item::new(plan, item0).zip(Party1Item::new(plan, item1));
         halves.ok_or_else(|| Error::Internal("a dealt item has another length".into()))
     };
     let items: Vec<_> = (0..count).into_par_iter().map(make).collect::<Result<_, _>>()?;

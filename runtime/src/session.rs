@@ -1,9 +1,12 @@
-//! A run as one party sees it: `Connected → Agreed → Prepared → Finished`. Every state consumes the one
+//! A run as one party sees it: `Connected → Agreed → Prepared → Finished`; `Agreed` makes the correlations
+//! that are missing. Every state consumes the one
 //! before, so that correlations cannot be used before they are marked, nor twice.
 
 use crate::Error;
-use crate::handshake::{self, Agreement, Hello};
+use crate::handshake::{self, Agreement, Hello, Purpose};
 use crate::net::{Channel, Meter, Traffic};
+use crate::offline::item::{Item, Party0Item, Party1Item};
+use crate::offline::making::{self, Observer};
 use crate::offline::{Party0Material, Party1Material, Role, Supply};
 use crate::online::{Party0, Party1};
 use crate::tables::Tables;
@@ -24,16 +27,44 @@ impl<C: Channel> Connected<C> {
 
     /// Agrees with the peer on plan, batch and correlations, and claims the items from `supply`: they are
     /// marked as used before anything that depends on them can leave. `batch` is the number of inputs
-    /// (party 1) or the most that are accepted (party 0).
+    /// (party 1) or the most that are accepted (party 0). Unless a dealer made the items, what is missing
+    /// is left to be made.
     ///
     /// # Errors
     /// If the peers do not fit, the peer is gone, or the items cannot be claimed.
     pub fn agree<'a, S: Supply>(
+        self,
+        plan: &'a Plan,
+        digest: Digest,
+        batch: usize,
+        supply: &mut S,
+    ) -> Result<Agreed<'a, C, S::Material>, Error> {
+        self.agree_on(plan, digest, batch, supply, (Purpose::Run, false))
+    }
+
+    /// Agrees on the items to prepare and to keep: up to `count`. Unused items may be replaced if the two
+    /// stores do not belong together and `force` is set at both. Nothing is claimed.
+    ///
+    /// # Errors
+    /// As [`Self::agree`].
+    pub fn agree_to_prepare<'a, S: Supply>(
+        self,
+        plan: &'a Plan,
+        digest: Digest,
+        count: usize,
+        supply: &mut S,
+        force: bool,
+    ) -> Result<Agreed<'a, C, S::Material>, Error> {
+        self.agree_on(plan, digest, count, supply, (Purpose::Prepare, force))
+    }
+
+    fn agree_on<'a, S: Supply>(
         mut self,
         plan: &'a Plan,
         digest: Digest,
         batch: usize,
         supply: &mut S,
+        (purpose, force): (Purpose, bool),
     ) -> Result<Agreed<'a, C, S::Material>, Error> {
         let offer = supply.offer();
         if offer.plan != digest {
@@ -42,13 +73,17 @@ impl<C: Channel> Connected<C> {
         let tables = Tables::new(plan);
         let batch = u32::try_from(batch).unwrap_or(u32::MAX);
         let version = handshake::VERSION;
-        let hello = Hello { version, batch, tables: tables.digest(), offer };
+        let is_replaceable = force || offer.next == offer.count;
+        let digest = tables.digest();
+        let hello = Hello { version, batch, tables: digest, purpose, is_replaceable, offer };
         let agreement = handshake::exchange(&mut self.channel, &hello)?;
         let materials = supply.claim(agreement.serials.clone())?;
         handshake::confirm(&mut self.channel, offer.role, agreement.serials.start)?;
         let handshake = self.channel.take();
         let channel = self.channel;
-        Ok(Agreed { channel, handshake, plan, tables, materials, agreement, role: offer.role })
+        let offline = Offline::default();
+        let role = offer.role;
+        Ok(Agreed { channel, handshake, offline, plan, tables, materials, agreement, role })
     }
 }
 
@@ -56,11 +91,23 @@ impl<C: Channel> Connected<C> {
 pub struct Agreed<'a, C, M> {
     channel: Meter<C>,
     handshake: Traffic,
+    offline: Offline,
     plan: &'a Plan,
     tables: Tables,
     materials: Vec<M>,
     agreement: Agreement,
     role: Role,
+}
+
+/// What making correlations took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offline {
+    /// Items that were made.
+    pub items: usize,
+    /// The traffic: [`Plan::offline_traffic`], byte for byte.
+    pub traffic: Traffic,
+    /// Its time.
+    pub elapsed: Duration,
 }
 
 impl<'a, C: Channel, M> Agreed<'a, C, M> {
@@ -70,17 +117,107 @@ impl<'a, C: Channel, M> Agreed<'a, C, M> {
     }
 }
 
+impl<'a, C: Channel> Agreed<'a, C, Party0Item<'a>> {
+    /// Makes with party 1 the items that are missing.
+    ///
+    /// # Errors
+    /// If the peer is gone or sends something malformed, or this is party 1's side.
+    pub fn make_party0(mut self, weights: &Weights, observer: Observer<'_>) -> Result<Self, Error> {
+        let mut items = vec![];
+        let keep = |item| {
+            items.push(item);
+            Ok(())
+        };
+        self.offline = self.offline_party0(weights, observer, keep)?;
+        let plan = self.plan;
+        let item = |item| Party0Item::new(plan, item).ok_or_else(other_length);
+        self.materials.extend(items.into_iter().map(item).collect::<Result<Vec<_>, _>>()?);
+        Ok(self)
+    }
+
+    /// Makes the items that were agreed on and hands each to `keep`.
+    ///
+    /// # Errors
+    /// As [`Self::make_party0`], and if `keep` fails.
+    pub fn offline_party0(
+        &mut self,
+        weights: &Weights,
+        observer: Observer<'_>,
+        keep: impl FnMut(Item) -> Result<(), Error>,
+    ) -> Result<Offline, Error> {
+        if self.role != Role::Party0 {
+            return Err(Error::Internal("party 1 took party 0's part".into()));
+        }
+        let (start, items) = (Instant::now(), self.agreement.fresh);
+        if items > 0 {
+            making::party0(&mut self.channel, self.plan, weights, items, observer, keep)?;
+        }
+        Ok(Offline { items, traffic: self.channel.take(), elapsed: start.elapsed() })
+    }
+}
+
+impl<'a, C: Channel> Agreed<'a, C, Party1Item<'a>> {
+    /// Makes with party 0 the items that are missing.
+    ///
+    /// # Errors
+    /// If the peer is gone or sends something malformed, or this is party 0's side.
+    pub fn make_party1(mut self, observer: Observer<'_>) -> Result<Self, Error> {
+        let mut items = vec![];
+        let keep = |item| {
+            items.push(item);
+            Ok(())
+        };
+        self.offline = self.offline_party1(observer, keep)?;
+        let plan = self.plan;
+        let item = |item| Party1Item::new(plan, item).ok_or_else(other_length);
+        self.materials.extend(items.into_iter().map(item).collect::<Result<Vec<_>, _>>()?);
+        Ok(self)
+    }
+
+    /// Makes the items that were agreed on and hands each to `keep`.
+    ///
+    /// # Errors
+    /// As [`Self::make_party1`], and if `keep` fails.
+    pub fn offline_party1(
+        &mut self,
+        observer: Observer<'_>,
+        keep: impl FnMut(Item) -> Result<(), Error>,
+    ) -> Result<Offline, Error> {
+        if self.role != Role::Party1 {
+            return Err(Error::Internal("party 0 took party 1's part".into()));
+        }
+        let (start, items) = (Instant::now(), self.agreement.fresh);
+        if items > 0 {
+            making::party1(&mut self.channel, self.plan, items, observer, keep)?;
+        }
+        Ok(Offline { items, traffic: self.channel.take(), elapsed: start.elapsed() })
+    }
+}
+
+fn other_length() -> Error {
+    Error::Internal("an item that was made has another length".into())
+}
+
+fn check_complete<C, M>(agreed: &Agreed<'_, C, M>, role: Role) -> Result<(), Error> {
+    if agreed.role != role {
+        return Err(Error::Internal(format!("{} took {role}'s part", agreed.role)));
+    }
+    if agreed.materials.len() != agreed.agreement.batch {
+        return Err(Error::Internal("correlations are missing".into()));
+    }
+    Ok(())
+}
+
 impl<'a, C: Channel, M: Party0Material> Agreed<'a, C, M> {
     /// Brings in the weights.
     ///
     /// # Errors
-    /// If this is party 1's side.
+    /// If this is party 1's side, or correlations are missing.
     pub fn prepare_party0(self, weights: &'a Weights) -> Result<Prepared<C, Party0<'a, M>>, Error> {
-        if self.role != Role::Party0 {
-            return Err(Error::Internal("party 1 took party 0's part".into()));
-        }
+        check_complete(&self, Role::Party0)?;
+        let Self { channel, handshake, offline, .. } = self;
         let party = Party0::new(self.plan, weights, self.tables, self.materials);
-        Ok(Prepared { channel: self.channel, handshake: self.handshake, party })
+        Ok(Prepared { channel, handshake, offline, party })
     }
 }
 
@@ -88,13 +225,12 @@ impl<'a, C: Channel, M: Party1Material> Agreed<'a, C, M> {
     /// Computes party 1's side of every value; no input is needed, and no weight.
     ///
     /// # Errors
-    /// If this is party 0's side.
+    /// If this is party 0's side, or correlations are missing.
     pub fn prepare_party1(self) -> Result<Prepared<C, Party1<'a, M>>, Error> {
-        if self.role != Role::Party1 {
-            return Err(Error::Internal("party 0 took party 1's part".into()));
-        }
+        check_complete(&self, Role::Party1)?;
+        let Self { channel, handshake, offline, .. } = self;
         let party = Party1::new(self.plan, self.tables, self.materials)?;
-        Ok(Prepared { channel: self.channel, handshake: self.handshake, party })
+        Ok(Prepared { channel, handshake, offline, party })
     }
 }
 
@@ -102,6 +238,7 @@ impl<'a, C: Channel, M: Party1Material> Agreed<'a, C, M> {
 pub struct Prepared<C, P> {
     channel: Meter<C>,
     handshake: Traffic,
+    offline: Offline,
     party: P,
 }
 
@@ -113,7 +250,8 @@ impl<C: Channel, M: Party0Material> Prepared<C, Party0<'_, M>> {
     pub fn run(mut self) -> Result<Finished<()>, Error> {
         let start = Instant::now();
         self.party.run(&mut self.channel, |_, _| ())?;
-        Ok(Finished::new(&mut self.channel, self.handshake, start.elapsed(), ()))
+        let before = (self.handshake, self.offline);
+        Ok(Finished::new(&mut self.channel, before, start.elapsed(), ()))
     }
 }
 
@@ -126,7 +264,8 @@ impl<C: Channel, M: Party1Material> Prepared<C, Party1<'_, M>> {
     pub fn run(mut self, inputs: &[Tensor<u64>]) -> Result<Finished<Vec<Tensor<u64>>>, Error> {
         let start = Instant::now();
         let output = self.party.run(&mut self.channel, inputs)?;
-        Ok(Finished::new(&mut self.channel, self.handshake, start.elapsed(), output))
+        let before = (self.handshake, self.offline);
+        Ok(Finished::new(&mut self.channel, before, start.elapsed(), output))
     }
 }
 
@@ -136,6 +275,8 @@ pub struct Finished<T> {
     pub output: T,
     /// The agreement's traffic.
     pub handshake: Traffic,
+    /// The correlations that were made for the run.
+    pub offline: Offline,
     /// The online phase's traffic: [`Plan::messages`], byte for byte.
     pub online: Traffic,
     /// Time of the online phase.
@@ -145,10 +286,10 @@ pub struct Finished<T> {
 impl<T> Finished<T> {
     fn new<C: Channel>(
         channel: &mut Meter<C>,
-        handshake: Traffic,
+        (handshake, offline): (Traffic, Offline),
         elapsed: Duration,
         output: T,
     ) -> Self {
-        Self { output, handshake, online: channel.take(), elapsed }
+        Self { output, handshake, offline, online: channel.take(), elapsed }
     }
 }

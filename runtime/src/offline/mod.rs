@@ -4,6 +4,7 @@
 
 pub mod dealer;
 pub mod expand;
+pub mod item;
 pub mod masks;
 pub mod rlwe;
 pub mod store;
@@ -16,6 +17,7 @@ use crate::protocol::polynomial::{PolynomialCorrelation, PolynomialShares};
 use crate::protocol::square::{SquareCorrelation, SquareShares};
 use crate::secret::SecretTensor;
 use ir::plan::Digest;
+use item::Origin;
 use std::fmt;
 use std::ops::Range;
 
@@ -103,6 +105,8 @@ impl fmt::Debug for DealId {
 pub struct Offer {
     /// Whose halves these are.
     pub role: Role,
+    /// Who made them.
+    pub origin: Origin,
     /// The plan that they were made for.
     pub plan: Digest,
     /// Their making.

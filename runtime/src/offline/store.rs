@@ -2,18 +2,25 @@
 //!
 //! ```text
 //! header   ir::plan::seal(Magic::Correlations, Header): magic "polycorr", format version, tool version,
-//!          length, SHA-256, then role, plan digest, deal id, number of items N, bytes per item
-//! marks    N bytes, 0 where the item of that serial is unused
-//! items    N times: the item's bytes, then SHA-256 over deal id, role, serial and the item's bytes
+//!          length, SHA-256, then role, who made it, plan digest, deal id, items of a dealt file, bytes per
+//!          item
+//! records  per item: state (1 byte: 1 unused, 2 used), the item's bytes, then SHA-256 over deal id, role,
+//!          serial and the item's bytes
 //! ```
+//!
+//! A dealt file is written whole and appears under its name then. A file of the two parties grows:
+//! [`Store::append`] makes one record durable at a time, so that a crash loses at most the record that was
+//! being written, which the next opening leaves out. The serial of an item is its place in the file; the
+//! two parties' files have the same deal id, and what one of them lost or used, neither uses.
 //!
 //! Items are used in the order of their serials. A mark is on disk ([`File::sync_data`]) before the item
 //! is read, so that a crash at any point loses items and never uses one twice. What was read is
 //! overwritten with zeros: a file that is stolen later does not open recorded runs (as far as the file
-//! system overwrites in place). An open file is locked against a second process. What nothing here can
-//! prevent is an old copy that is put back: never restore a correlation file from a backup.
+//! system overwrites in place). An open file is locked against a second process. An old copy that is put
+//! back at one party does no harm, for the other party's marks count as well; old copies at both parties
+//! are what nothing here can see: never restore correlation files from a backup.
 
-use super::dealer::{DealtParty0, DealtParty1, Item, item_bytes};
+use super::item::{Item, Origin, Party0Item, Party1Item, item_bytes};
 use super::{DealId, Offer, Role, Supply};
 use ir::plan::{Digest, FileError, Magic, Plan, open_prefix, seal};
 use serde::{Deserialize, Serialize};
@@ -70,6 +77,16 @@ pub enum StoreError {
         /// The plan that is to run.
         expected: Digest,
     },
+    /// Made by others than expected.
+    #[error("{path} holds correlations made by {found}, expected those made by {expected}")]
+    Origin {
+        /// The file.
+        path: String,
+        /// Who made them.
+        found: Origin,
+        /// Who was asked for.
+        expected: Origin,
+    },
     /// Another process has it open.
     #[error("{0} is in use by another process")]
     Locked(String),
@@ -109,7 +126,11 @@ impl StoreError {
     /// Whether the file is not one that could be used, as opposed to a failure on the way.
     pub fn is_bad_file(&self) -> bool {
         match self {
-            Self::File { .. } | Self::Role { .. } | Self::Plan { .. } | Self::Length { .. } => true,
+            Self::File { .. }
+            | Self::Role { .. }
+            | Self::Plan { .. }
+            | Self::Origin { .. }
+            | Self::Length { .. } => true,
             Self::Io { .. } | Self::Locked(_) | Self::Item { .. } | Self::Serials { .. } => false,
         }
     }
@@ -118,11 +139,28 @@ impl StoreError {
 #[derive(Serialize, Deserialize)]
 struct Header {
     role: u8,
+    /// 0: a dealer, 1: the two parties.
+    origin: u8,
     plan: Digest,
     deal: [u8; 16],
+    /// Items of a dealt file; 0 in a file that grows.
     count: u64,
     item_bytes: u64,
 }
+
+impl Header {
+    fn origin(&self) -> Origin {
+        if self.origin == 0 { Origin::Dealer } else { Origin::Parties }
+    }
+
+    fn role(&self) -> Role {
+        if self.role == 0 { Role::Party0 } else { Role::Party1 }
+    }
+}
+
+/// States of a record.
+const UNUSED: u8 = 1;
+const USED: u8 = 2;
 
 /// One party's file of a pair that is being written. It appears under its name when [`Self::finish`]ed.
 pub struct StoreWriter {
@@ -153,10 +191,10 @@ impl StoreWriter {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(name);
-        let sizes = item_bytes(plan);
-        let item_bytes = if role == Role::Party0 { sizes.0 } else { sizes.1 };
+        let item_bytes = item_bytes(plan, role, Origin::Dealer);
         let header = Header {
             role: role as u8,
+            origin: 0,
             plan: digest,
             deal: deal.0,
             count,
@@ -164,13 +202,8 @@ impl StoreWriter {
         };
         let (bytes, _) = seal(Magic::Correlations, &header);
         let write = || {
-            let mut options = OpenOptions::new();
-            options.write(true).create_new(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(&temporary)?;
+            let mut file = private_file(&temporary)?;
             file.write_all(&bytes)?;
-            file.write_all(&vec![0; count as usize])?;
             Ok(file)
         };
         let file = write().map_err(io_error(&temporary))?;
@@ -188,12 +221,8 @@ impl StoreWriter {
     /// If the item has another length than the plan's, or there are more items than announced.
     pub fn append(&mut self, item: &[u8]) -> Result<(), StoreError> {
         assert!(item.len() == self.item_bytes && self.next < self.count, "items of one plan");
-        let checksum = checksum(self.deal, self.role, self.next, item);
-        let write = |mut file: &File| {
-            file.write_all(item)?;
-            file.write_all(&checksum)
-        };
-        write(&self.file).map_err(io_error(&self.temporary))?;
+        let record = record(self.deal, self.role, self.next, item);
+        self.file.write_all(&record).map_err(io_error(&self.temporary))?;
         self.next += 1;
         Ok(())
     }
@@ -206,10 +235,7 @@ impl StoreWriter {
         self.file.sync_all().map_err(io_error(&self.temporary))?;
         std::fs::rename(&self.temporary, &self.path).map_err(io_error(&self.path))?;
         self.finished = true;
-        if let Some(directory) = self.path.parent().filter(|d| !d.as_os_str().is_empty()) {
-            File::open(directory).and_then(|d| d.sync_all()).map_err(io_error(directory))?;
-        }
-        Ok(())
+        sync_directory(&self.path)
     }
 }
 
@@ -227,37 +253,111 @@ pub struct Store<'a, M> {
     file: File,
     plan: &'a Plan,
     offer: Offer,
-    marks_at: u64,
+    records_at: u64,
     item_bytes: usize,
     material: fn(&'a Plan, Item) -> Option<M>,
 }
 
-impl<'a> Store<'a, DealtParty0<'a>> {
+impl<'a> Store<'a, Party0Item<'a>> {
     /// Opens and locks party 0's file.
     ///
     /// # Errors
-    /// If it is not party 0's file for this plan, is damaged, or in use.
-    pub fn open_party0(path: &Path, plan: &'a Plan, digest: Digest) -> Result<Self, StoreError> {
-        Self::open(path, plan, digest, Role::Party0, DealtParty0::new)
+    /// If it is not party 0's file for this plan, made by `origin`, is damaged, or in use.
+    pub fn open_party0(
+        path: &Path,
+        plan: &'a Plan,
+        digest: Digest,
+        origin: Origin,
+    ) -> Result<Self, StoreError> {
+        Self::open(path, plan, (Role::Party0, digest, origin), Party0Item::new)
     }
 }
 
-impl<'a> Store<'a, DealtParty1<'a>> {
+impl<'a> Store<'a, Party1Item<'a>> {
     /// Opens and locks party 1's file.
     ///
     /// # Errors
-    /// If it is not party 1's file for this plan, is damaged, or in use.
-    pub fn open_party1(path: &Path, plan: &'a Plan, digest: Digest) -> Result<Self, StoreError> {
-        Self::open(path, plan, digest, Role::Party1, |plan, item| DealtParty1::new(plan, &item))
+    /// If it is not party 1's file for this plan, made by `origin`, is damaged, or in use.
+    pub fn open_party1(
+        path: &Path,
+        plan: &'a Plan,
+        digest: Digest,
+        origin: Origin,
+    ) -> Result<Self, StoreError> {
+        Self::open(path, plan, (Role::Party1, digest, origin), Party1Item::new)
     }
+}
+
+/// Starts a file that grows, without items, under its name; an old one is replaced.
+///
+/// # Errors
+/// If the operating system refuses.
+pub fn create_growing(
+    path: &Path,
+    role: Role,
+    plan: &Plan,
+    digest: Digest,
+    deal: DealId,
+) -> Result<(), StoreError> {
+    let item_bytes = item_bytes(plan, role, Origin::Parties) as u64;
+    let header =
+        Header { role: role as u8, origin: 1, plan: digest, deal: deal.0, count: 0, item_bytes };
+    let (bytes, _) = seal(Magic::Correlations, &header);
+    let temporary = path.with_added_extension(format!("{}.tmp", std::process::id()));
+    let write = || {
+        let mut file = private_file(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write()
+        .inspect_err(|_| {
+            let _ = std::fs::remove_file(&temporary);
+        })
+        .map_err(io_error(path))?;
+    sync_directory(path)
+}
+
+/// What a correlation file says about itself; nothing is locked.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Whose items they are.
+    pub role: Role,
+    /// Who made them.
+    pub origin: Origin,
+    /// The plan that they are for.
+    pub plan: Digest,
+    /// Their making.
+    pub deal: DealId,
+    /// Items in the file, and those of them that are unused.
+    pub items: (u64, u64),
+    /// Bytes of one item on disk.
+    pub item_bytes: u64,
+}
+
+/// Reads what a correlation file holds.
+///
+/// # Errors
+/// If it is none, or cannot be read.
+pub fn list(path: &Path) -> Result<Listing, StoreError> {
+    let mut file = File::open(path).map_err(io_error(path))?;
+    let (header, records_at) = read_header(path, &mut file)?;
+    let (count, next) = scan(&mut file, &header, records_at).map_err(io_error(path))?;
+    Ok(Listing {
+        role: header.role(),
+        origin: header.origin(),
+        plan: header.plan,
+        deal: DealId(header.deal),
+        items: (count, count - next),
+        item_bytes: record_bytes(&header),
+    })
 }
 
 impl<'a, M> Store<'a, M> {
     fn open(
         path: &Path,
         plan: &'a Plan,
-        digest: Digest,
-        role: Role,
+        (role, digest, origin): (Role, Digest, Origin),
         material: fn(&'a Plan, Item) -> Option<M>,
     ) -> Result<Self, StoreError> {
         let name = path.display().to_string();
@@ -268,60 +368,97 @@ impl<'a, M> Store<'a, M> {
             Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(name)),
             Err(TryLockError::Error(cause)) => return Err(io(cause)),
         }
-        let mut start = Vec::new();
-        (&mut file).take(MAX_HEADER).read_to_end(&mut start).map_err(&io)?;
-        let (header, _, rest): (Header, _, _) = open_prefix(Magic::Correlations, &start)
-            .map_err(|cause| StoreError::File { path: name.clone(), cause })?;
-        let marks_at = (start.len() - rest.len()) as u64;
-        let found = if header.role == 0 { Role::Party0 } else { Role::Party1 };
-        if found != role {
-            return Err(StoreError::Role { path: name, found, expected: role });
+        let (header, records_at) = read_header(path, &mut file)?;
+        if header.role() != role {
+            return Err(StoreError::Role { path: name, found: header.role(), expected: role });
         }
         if header.plan != digest {
             return Err(StoreError::Plan { path: name, found: header.plan, expected: digest });
         }
-        let sizes = item_bytes(plan);
-        let item_bytes = if role == Role::Party0 { sizes.0 } else { sizes.1 };
-        let per_item = (item_bytes + CHECKSUM) as u64 + 1;
-        let expected =
-            header.count.min(MAX_ITEMS).saturating_mul(per_item).saturating_add(marks_at);
+        if header.origin() != origin {
+            let found = header.origin();
+            return Err(StoreError::Origin { path: name, found, expected: origin });
+        }
+        let item_bytes = item_bytes(plan, role, origin);
         let length = file.metadata().map_err(&io)?.len();
-        if length != expected || header.count > MAX_ITEMS || header.item_bytes != item_bytes as u64
-        {
+        let expected = header
+            .count
+            .min(MAX_ITEMS)
+            .saturating_mul(record_bytes(&header))
+            .saturating_add(records_at);
+        let is_whole = origin == Origin::Parties || length == expected;
+        if !is_whole || header.count > MAX_ITEMS || header.item_bytes != item_bytes as u64 {
             return Err(StoreError::Length { path: name, found: length, expected });
         }
-        let mut marks = vec![0u8; header.count as usize];
-        file.seek(SeekFrom::Start(marks_at)).map_err(&io)?;
-        file.read_exact(&mut marks).map_err(&io)?;
-        let next = marks.iter().rposition(|&m| m != 0).map_or(0, |last| last as u64 + 1);
-        let offer =
-            Offer { role, plan: digest, deal: DealId(header.deal), next, count: header.count };
-        Ok(Self { path: path.to_owned(), file, plan, offer, marks_at, item_bytes, material })
+        let (count, next) = scan(&mut file, &header, records_at).map_err(&io)?;
+        let offer = Offer { role, origin, plan: digest, deal: DealId(header.deal), next, count };
+        Ok(Self { path: path.to_owned(), file, plan, offer, records_at, item_bytes, material })
+    }
+
+    /// Leaves out items from `count` on: those that the other party does not have.
+    ///
+    /// # Errors
+    /// If the operating system refuses.
+    pub fn truncate(&mut self, count: u64) -> Result<(), StoreError> {
+        self.offer.count = self.offer.count.min(count);
+        self.offer.next = self.offer.next.min(self.offer.count);
+        let length = self.record_at(self.offer.count);
+        let cut = self.file.set_len(length).and_then(|()| self.file.sync_all());
+        cut.map_err(io_error(&self.path))
+    }
+
+    /// Appends an item and makes it durable; its serial is the number of items before.
+    ///
+    /// # Errors
+    /// If the operating system refuses; the item is then not part of the file.
+    ///
+    /// # Panics
+    /// If the item has another length than the plan's.
+    pub fn append(&mut self, item: &[u8]) -> Result<(), StoreError> {
+        let Offer { role, deal, count, .. } = self.offer;
+        assert_eq!(item.len(), self.item_bytes, "items of one plan");
+        let start = self.record_at(count);
+        let record = record(deal, role, count, item);
+        let write = |mut file: &File| {
+            file.seek(SeekFrom::Start(start))?;
+            file.write_all(&record)?;
+            file.sync_data()
+        };
+        write(&self.file).map_err(|cause| {
+            let _ = self.file.set_len(start);
+            io_error(&self.path)(cause)
+        })?;
+        self.offer.count += 1;
+        Ok(())
+    }
+
+    fn record_at(&self, serial: u64) -> u64 {
+        self.records_at + serial * (1 + self.item_bytes + CHECKSUM) as u64
     }
 
     fn mark(&mut self, serials: Range<u64>) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.marks_at + serials.start))?;
-        self.file.write_all(&vec![1; (serials.end - serials.start) as usize])?;
+        for serial in serials {
+            self.file.seek(SeekFrom::Start(self.record_at(serial)))?;
+            self.file.write_all(&[USED])?;
+        }
         self.file.sync_data()
-    }
-
-    fn item_at(&self, serial: u64) -> u64 {
-        self.marks_at + self.offer.count + serial * (self.item_bytes + CHECKSUM) as u64
     }
 
     fn read_item(&mut self, serial: u64) -> io::Result<(Item, [u8; CHECKSUM])> {
         let mut item = Zeroizing::new(vec![0; self.item_bytes]);
         let mut checksum = [0; CHECKSUM];
-        self.file.seek(SeekFrom::Start(self.item_at(serial)))?;
+        self.file.seek(SeekFrom::Start(self.record_at(serial) + 1))?;
         self.file.read_exact(&mut item)?;
         self.file.read_exact(&mut checksum)?;
         Ok((item, checksum))
     }
 
     fn erase(&mut self, serials: Range<u64>) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.item_at(serials.start)))?;
-        let bytes = self.item_at(serials.end) - self.item_at(serials.start);
-        io::copy(&mut io::repeat(0).take(bytes), &mut self.file)?;
+        for serial in serials {
+            self.file.seek(SeekFrom::Start(self.record_at(serial) + 1))?;
+            let bytes = (self.item_bytes + CHECKSUM) as u64;
+            io::copy(&mut io::repeat(0).take(bytes), &mut self.file)?;
+        }
         self.file.sync_data()
     }
 }
@@ -334,8 +471,11 @@ impl<M> Supply for Store<'_, M> {
     }
 
     fn claim(&mut self, serials: Range<u64>) -> Result<Vec<M>, StoreError> {
+        if serials.is_empty() {
+            return Ok(vec![]);
+        }
         let Offer { role, deal, next, count, .. } = self.offer;
-        if serials.start < next || serials.end > count || serials.is_empty() {
+        if serials.start < next || serials.end > count {
             return Err(StoreError::Serials { wanted: serials, next, count });
         }
         let io = io_error(&self.path);
@@ -364,7 +504,8 @@ pub struct MemorySupply<M> {
 impl<M> MemorySupply<M> {
     /// A supply of `items`, the first of which has serial 0.
     pub fn new(role: Role, plan: Digest, deal: DealId, items: Vec<M>) -> Self {
-        let offer = Offer { role, plan, deal, next: 0, count: items.len() as u64 };
+        let count = items.len() as u64;
+        let offer = Offer { role, origin: Origin::Dealer, plan, deal, next: 0, count };
         Self { offer, items: items.into() }
     }
 }
@@ -378,12 +519,106 @@ impl<M> Supply for MemorySupply<M> {
 
     fn claim(&mut self, serials: Range<u64>) -> Result<Vec<M>, StoreError> {
         let Offer { next, count, .. } = self.offer;
-        if serials.start < next || serials.end > count || serials.is_empty() {
+        if serials.start < next || serials.end > count {
             return Err(StoreError::Serials { wanted: serials, next, count });
         }
         self.offer.next = serials.end;
         self.items.drain(..(serials.start - next) as usize);
         Ok(self.items.drain(..(serials.end - serials.start) as usize).collect())
+    }
+}
+
+/// No items: a run makes what it needs.
+pub struct NoSupply<M> {
+    offer: Offer,
+    material: std::marker::PhantomData<M>,
+}
+
+impl<M> NoSupply<M> {
+    /// For a party of a plan.
+    pub fn new(role: Role, plan: Digest) -> Self {
+        let deal = DealId([0; 16]);
+        let offer = Offer { role, origin: Origin::Parties, plan, deal, next: 0, count: 0 };
+        Self { offer, material: std::marker::PhantomData }
+    }
+}
+
+impl<M> Supply for NoSupply<M> {
+    type Material = M;
+
+    fn offer(&self) -> Offer {
+        self.offer
+    }
+
+    fn claim(&mut self, serials: Range<u64>) -> Result<Vec<M>, StoreError> {
+        if serials.is_empty() {
+            return Ok(vec![]);
+        }
+        Err(StoreError::Serials { wanted: serials, next: 0, count: 0 })
+    }
+}
+
+fn record_bytes(header: &Header) -> u64 {
+    header.item_bytes.saturating_add(1 + CHECKSUM as u64)
+}
+
+fn record(deal: DealId, role: Role, serial: u64, item: &[u8]) -> Item {
+    let mut record = Zeroizing::new(Vec::with_capacity(1 + item.len() + CHECKSUM));
+    record.push(UNUSED);
+    record.extend_from_slice(item);
+    record.extend_from_slice(&checksum(deal, role, serial, item));
+    record
+}
+
+fn read_header(path: &Path, file: &mut File) -> Result<(Header, u64), StoreError> {
+    let mut start = Vec::new();
+    file.take(MAX_HEADER).read_to_end(&mut start).map_err(io_error(path))?;
+    let (header, _, rest): (Header, _, _) = open_prefix(Magic::Correlations, &start)
+        .map_err(|cause| StoreError::File { path: path.display().to_string(), cause })?;
+    Ok((header, (start.len() - rest.len()) as u64))
+}
+
+/// The number of whole records, and the first from which on all are unused. The last record of a file
+/// that grows may have been cut off by a crash: it counts if its checksum matches.
+fn scan(file: &mut File, header: &Header, records_at: u64) -> io::Result<(u64, u64)> {
+    let bytes = record_bytes(header);
+    let mut count = (file.metadata()?.len().saturating_sub(records_at) / bytes).min(MAX_ITEMS);
+    let mut next = 0;
+    for serial in 0..count {
+        let mut state = [0];
+        file.seek(SeekFrom::Start(records_at + serial * bytes))?;
+        file.read_exact(&mut state)?;
+        if state != [UNUSED] {
+            next = serial + 1;
+        }
+    }
+    if header.origin() == Origin::Parties && next < count {
+        let mut item = Zeroizing::new(vec![0; header.item_bytes as usize]);
+        let mut stored = [0; CHECKSUM];
+        file.seek(SeekFrom::Start(records_at + (count - 1) * bytes + 1))?;
+        file.read_exact(&mut item)?;
+        file.read_exact(&mut stored)?;
+        if checksum(DealId(header.deal), header.role(), count - 1, &item) != stored {
+            count -= 1;
+        }
+    }
+    Ok((count, next.min(count)))
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    match path.parent().filter(|d| !d.as_os_str().is_empty()) {
+        Some(directory) => File::open(directory)
+            .and_then(|d| d.sync_all())
+            .map_err(io_error(directory)),
+        None => Ok(()),
     }
 }
 

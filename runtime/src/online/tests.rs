@@ -4,7 +4,8 @@
 use crate::Error;
 use crate::handshake::{AgreementError, Hello, VERSION};
 use crate::net::{Channel, MemoryChannel, NetError, Tap, memory_pair};
-use crate::offline::dealer::{DealtParty0, DealtParty1, deal};
+use crate::offline::dealer::deal;
+use crate::offline::item::{Party0Item, Party1Item};
 use crate::offline::expand::Seed;
 use crate::offline::store::MemorySupply;
 use crate::offline::{DealId, Party1Material, Role, masks};
@@ -35,9 +36,9 @@ fn values(plan: &Plan, weights: &Weights, inputs: &[Tensor<u64>]) -> Vec<Vec<Ten
             (insecure_seed_for_tests(&mut random), insecure_seed_for_tests(&mut random));
         let seed = |bytes: &[u8; 32]| Seed::from_item(bytes).unwrap();
         let (item0, item1) = deal(plan, weights, seed(&seed0), seed(&seed1));
-        items0.push(DealtParty0::new(plan, item0).unwrap());
-        items1.push(DealtParty1::new(plan, &item1).unwrap());
-        let mut again = DealtParty1::new(plan, &item1).unwrap();
+        items0.push(Party0Item::new(plan, item0).unwrap());
+        items1.push(Party1Item::new(plan, item1.clone()).unwrap());
+        let mut again = Party1Item::new(plan, item1.clone()).unwrap();
         let mut sides = vec![];
         masks::walk(
             plan,
@@ -176,8 +177,8 @@ fn material_is_given_out_once() {
     let mut random = Random::new(6);
     let mut seed = || Seed::from_item(&insecure_seed_for_tests(&mut random)).unwrap();
     let (item0, item1) = deal(&plan, &weights, seed(), seed());
-    let mut party0 = DealtParty0::new(&plan, item0).unwrap();
-    let mut party1 = DealtParty1::new(&plan, &item1).unwrap();
+    let mut party0 = Party0Item::new(&plan, item0).unwrap();
+    let mut party1 = Party1Item::new(&plan, item1).unwrap();
     use crate::offline::{MaterialError, Party0Material};
     assert!(party0.phase(2).is_ok());
     assert_eq!(party0.phase(2).err(), Some(MaterialError::Spent(2)));

@@ -1,7 +1,9 @@
 //! Both parties in one process over the ideal functionality: what `protocol_reference.py` checks.
 
 use super::{phase, polynomial, question_widths, row, square, truncate};
-use crate::offline::dealer::{DealtParty0, DealtParty1, deal};
+use crate::offline::dealer::deal;
+use crate::offline::item::{Origin, Party0Item, Party1Item, item_bytes};
+use crate::offline::Role;
 use crate::offline::expand::Seed;
 use crate::offline::{Party0Material, Party1Material};
 use crate::testing::Random;
@@ -52,16 +54,17 @@ impl Case {
         &self.plan.steps[1]
     }
 
-    pub(super) fn deal(&self, random: &mut Random) -> (DealtParty0<'_>, DealtParty1<'_>) {
+    pub(super) fn deal(&self, random: &mut Random) -> (Party0Item<'_>, Party1Item<'_>) {
         let mut seed = || {
             let words: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();
             Seed::from_item(&words).unwrap()
         };
         let (item0, item1) = deal(&self.plan, &self.weights, seed(), seed());
-        assert_eq!((item0.len(), item1.len()), crate::item_bytes(&self.plan));
+        let bytes = |role| item_bytes(&self.plan, role, Origin::Dealer);
+        assert_eq!((item0.len(), item1.len()), (bytes(Role::Party0), bytes(Role::Party1)));
         (
-            DealtParty0::new(&self.plan, item0).unwrap(),
-            DealtParty1::new(&self.plan, &item1).unwrap(),
+            Party0Item::new(&self.plan, item0).unwrap(),
+            Party1Item::new(&self.plan, item1).unwrap(),
         )
     }
 }

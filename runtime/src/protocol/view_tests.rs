@@ -3,7 +3,9 @@
 use super::square::mask_and_top_bit;
 use super::tests::Case;
 use super::{phase, polynomial, question_widths, square};
-use crate::offline::dealer::{deal, item_bytes};
+use crate::offline::dealer::deal;
+use crate::offline::Role;
+use crate::offline::item::{Origin, item_bytes};
 use crate::offline::expand::Seed;
 use crate::offline::{Party0Material, Party1Material};
 use crate::testing::{Random, plans};
@@ -84,7 +86,7 @@ fn party_0s_items_are_uniform() {
     let (plan, weights) = plans::every_kind();
     let seed = || Seed::from_system().unwrap();
     let items: Vec<_> = (0..2000).map(|_| deal(&plan, &weights, seed(), seed()).0).collect();
-    let mut padding = vec![0u8; item_bytes(&plan).0];
+    let mut padding = vec![0u8; item_bytes(&plan, Role::Party0, Origin::Dealer)];
     let mut at = 32;
     for correlation in (0..plan.steps.len()).filter_map(|step| plan.correlation(step)) {
         at += correlation.bytes();

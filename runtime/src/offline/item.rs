@@ -1,0 +1,288 @@
+//! What a party keeps of one item of correlated randomness, and how the online phase takes it apart.
+//!
+//! An item is a seed, from which expands what a party draws itself (party 0: `u`, `β`, `β'`; party 1: its
+//! input's and its activations' masks), and per step the rest, packed to the bit
+//! ([`Correlation::bytes`](ir::plan::Correlation::bytes)): shares of products, and of `W·r` party 0's
+//! `s₀` or party 1's mask `W·r − s₀`. Party 1's half of a dealt item is a seed alone, from which its shares
+//! expand as well.
+
+use super::expand::{Purpose, SEED_BYTES, Seed};
+use super::{MaterialError, Party0Material, Party1Material, Role, masks};
+use crate::protocol::linear::LinearShare;
+use crate::protocol::phase::{PhaseCorrelation, PhaseShares};
+use crate::protocol::polynomial::{PolynomialCorrelation, PolynomialShares};
+use crate::protocol::square::{SquareCorrelation, SquareShares};
+use crate::secret::{Elements, SecretTensor, WideElements};
+use ir::Tensor;
+use ir::plan::{Plan, Step, StepOp};
+use ir::ring::{Packer, Unpacker};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// The bytes of one party's half of an item, without its checksum. Wiped when dropped.
+pub type Item = Zeroizing<Vec<u8>>;
+
+/// Who made an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A trusted dealer.
+    Dealer,
+    /// The two parties, and nobody else.
+    Parties,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dealer => "a trusted dealer",
+            Self::Parties => "the two parties",
+        })
+    }
+}
+
+/// Bytes of one party's half of an item, without its checksum.
+pub fn item_bytes(plan: &Plan, role: Role, origin: Origin) -> usize {
+    match (role, origin) {
+        (Role::Party1, Origin::Dealer) => SEED_BYTES,
+        _ => SEED_BYTES + corrections(plan).1,
+    }
+}
+
+/// Where every step's explicit part begins, and their length in all.
+fn corrections(plan: &Plan) -> (Vec<usize>, usize) {
+    let mut at = 0;
+    let starts = (0..plan.steps.len()).map(|step| {
+        let start = at;
+        at += plan.correlation(step).map_or(0, |c| c.bytes());
+        start
+    });
+    (starts.collect(), at)
+}
+
+/// Packs the explicit part of an item whose steps have these elements, in order.
+pub fn pack_item(seed: &Seed, steps: impl IntoIterator<Item = Explicit>) -> Item {
+    let mut item = Zeroizing::new(seed.expose().to_vec());
+    for step in steps {
+        let bytes = Zeroizing::new(match step {
+            Explicit::Narrow(elements, bits) => ir::ring::pack(&elements, bits),
+            Explicit::Wide(elements, bits) => pack_wide(&elements, bits),
+        });
+        item.extend_from_slice(&bytes);
+    }
+    item
+}
+
+/// The elements of one step that stand in an item, and their ring width.
+pub enum Explicit {
+    /// Elements of at most 64 bits.
+    Narrow(Elements, u32),
+    /// Elements of at most 127 bits.
+    Wide(WideElements, u32),
+}
+
+pub(super) fn pack_wide(elements: &[u128], bits: u32) -> Vec<u8> {
+    let mut packer = Packer::with_capacity(0);
+    for &element in elements {
+        packer.push(element as u64, bits.min(64));
+        packer.push((element >> 64) as u64, bits.saturating_sub(64));
+    }
+    packer.finish()
+}
+
+pub(super) fn party1_mask(plan: &Plan, seed: &Seed, index: usize) -> SecretTensor {
+    let step = &plan.steps[index];
+    let mut data = seed.elements(index, Purpose::Mask, step.shape.elements(), step.ring);
+    SecretTensor::new(Tensor::new(step.shape.clone(), std::mem::take(&mut *data)))
+}
+
+pub(super) fn party1_products(plan: &Plan, seed: &Seed, index: usize) -> Elements {
+    let (count, bits) = plan.correlation(index).map_or((0, 1), |c| (c.elements, c.bits));
+    seed.elements(index, Purpose::Products, count, bits)
+}
+
+pub(super) fn party1_wide_products(plan: &Plan, seed: &Seed, index: usize) -> WideElements {
+    let (count, bits) = plan.correlation(index).map_or((0, 1), |c| (c.elements, c.bits));
+    seed.wide_elements(index, Purpose::Products, count, bits)
+}
+
+pub(super) fn party0_question(plan: &Plan, seed: &Seed, index: usize) -> Elements {
+    let step = &plan.steps[index];
+    let p = match &step.op {
+        StepOp::Phase(phase) => phase.p,
+        StepOp::Square(square) => square.p,
+        _ => 0,
+    };
+    seed.elements(index, Purpose::Question, step.shape.elements(), p)
+}
+
+pub(super) fn party0_wide_question(plan: &Plan, seed: &Seed, index: usize) -> WideElements {
+    let step = &plan.steps[index];
+    let (count, bits) = match &step.op {
+        StepOp::Polynomial { square, degree } => {
+            (step.shape.elements() * (*degree as usize - 1), square.q)
+        }
+        _ => (0, 1),
+    };
+    seed.wide_elements(index, Purpose::Question, count, bits)
+}
+
+pub(super) fn party0_bits(plan: &Plan, seed: &Seed, index: usize) -> Elements {
+    let step = &plan.steps[index];
+    let bits = if matches!(step.op, StepOp::Square(_)) { 2 } else { 1 };
+    seed.elements(index, Purpose::Bits, step.shape.elements(), bits)
+}
+
+
+/// Which correlations of an item were given out.
+struct Spent(Vec<bool>);
+
+impl Spent {
+    fn new(plan: &Plan) -> Self {
+        Self(vec![false; plan.steps.len()])
+    }
+
+    fn take(&mut self, step: usize, is_kind: bool) -> Result<(), MaterialError> {
+        let spent = self.0.get_mut(step).filter(|_| is_kind).ok_or(MaterialError::Kind(step))?;
+        if std::mem::replace(spent, true) {
+            return Err(MaterialError::Spent(step));
+        }
+        Ok(())
+    }
+}
+
+/// The explicit part of an item.
+struct Corrections<'a> {
+    plan: &'a Plan,
+    item: Item,
+    starts: Vec<usize>,
+}
+
+impl<'a> Corrections<'a> {
+    fn of(&self, step: usize) -> (Unpacker<'_>, usize, u32) {
+        let (elements, bits, bytes) =
+            self.plan.correlation(step).map_or((0, 1, 0), |c| (c.elements, c.bits, c.bytes()));
+        let start = SEED_BYTES + self.starts[step];
+        (Unpacker::new(&self.item[start..start + bytes]), elements, bits)
+    }
+
+    fn narrow(&self, step: usize) -> Elements {
+        let (mut reader, elements, bits) = self.of(step);
+        Zeroizing::new((0..elements).map(|_| reader.next(bits)).collect())
+    }
+
+    fn wide(&self, step: usize) -> WideElements {
+        let (mut reader, elements, bits) = self.of(step);
+        let mut element = || {
+            let low = u128::from(reader.next(bits.min(64)));
+            if bits > 64 { low | u128::from(reader.next(bits - 64)) << 64 } else { low }
+        };
+        Zeroizing::new((0..elements).map(|_| element()).collect())
+    }
+}
+
+/// Party 0's half of an item.
+pub struct Party0Item<'a> {
+    plan: &'a Plan,
+    seed: Seed,
+    corrections: Corrections<'a>,
+    spent: Spent,
+}
+
+impl<'a> Party0Item<'a> {
+    /// Reads party 0's half; `None` if it has another length than [`item_bytes`].
+    pub fn new(plan: &'a Plan, item: Item) -> Option<Self> {
+        let (starts, length) = corrections(plan);
+        if item.len() != SEED_BYTES + length {
+            return None;
+        }
+        let seed = Seed::from_item(&item[..SEED_BYTES])?;
+        let corrections = Corrections { plan, item, starts };
+        Some(Self { plan, seed, corrections, spent: Spent::new(plan) })
+    }
+}
+
+impl Party0Material for Party0Item<'_> {
+    fn linear(&mut self, step: usize) -> Result<LinearShare, MaterialError> {
+        self.spent.take(step, self.plan.steps[step].op.is_secret_linear())?;
+        Ok(LinearShare(self.corrections.narrow(step)))
+    }
+
+    fn phase(&mut self, step: usize) -> Result<PhaseCorrelation, MaterialError> {
+        self.spent.take(step, matches!(self.plan.steps[step].op, StepOp::Phase(_)))?;
+        let u = party0_question(self.plan, &self.seed, step);
+        Ok(PhaseCorrelation { u, products: self.corrections.narrow(step) })
+    }
+
+    fn square(&mut self, step: usize) -> Result<SquareCorrelation, MaterialError> {
+        self.spent.take(step, matches!(self.plan.steps[step].op, StepOp::Square(_)))?;
+        let u = party0_question(self.plan, &self.seed, step);
+        let bits = party0_bits(self.plan, &self.seed, step);
+        Ok(SquareCorrelation { u, bits, products: self.corrections.narrow(step) })
+    }
+
+    fn polynomial(&mut self, step: usize) -> Result<PolynomialCorrelation, MaterialError> {
+        self.spent.take(step, matches!(self.plan.steps[step].op, StepOp::Polynomial { .. }))?;
+        let u = party0_wide_question(self.plan, &self.seed, step);
+        let bits = party0_bits(self.plan, &self.seed, step);
+        Ok(PolynomialCorrelation { u, bits, products: self.corrections.wide(step) })
+    }
+}
+
+/// Party 1's half of an item.
+pub struct Party1Item<'a> {
+    plan: &'a Plan,
+    seed: Seed,
+    /// `None` in a dealt item.
+    corrections: Option<Corrections<'a>>,
+    masks: Spent,
+    products: Spent,
+}
+
+impl<'a> Party1Item<'a> {
+    /// Reads party 1's half; `None` if it has another length than [`item_bytes`].
+    pub fn new(plan: &'a Plan, item: Item) -> Option<Self> {
+        let seed = Seed::from_item(item.get(..SEED_BYTES)?)?;
+        let (starts, length) = corrections(plan);
+        let corrections = match item.len() - SEED_BYTES {
+            0 => None,
+            found if found == length => Some(Corrections { plan, item, starts }),
+            _ => return None,
+        };
+        Some(Self { plan, seed, corrections, masks: Spent::new(plan), products: Spent::new(plan) })
+    }
+
+    fn narrow_products(&self, step: usize) -> Elements {
+        let dealt = || party1_products(self.plan, &self.seed, step);
+        self.corrections.as_ref().map_or_else(dealt, |c| c.narrow(step))
+    }
+}
+
+impl Party1Material for Party1Item<'_> {
+    fn mask(&mut self, step: usize) -> Result<SecretTensor, MaterialError> {
+        let Step { op, shape, .. } = &self.plan.steps[step];
+        self.masks.take(step, masks::has_own_mask(op))?;
+        match &self.corrections {
+            Some(corrections) if op.is_secret_linear() => {
+                let mut data = corrections.narrow(step);
+                Ok(SecretTensor::new(Tensor::new(shape.clone(), std::mem::take(&mut *data))))
+            }
+            _ => Ok(party1_mask(self.plan, &self.seed, step)),
+        }
+    }
+
+    fn phase(&mut self, step: usize) -> Result<PhaseShares, MaterialError> {
+        self.products.take(step, matches!(self.plan.steps[step].op, StepOp::Phase(_)))?;
+        Ok(PhaseShares(self.narrow_products(step)))
+    }
+
+    fn square(&mut self, step: usize) -> Result<SquareShares, MaterialError> {
+        self.products.take(step, matches!(self.plan.steps[step].op, StepOp::Square(_)))?;
+        Ok(SquareShares(self.narrow_products(step)))
+    }
+
+    fn polynomial(&mut self, step: usize) -> Result<PolynomialShares, MaterialError> {
+        self.products.take(step, matches!(self.plan.steps[step].op, StepOp::Polynomial { .. }))?;
+        let dealt = || party1_wide_products(self.plan, &self.seed, step);
+        Ok(PolynomialShares(self.corrections.as_ref().map_or_else(dealt, |c| c.wide(step))))
+    }
+}

@@ -1,0 +1,191 @@
+//! Party 1's side: its masks are drawn or follow, and it learns its shares.
+
+use super::slots::Slots;
+use super::{Link, Observer, groups, set_up};
+use crate::Error;
+use crate::net::Channel;
+use crate::offline::expand::Seed;
+use crate::offline::item::{Item, party1_mask};
+use crate::offline::masks::has_own_mask;
+use crate::offline::products::{self, Shares};
+use crate::offline::rlwe::SecretKeys;
+use crate::offline::transfer::Transfers;
+use crate::offline::Role;
+use crate::protocol::linear;
+use crate::secret::{Elements, SecretTensor};
+use ir::Tensor;
+use ir::plan::{Action, Exchange, Packing, Plan, StepOp};
+use zeroize::Zeroizing;
+
+/// Makes `count` items with party 0 and hands each half to `keep`.
+///
+/// # Errors
+/// If the peer is gone or sends what is none of the protocol's, or `keep` fails.
+pub fn make(
+    channel: &mut impl Channel,
+    plan: &Plan,
+    count: usize,
+    observer: Observer<'_>,
+    mut keep: impl FnMut(Item) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (to0, to1, _) = plan.offline_traffic(count);
+    Link::over(channel, observer, to0 + to1, |link| {
+        let (keys, message) = SecretKeys::generate(&plan.rlwe)?;
+        let (mut transfers, _) = set_up(link, Role::Party1, message, 0)?;
+        let mut number = 0;
+        for size in groups(plan, count) {
+            let group = Group::new(plan, &keys, size, &mut number)?;
+            group.make(link, &mut transfers)?.into_iter().try_for_each(&mut keep)?;
+            link.done(size);
+        }
+        Ok(())
+    })
+}
+
+/// An exchange that is begun.
+enum Begun {
+    Linear(Packing),
+    Products(products::Begun),
+}
+
+struct Group<'a> {
+    plan: &'a Plan,
+    keys: &'a SecretKeys,
+    seeds: Vec<Seed>,
+    /// Per item, the mask of every step as far as it is known.
+    masks: Vec<Vec<Option<SecretTensor>>>,
+    slots: Slots,
+    number: &'a mut u32,
+}
+
+impl<'a> Group<'a> {
+    fn new(
+        plan: &'a Plan,
+        keys: &'a SecretKeys,
+        size: usize,
+        number: &'a mut u32,
+    ) -> Result<Self, Error> {
+        let seeds: Vec<Seed> = (0..size).map(|_| Seed::from_system()).collect::<Result<_, _>>()?;
+        let own = |seed: &Seed| {
+            let mask = |(index, step): (usize, &ir::plan::Step)| match &step.op {
+                StepOp::Constant => Some(SecretTensor::new(Tensor::zeros(step.shape.clone()))),
+                op if has_own_mask(op) && !op.is_secret_linear() => {
+                    Some(party1_mask(plan, seed, index))
+                }
+                _ => None,
+            };
+            plan.steps.iter().enumerate().map(mask).collect()
+        };
+        let masks = seeds.iter().map(own).collect();
+        let mut group = Self { plan, keys, seeds, masks, slots: Slots::new(plan, size), number };
+        group.follow();
+        Ok(group)
+    }
+
+    /// Computes the masks that follow from known ones.
+    fn follow(&mut self) {
+        for masks in &mut self.masks {
+            for (index, step) in self.plan.steps.iter().enumerate() {
+                if masks[index].is_some() || has_own_mask(&step.op) {
+                    continue;
+                }
+                let operands: Option<Vec<&Tensor<u64>>> =
+                    step.operands.iter().map(|o| masks[o.index()].as_deref()).collect();
+                if let Some(operands) = operands {
+                    masks[index] = Some(SecretTensor::new(linear::public(step, &operands)));
+                }
+            }
+        }
+    }
+
+    fn make(
+        mut self,
+        link: &mut Link<'_>,
+        transfers: &mut Transfers,
+    ) -> Result<Vec<Item>, Error> {
+        let schedule = self.plan.schedule(self.seeds.len());
+        let mut begun: Vec<Option<Begun>> = schedule.exchanges.iter().map(|_| None).collect();
+        for action in &schedule.actions {
+            match *action {
+                Action::Begin(index) => {
+                    let (state, message) = self.begin(&schedule.exchanges[index], transfers)?;
+                    begun[index] = Some(state);
+                    link.send(message);
+                }
+                Action::Finish(index) => {
+                    let exchange = &schedule.exchanges[index];
+                    let state = begun[index].take();
+                    let state = state.ok_or_else(|| Error::Internal("not begun".into()))?;
+                    let during = format!("waiting for the correlation of v{}", exchange.step);
+                    let message = link.receive(exchange.bytes[1], &during)?;
+                    if let Some(last) = self.finish(exchange, state, transfers, &message)? {
+                        link.send(last);
+                    }
+                }
+            }
+        }
+        Ok(self.slots.into_items(&self.seeds))
+    }
+
+    fn begin(
+        &mut self,
+        exchange: &Exchange,
+        transfers: &mut Transfers,
+    ) -> Result<(Begun, Vec<u8>), Error> {
+        let (plan, step) = (self.plan, &self.plan.steps[exchange.step]);
+        let operand = step.operands[0].index();
+        let masks: Vec<&[u64]> = exchange
+            .items
+            .clone()
+            .map(|item| self.masks[item][operand].as_ref().map(|m| m.data.as_slice()))
+            .collect::<Option<_>>()
+            .ok_or_else(|| Error::Internal(format!("the mask of v{operand} is not known")))?;
+        if let Some(packing) = plan.packing(exchange.step, masks.len()) {
+            let message = self.keys.encrypt(&packing, *self.number, &masks);
+            *self.number += 1;
+            return Ok((Begun::Linear(packing), message));
+        }
+        let elements = exchange.elements.clone();
+        let masks: Elements = Zeroizing::new(
+            masks.iter().flat_map(|m| m[elements.clone()].iter().copied()).collect(),
+        );
+        let (state, message) = products::begin(transfers, plan, exchange.step, masks);
+        Ok((Begun::Products(state), message))
+    }
+
+    fn finish(
+        &mut self,
+        exchange: &Exchange,
+        state: Begun,
+        transfers: &mut Transfers,
+        message: &[u8],
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let refused = |e: &dyn std::fmt::Display| Error::Peer(e.to_string());
+        let (shares, last) = match state {
+            Begun::Linear(packing) => {
+                let shares = self.keys.decrypt(&packing, message).map_err(|e| refused(&e))?;
+                (Shares::Narrow(Zeroizing::new(shares.concat())), None)
+            }
+            Begun::Products(state) => {
+                state.finish(transfers, message).map_err(|e| refused(&e))?
+            }
+        };
+        let step = &self.plan.steps[exchange.step];
+        if let (true, Shares::Narrow(shares)) = (step.op.is_secret_linear(), &shares) {
+            let length = exchange.elements.len();
+            let all = step.shape.elements();
+            for (n, item) in exchange.items.clone().enumerate() {
+                let mask = self.masks[item][exchange.step].take();
+                let mut mask = mask.unwrap_or_else(|| {
+                    SecretTensor::new(Tensor::new(step.shape.clone(), vec![0; all]))
+                });
+                mask.data_mut()[exchange.elements.clone()]
+                    .copy_from_slice(&shares[n * length..(n + 1) * length]);
+                self.masks[item][exchange.step] = Some(mask);
+            }
+            self.follow();
+        }
+        self.slots.put(self.plan, exchange, &shares);
+        Ok(last)
+    }
+}
