@@ -8,6 +8,7 @@
 mod cost;
 mod evaluate;
 mod file;
+pub mod offline;
 mod print;
 mod verify;
 mod weights;

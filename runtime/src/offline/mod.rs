@@ -5,9 +5,11 @@
 pub mod dealer;
 pub mod expand;
 pub mod masks;
+pub mod products;
 pub mod store;
 #[cfg(test)]
 mod store_tests;
+pub mod transfer;
 
 use crate::protocol::linear::LinearShare;
 use crate::protocol::phase::{PhaseCorrelation, PhaseShares};
