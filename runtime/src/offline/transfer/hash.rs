@@ -11,12 +11,13 @@
 //! for one, times their number. The inputs `w` are pseudorandom blocks of 128 bits, so that two are the
 //! same with probability `n²/2^129`, and no tweak is needed.
 //!
-//! *Speed.* The cipher's backend is chosen at run time, and encrypts up to 64 blocks at once. What runs
-//! in [`WithCipher::run`] is compiled once per backend with its vector instructions, the loops around the
-//! cipher too, which is why work is handed in as a value and everything in it is inlined.
+//! *Speed.* The cipher's backend is chosen at run time. What runs in [`WithCipher::run`] is compiled once
+//! per backend with its vector instructions, the loops around the cipher too, which is why work is handed
+//! in as a value and everything in it is inlined.
 
 use aes::Aes128Enc;
 use aes::cipher::consts::U16;
+use aes::cipher::typenum::Unsigned;
 use aes::cipher::{
     Array, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser,
     InOutBuf, KeyInit,
@@ -28,6 +29,11 @@ pub type Block = [u8; 16];
 
 /// The most blocks of one pad.
 pub const PAD_BLOCKS: usize = 16;
+
+/// Backends that take more blocks than these at once (those of wide vectors) are given one by one
+/// instead: the processor overlaps these just as well, and the crate's code for wide vectors spends more
+/// in calls than it gains.
+const INTERLEAVED: usize = 8;
 
 /// `a ⊕ b`.
 #[inline(always)]
@@ -60,11 +66,17 @@ impl<B: BlockCipherEncBackend<BlockSize = U16>> Cipher for B {
     #[inline(always)]
     fn encrypt(&self, blocks: &mut [Block]) {
         let blocks = InOutBuf::from(Array::cast_slice_from_core_mut(blocks));
-        let (chunks, tail) = blocks.into_chunks::<B::ParBlocksSize>();
-        for chunk in chunks {
-            self.encrypt_par_blocks(chunk);
+        if B::ParBlocksSize::USIZE <= INTERLEAVED {
+            let (chunks, tail) = blocks.into_chunks::<B::ParBlocksSize>();
+            for chunk in chunks {
+                self.encrypt_par_blocks(chunk);
+            }
+            self.encrypt_tail_blocks(tail);
+        } else {
+            for block in blocks {
+                self.encrypt_block(block);
+            }
         }
-        self.encrypt_tail_blocks(tail);
     }
 
     #[inline(always)]
