@@ -1,6 +1,8 @@
 //! What the making of product correlations by the two parties alone costs, exactly: oblivious transfers
 //! and the bytes of every message. The runtime's messages have these lengths.
 
+use crate::ring::packed_bytes;
+
 /// `k` of SoftSpokenOT: its seeds are the leaves of trees of `2^k`, and every transfer costs
 /// `128/k − 1` bits of its receiver and `2·2^k/k` block cipher calls of both parties in all.
 pub const FIELD_BITS: usize = 8;
@@ -9,4 +11,10 @@ pub const FIELD_BITS: usize = 8;
 /// in blocks of 128.
 pub const fn extension_bytes(count: usize) -> usize {
     count.div_ceil(128) * 16 * (128 / FIELD_BITS - 1)
+}
+
+/// Bytes to party 1 for `count` trees of `2^p` leaves with `scalars` scalars of `q` bits each: a block per
+/// level but the first, then the corrections, packed.
+pub const fn tree_bytes(count: usize, p: u32, scalars: usize, q: u32) -> usize {
+    count * 16 * (p as usize - 1) + packed_bytes(count * scalars, q)
 }

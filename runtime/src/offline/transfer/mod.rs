@@ -7,11 +7,14 @@
 
 pub mod base;
 pub mod hash;
+pub mod lanes;
 pub mod seeds;
 pub mod setup;
 pub mod softspoken;
 mod transpose;
 pub mod tree;
+#[cfg(test)]
+mod tree_tests;
 
 pub use hash::{Block, Hashes};
 pub use softspoken::{CotReceiver, CotSender, Received};
