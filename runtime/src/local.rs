@@ -1,12 +1,12 @@
-//! Both parties in one process, over correlations dealt for the run.
+//! Both parties in one process, over correlations made for the run.
 
 use crate::Error;
 use crate::net::{Channel, memory_pair};
 use crate::offline::dealer::deal;
-use crate::offline::item::{Party0Item, Party1Item};
 use crate::offline::expand::Seed;
-use crate::offline::store::MemorySupply;
-use crate::offline::{DealId, Role};
+use crate::offline::item::{Party0Item, Party1Item};
+use crate::offline::store::{MemorySupply, NoSupply};
+use crate::offline::{DealId, Role, Supply};
 use crate::session::{Connected, Finished};
 use ir::Tensor;
 use ir::plan::{Digest, Plan, Weights};
@@ -46,27 +46,58 @@ pub fn run_in_memory(
 ///
 /// # Errors
 /// If an input does not fit the plan, or the channel breaks.
-pub fn run_over<A: Channel + Send, B: Channel>(
+pub fn run_over<A: Channel, B: Channel>(
     plan: &Plan,
     weights: &Weights,
     inputs: &[Tensor<f32>],
     channels: (A, B),
 ) -> Result<InMemory, Error> {
+    let (_, digest) = plan.to_bytes();
+    let mut supplies = deal_in_memory(plan, digest, weights, inputs.len())?;
+    run_with(plan, weights, inputs, channels, (&mut supplies.0, &mut supplies.1))
+}
+
+/// As [`run_over`], where the two parties make the correlations.
+///
+/// # Errors
+/// If an input does not fit the plan, or the channel breaks.
+pub fn run_without_dealer<A: Channel, B: Channel>(
+    plan: &Plan,
+    weights: &Weights,
+    inputs: &[Tensor<f32>],
+    channels: (A, B),
+) -> Result<InMemory, Error> {
+    let (_, digest) = plan.to_bytes();
+    let (mut supply0, mut supply1) =
+        (NoSupply::new(Role::Party0, digest), NoSupply::new(Role::Party1, digest));
+    run_with(plan, weights, inputs, channels, (&mut supply0, &mut supply1))
+}
+
+fn run_with<'a, A: Channel, B: Channel>(
+    plan: &'a Plan,
+    weights: &Weights,
+    inputs: &[Tensor<f32>],
+    (channel0, channel1): (A, B),
+    (supply0, supply1): (
+        &mut (impl Supply<Material = Party0Item<'a>> + Send),
+        &mut impl Supply<Material = Party1Item<'a>>,
+    ),
+) -> Result<InMemory, Error> {
     let encoded: Vec<Tensor<u64>> =
         inputs.iter().map(|x| plan.encode_input(x)).collect::<Result<_, _>>()?;
-    let (_, digest) = plan.to_bytes();
-    let (mut supply0, mut supply1) = deal_in_memory(plan, digest, weights, inputs.len())?;
-    let (channel0, channel1) = channels;
+    let digest = supply1.offer().plan;
     let batch = inputs.len();
     let (party0, party1) = std::thread::scope(|scope| {
         let party0 = scope.spawn(|| {
             Connected::new(channel0)
-                .agree(plan, digest, batch, &mut supply0)?
+                .agree(plan, digest, batch, supply0)?
+                .make_party0(weights, &mut |_| ())?
                 .prepare_party0(weights)?
                 .run()
         });
         let party1 = Connected::new(channel1)
-            .agree(plan, digest, batch, &mut supply1)
+            .agree(plan, digest, batch, supply1)
+            .and_then(|agreed| agreed.make_party1(&mut |_| ()))
             .and_then(|agreed| agreed.prepare_party1())
             .and_then(|prepared| prepared.run(&encoded));
         let party0 = party0.join();

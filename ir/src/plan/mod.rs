@@ -8,9 +8,11 @@
 mod cost;
 mod evaluate;
 mod file;
+pub mod offline;
 mod packing;
 mod print;
 pub mod rlwe;
+mod schedule;
 mod verify;
 mod weights;
 
@@ -21,6 +23,7 @@ pub use evaluate::{
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
 pub use packing::{Packing, Planes};
 pub use rlwe::RingLwe;
+pub use schedule::{Action, Exchange, MAX_GROUP, Schedule};
 pub use verify::PlanError;
 pub use weights::{Reference, ReferenceLayer, StepWeights, Weights};
 

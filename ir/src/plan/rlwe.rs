@@ -61,6 +61,14 @@ pub struct Demand {
     pub terms: usize,
 }
 
+/// Bytes of a seed that expands into all second components of a session.
+pub const SEED_BYTES: usize = 32;
+
+/// Bytes of party 1's public keys: the seed, and a first component for every set of parameters.
+pub fn key_bytes(sets: &[RingLwe]) -> usize {
+    SEED_BYTES + sets.iter().map(RingLwe::ciphertext_bytes).sum::<usize>()
+}
+
 impl Demand {
     /// `f`: flooding is uniform in `±2^f`.
     pub fn flooding_bits(&self, log_degree: u32) -> u32 {

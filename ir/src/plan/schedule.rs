@@ -8,7 +8,9 @@
 //! and as many exchanges are begun before the first is finished as [`WINDOW`] bytes allow: both parties
 //! compute while bytes travel both ways. Both parties follow the same list of [`Action`]s.
 
+use super::offline::{self, SETUP_BYTES};
 use super::packing::Planes;
+use super::rlwe::key_bytes;
 use super::{Plan, StepOp};
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
@@ -77,6 +79,28 @@ impl Plan {
             .map(|i| self.steps[i].shape.elements() + self.correlation(i).map_or(0, |c| c.elements))
             .sum();
         (GROUP_WORDS / words.max(1)).clamp(1, MAX_GROUP).min(count.max(1))
+    }
+
+    /// Bytes to party 0, bytes to party 1, and messages of making `count` items: the setup and all groups.
+    pub fn offline_traffic(&self, count: usize) -> (usize, usize, usize) {
+        let group = self.group(count);
+        let full = self.schedule(group).traffic();
+        let rest = match count % group {
+            0 => (0, 0, 0),
+            rest => self.schedule(rest).traffic(),
+        };
+        let times = count / group;
+        let setup: usize = SETUP_BYTES.iter().sum();
+        (
+            setup + key_bytes(&self.rlwe) + times * full.0 + rest.0,
+            setup + times * full.1 + rest.1,
+            2 * SETUP_BYTES.len() + times * full.2 + rest.2,
+        )
+    }
+
+    /// Bytes of the three messages about the products of `count` elements of a step.
+    pub fn product_bytes(&self, step: usize, count: usize) -> [usize; 3] {
+        offline::products(self, step, count).map_or([0; 3], |e| e.messages)
     }
 
     /// The offline phase of `items` inferences that are made together.
@@ -178,7 +202,8 @@ fn parts(length: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
 
 fn actions(exchanges: &[Exchange]) -> Vec<Action> {
     let mut actions = Vec::with_capacity(2 * exchanges.len());
-    let (mut open, mut finished): (VecDeque<usize>, _) = (VecDeque::new(), vec![false; exchanges.len()]);
+    let (mut open, mut finished): (VecDeque<usize>, _) =
+        (VecDeque::new(), vec![false; exchanges.len()]);
     let mut bytes = 0usize;
     let size = |i: usize| exchanges[i].bytes.iter().sum::<usize>();
     for (index, exchange) in exchanges.iter().enumerate() {

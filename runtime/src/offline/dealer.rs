@@ -24,7 +24,8 @@ use zeroize::Zeroizing;
 /// # Panics
 /// If `weights` are not those of `plan`; [`Weights::from_bytes`] refuses such.
 pub fn deal(plan: &Plan, weights: &Weights, party0: Seed, party1: Seed) -> (Item, Item) {
-    let mut item0 = Zeroizing::new(Vec::with_capacity(item_bytes(plan, Role::Party0, Origin::Dealer)));
+    let mut item0 =
+        Zeroizing::new(Vec::with_capacity(item_bytes(plan, Role::Party0, Origin::Dealer)));
     item0.extend_from_slice(party0.expose());
     let mask = |step| Ok::<_, std::convert::Infallible>(party1_mask(plan, &party1, step));
     let Ok(()) = masks::walk(plan, mask, |index, operands, value| {
@@ -82,4 +83,3 @@ fn pack_difference(mut products: Elements, shares: &[u64], q: u32) -> Vec<u8> {
     products.iter_mut().zip(shares).for_each(|(p, s)| *p = p.wrapping_sub(*s) & low_mask(q));
     pack(&products, q)
 }
-

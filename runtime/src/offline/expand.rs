@@ -25,6 +25,10 @@ pub enum Purpose {
     Question = 3,
     /// Party 0's `β` and `β'`.
     Bits = 4,
+    /// The setup of oblivious transfers: scalars.
+    Scalars = 5,
+    /// The setup of oblivious transfers: a nonce, `Δ` and the roots of trees.
+    Blocks = 6,
 }
 
 impl Seed {
@@ -78,6 +82,22 @@ impl Seed {
         nonce[4] = purpose;
         nonce[8..].copy_from_slice(&index.to_le_bytes());
         ChaCha20::new(&self.0.into(), &nonce.into())
+    }
+
+    /// `count` uniform strings of `N` bytes; `N` divides 4096.
+    pub fn strings<const N: usize>(
+        &self,
+        step: usize,
+        purpose: Purpose,
+        count: usize,
+    ) -> Zeroizing<Vec<[u8; N]>> {
+        self.draw(step, purpose, count, |bytes| bytes)
+    }
+
+    /// A seed that everyone knows.
+    #[cfg(test)]
+    pub fn insecure_for_tests(number: u8) -> Self {
+        Self([number; SEED_BYTES])
     }
 
     fn draw<T: Zeroize, const BYTES: usize>(

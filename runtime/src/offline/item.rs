@@ -132,7 +132,6 @@ pub(super) fn party0_bits(plan: &Plan, seed: &Seed, index: usize) -> Elements {
     seed.elements(index, Purpose::Bits, step.shape.elements(), bits)
 }
 
-
 /// Which correlations of an item were given out.
 struct Spent(Vec<bool>);
 

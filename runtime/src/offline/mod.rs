@@ -5,11 +5,14 @@
 pub mod dealer;
 pub mod expand;
 pub mod item;
+pub mod making;
 pub mod masks;
+pub mod products;
 pub mod rlwe;
 pub mod store;
 #[cfg(test)]
 mod store_tests;
+pub mod transfer;
 
 use crate::protocol::linear::LinearShare;
 use crate::protocol::phase::{PhaseCorrelation, PhaseShares};

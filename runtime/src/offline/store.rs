@@ -615,9 +615,9 @@ fn private_file(path: &Path) -> io::Result<File> {
 
 fn sync_directory(path: &Path) -> Result<(), StoreError> {
     match path.parent().filter(|d| !d.as_os_str().is_empty()) {
-        Some(directory) => File::open(directory)
-            .and_then(|d| d.sync_all())
-            .map_err(io_error(directory)),
+        Some(directory) => {
+            File::open(directory).and_then(|d| d.sync_all()).map_err(io_error(directory))
+        }
         None => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::dealer::deal;
 use super::expand::Seed;
+use super::item::Origin;
 use super::store::{Store, StoreError, StoreWriter};
 use super::{DealId, Role, Supply};
 use crate::Connected;
@@ -69,7 +70,7 @@ fn items_are_used_once_across_openings() {
     let (plan, weights) = plans::tiny();
     let digest = write(&directory, &plan, &weights, 5);
     let path = directory.file(Role::Party1);
-    let open = || Store::open_party1(&path, &plan, digest);
+    let open = || Store::open_party1(&path, &plan, digest, Origin::Dealer);
     let mut store = open().unwrap();
     assert!(line(open()).contains("is in use by another process"));
     assert_eq!((store.offer().next, store.offer().count), (0, 5));
@@ -95,10 +96,10 @@ fn files_are_for_their_owner_alone_and_spent_items_are_erased() {
     let path = directory.file(Role::Party1);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let before = std::fs::read(&path).unwrap();
-    let mut store = Store::open_party1(&path, &plan, digest).unwrap();
+    let mut store = Store::open_party1(&path, &plan, digest, Origin::Dealer).unwrap();
     store.claim(0..1).unwrap();
     let after = std::fs::read(&path).unwrap();
-    let item = before.len() - 2 * 64..before.len() - 64;
+    let item = before.len() - 2 * 65 + 1..before.len() - 65;
     assert!(before[item.clone()].iter().any(|&b| b != 0));
     assert!(after[item.clone()].iter().all(|&b| b == 0));
     assert_eq!(before[item.end..], after[item.end..]);
@@ -110,21 +111,24 @@ fn other_files_are_refused_with_both_values() {
     let (plan, weights) = plans::tiny();
     let digest = write(&directory, &plan, &weights, 2);
     let (path0, path1) = (directory.file(Role::Party0), directory.file(Role::Party1));
-    let swapped = line(Store::open_party0(&path1, &plan, digest));
+    let swapped = line(Store::open_party0(&path1, &plan, digest, Origin::Dealer));
     assert!(swapped.ends_with("holds the correlations of party 1, expected those of party 0"));
-    let other = line(Store::open_party0(&path0, &plan, Digest([1; 32])));
+    let other = line(Store::open_party0(&path0, &plan, Digest([1; 32]), Origin::Dealer));
     assert!(other.ends_with(&format!("was made for plan {digest}, this is plan 0101010101010101")));
     let bytes = std::fs::read(&path0).unwrap();
     std::fs::write(&path0, &bytes[..bytes.len() - 1]).unwrap();
-    assert!(line(Store::open_party0(&path0, &plan, digest)).contains("is damaged: it has"));
+    assert!(
+        line(Store::open_party0(&path0, &plan, digest, Origin::Dealer))
+            .contains("is damaged: it has")
+    );
     for length in 0..100 {
         std::fs::write(&path0, &bytes[..length]).unwrap();
-        line(Store::open_party0(&path0, &plan, digest));
+        line(Store::open_party0(&path0, &plan, digest, Origin::Dealer));
     }
     std::fs::write(&path0, &bytes).unwrap();
     for at in 0..100 {
         damage(&path0, at);
-        line(Store::open_party0(&path0, &plan, digest));
+        line(Store::open_party0(&path0, &plan, digest, Origin::Dealer));
         damage(&path0, at);
     }
 }
@@ -137,11 +141,11 @@ fn a_damaged_item_is_refused_and_stays_used() {
     let path = directory.file(Role::Party0);
     let length = std::fs::metadata(&path).unwrap().len() as usize;
     damage(&path, length - 40);
-    let mut store = Store::open_party0(&path, &plan, digest).unwrap();
+    let mut store = Store::open_party0(&path, &plan, digest, Origin::Dealer).unwrap();
     assert!(store.claim(0..1).is_ok());
     assert!(line(store.claim(1..2)).contains("item 1 is damaged"));
     drop(store);
-    assert_eq!(Store::open_party0(&path, &plan, digest).unwrap().offer().next, 2);
+    assert_eq!(Store::open_party0(&path, &plan, digest, Origin::Dealer).unwrap().offer().next, 2);
 }
 
 #[test]
@@ -151,12 +155,12 @@ fn items_cannot_change_places() {
     let digest = write(&directory, &plan, &weights, 2);
     let path = directory.file(Role::Party1);
     let mut bytes = std::fs::read(&path).unwrap();
-    let (half, end) = (bytes.len() - 64, bytes.len());
+    let (half, end) = (bytes.len() - 65, bytes.len());
     let last = bytes[half..end].to_vec();
-    bytes.copy_within(half - 64..half, half);
-    bytes[half - 64..half].copy_from_slice(&last);
+    bytes.copy_within(half - 65..half, half);
+    bytes[half - 65..half].copy_from_slice(&last);
     std::fs::write(&path, bytes).unwrap();
-    let mut store = Store::open_party1(&path, &plan, digest).unwrap();
+    let mut store = Store::open_party1(&path, &plan, digest, Origin::Dealer).unwrap();
     assert!(line(store.claim(0..1)).contains("item 0 is damaged"));
 }
 
@@ -174,12 +178,13 @@ fn a_crash_loses_items_and_never_uses_one_twice() {
         std::thread::scope(|scope| {
             let party0 = scope.spawn(|| {
                 let path = directory.file(Role::Party0);
-                let mut store = Store::open_party0(&path, &plan, digest).unwrap();
+                let mut store = Store::open_party0(&path, &plan, digest, Origin::Dealer).unwrap();
                 let agreed = Connected::new(end0).agree(&plan, digest, 9, &mut store)?;
                 agreed.prepare_party0(&weights)?.run()
             });
             let mut store =
-                Store::open_party1(&directory.file(Role::Party1), &plan, digest).unwrap();
+                Store::open_party1(&directory.file(Role::Party1), &plan, digest, Origin::Dealer)
+                    .unwrap();
             let agreed = Connected::new(end1).agree(&plan, digest, 2, &mut store);
             if party1_crashes {
                 drop(agreed);
@@ -191,15 +196,24 @@ fn a_crash_loses_items_and_never_uses_one_twice() {
     };
     let next = |role| match role {
         Role::Party0 => {
-            Store::open_party0(&directory.file(role), &plan, digest).unwrap().offer().next
+            Store::open_party0(&directory.file(role), &plan, digest, Origin::Dealer)
+                .unwrap()
+                .offer()
+                .next
         }
         Role::Party1 => {
-            Store::open_party1(&directory.file(role), &plan, digest).unwrap().offer().next
+            Store::open_party1(&directory.file(role), &plan, digest, Origin::Dealer)
+                .unwrap()
+                .offer()
+                .next
         }
     };
     assert!(run(true).is_err());
     assert_eq!((next(Role::Party0), next(Role::Party1)), (2, 2));
-    Store::open_party0(&directory.file(Role::Party0), &plan, digest).unwrap().claim(2..3).unwrap();
+    Store::open_party0(&directory.file(Role::Party0), &plan, digest, Origin::Dealer)
+        .unwrap()
+        .claim(2..3)
+        .unwrap();
     assert!(run(false).is_ok());
     assert_eq!((next(Role::Party0), next(Role::Party1)), (5, 5));
     let exhausted = run(false).unwrap_err().to_string();

@@ -1,10 +1,10 @@
 //! Both parties in one process over the ideal functionality: what `protocol_reference.py` checks.
 
 use super::{phase, polynomial, question_widths, row, square, truncate};
-use crate::offline::dealer::deal;
-use crate::offline::item::{Origin, Party0Item, Party1Item, item_bytes};
 use crate::offline::Role;
+use crate::offline::dealer::deal;
 use crate::offline::expand::Seed;
+use crate::offline::item::{Origin, Party0Item, Party1Item, item_bytes};
 use crate::offline::{Party0Material, Party1Material};
 use crate::testing::Random;
 use ir::Shape;
@@ -62,10 +62,7 @@ impl Case {
         let (item0, item1) = deal(&self.plan, &self.weights, seed(), seed());
         let bytes = |role| item_bytes(&self.plan, role, Origin::Dealer);
         assert_eq!((item0.len(), item1.len()), (bytes(Role::Party0), bytes(Role::Party1)));
-        (
-            Party0Item::new(&self.plan, item0).unwrap(),
-            Party1Item::new(&self.plan, item1).unwrap(),
-        )
+        (Party0Item::new(&self.plan, item0).unwrap(), Party1Item::new(&self.plan, item1).unwrap())
     }
 }
 

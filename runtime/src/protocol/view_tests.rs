@@ -3,10 +3,10 @@
 use super::square::mask_and_top_bit;
 use super::tests::Case;
 use super::{phase, polynomial, question_widths, square};
-use crate::offline::dealer::deal;
 use crate::offline::Role;
-use crate::offline::item::{Origin, item_bytes};
+use crate::offline::dealer::deal;
 use crate::offline::expand::Seed;
+use crate::offline::item::{Origin, item_bytes};
 use crate::offline::{Party0Material, Party1Material};
 use crate::testing::{Random, plans};
 use ir::plan::{Phase, Square, StepOp, StepWeights};

@@ -162,6 +162,20 @@ pub fn linear(ring: u32, weight_bits: u32) -> Plan {
     b.finish(1).0
 }
 
+/// Linear steps and phases alone, with a skip and a linear step behind a linear one.
+pub fn phases() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 2, 6, 6], 16);
+    let first = b.convolution(0, 4, 16, 60);
+    let phase = b.phase(first, 18, 40.0);
+    let second = b.convolution(phase, 4, 18, 5);
+    let linear = b.convolution(second, 4, 18, 3);
+    let sum = b.public(StepOp::Add, &[linear, phase], [1, 4, 6, 6], 18);
+    let last = b.phase(sum, 20, 30.0);
+    let flat = b.public(StepOp::Reshape, &[last], [1, 144], 20);
+    let logits = b.matrix(flat, 5, 20, 20);
+    b.finish(logits)
+}
+
 /// Every kind of step: matrix product, phase, convolution, square, polynomials with `Q` below and above
 /// 64, a constant, a diagonal, and every structural step, with two activations in one round.
 pub fn every_kind() -> (Plan, Weights) {

@@ -3,9 +3,9 @@
 use crate::files::{self, BadInput};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use polyrt::item_bytes;
 use polyrt::offline::dealer::deal;
 use polyrt::offline::expand::Seed;
+use polyrt::offline::item::{Origin, item_bytes};
 use polyrt::offline::store::{MAX_ITEMS, StoreWriter};
 use polyrt::offline::{DealId, Role};
 use rayon::prelude::*;
@@ -82,9 +82,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     writer0.finish()?;
     writer1.finish()?;
     bar.finish_and_clear();
-    let sizes = item_bytes(&plan);
+    let size = |role| item_bytes(&plan, role, Origin::Dealer);
     println!("plan {digest}, deal {id}: {count} items");
-    println!("party 0: {} ({} bytes per item)", paths[0].display(), sizes.0);
-    println!("party 1: {} ({} bytes per item)", paths[1].display(), sizes.1);
+    println!("party 0: {} ({} bytes per item)", paths[0].display(), size(Role::Party0));
+    println!("party 1: {} ({} bytes per item)", paths[1].display(), size(Role::Party1));
     Ok(())
 }

@@ -2,14 +2,14 @@
 
 use crate::{files, report};
 use anyhow::{Context, Result};
-use polyrt::local::run_over;
+use polyrt::local::{run_over, run_without_dealer};
 use polyrt::net::TcpChannel;
 use polyrt::offline::Role;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Try a plan on one machine: deal for one run and play both parties over loopback TCP.
+/// Try a plan on one machine: play both parties over loopback TCP, correlations included.
 ///
 /// Nothing is secret here: one process holds the weights, the input and all masks. The traffic is that
 /// of a real run.
@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Seconds that a party may be silent in the middle of a run
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
+    /// Deal the correlations instead of making them as the two parties would
+    #[arg(long)]
+    dealer: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -46,7 +49,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (server, _) = listener.accept().context("loopback")?;
     let timeout = Duration::from_secs(arguments.timeout);
     let channels = (TcpChannel::new(server, timeout)?, TcpChannel::new(client, timeout)?);
-    let run = run_over(&plan, &weights, &inputs, channels)?;
+    let run = if arguments.dealer {
+        run_over(&plan, &weights, &inputs, channels)?
+    } else {
+        run_without_dealer(&plan, &weights, &inputs, channels)?
+    };
     if let Some(path) = &arguments.output {
         files::write_outputs(path, &run.outputs)?;
     }
@@ -57,7 +64,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     report::classes(&run.logits);
     report::traffic(Role::Party1, &run.party1);
-    println!("{}", report::DEALER);
+    if arguments.dealer {
+        println!("{}", report::DEALER);
+    }
     println!("{}", report::LOOPBACK);
     println!("both parties ran in one process: a trial, nothing is secret from anyone here");
     Ok(())

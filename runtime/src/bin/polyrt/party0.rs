@@ -6,7 +6,7 @@ use ir::plan::{Plan, Weights};
 use polyrt::Connected;
 use polyrt::handshake::MAX_BATCH;
 use polyrt::net::{TcpChannel, listen_addresses, loopback_only};
-use polyrt::offline::dealer::DealtParty0;
+use polyrt::offline::item::{Origin, Party0Item};
 use polyrt::offline::store::Store;
 use polyrt::offline::{Role, Supply};
 use std::net::{TcpListener, TcpStream};
@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let weights = files::weights(arguments.weights.as_deref(), &arguments.plan, &plan, digest)?;
     let directory = arguments.dealer_correlations.as_deref();
     let path = files::correlation_file(directory, &arguments.plan, "party0.correlations")?;
-    let mut store = Store::open_party0(&path, &plan, digest)?;
+    let mut store = Store::open_party0(&path, &plan, digest, Origin::Dealer)?;
     let addresses = listen_addresses(&arguments.listen, arguments.insecure)
         .map_err(|e| files::BadInput::error(e.to_string()))?;
     let listener = TcpListener::bind(&addresses[..]).with_context(|| arguments.listen.clone())?;
@@ -94,7 +94,7 @@ fn serve(
     arguments: &Arguments,
     plan: &Plan,
     weights: &Weights,
-    store: &mut Store<'_, DealtParty0<'_>>,
+    store: &mut Store<'_, Party0Item<'_>>,
     stream: TcpStream,
     link: &str,
 ) -> Result<()> {

@@ -6,6 +6,7 @@ use ir::Tensor;
 use polyrt::Connected;
 use polyrt::net::{NetError, connect, listen_addresses, loopback_only};
 use polyrt::offline::Role;
+use polyrt::offline::item::Origin;
 use polyrt::offline::store::Store;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,7 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.output.as_deref().map_or(Ok(()), files::check_output)?;
     let directory = arguments.dealer_correlations.as_deref();
     let path = files::correlation_file(directory, &arguments.plan, "party1.correlations")?;
-    let mut store = Store::open_party1(&path, &plan, digest)?;
+    let mut store = Store::open_party1(&path, &plan, digest, Origin::Dealer)?;
     let bad = |e: NetError| files::BadInput::error(e.to_string());
     let addresses = listen_addresses(&arguments.connect, arguments.insecure).map_err(bad)?;
     let link = report::link(loopback_only(&addresses));

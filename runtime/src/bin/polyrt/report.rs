@@ -53,6 +53,16 @@ pub fn classes(logits: &[Tensor<f32>]) {
 
 /// The traffic and the time of a party's run.
 pub fn traffic<T>(role: Role, run: &Finished<T>) {
+    let offline = run.offline;
+    if offline.items > 0 {
+        let (sent, received) = (offline.traffic.sent_bytes, offline.traffic.received_bytes);
+        let (to0, to1) = if role == Role::Party0 { (received, sent) } else { (sent, received) };
+        println!(
+            "offline: {} messages, {to0} bytes to party 0, {to1} bytes to party 1, {:.1} ms",
+            offline.traffic.sent_messages + offline.traffic.received_messages,
+            offline.elapsed.as_secs_f64() * 1e3
+        );
+    }
     let (to0, to1) = directions(role, run);
     println!(
         "online: {} messages, {to0} bytes to party 0, {to1} bytes to party 1, {:.1} ms",

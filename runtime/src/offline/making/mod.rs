@@ -20,8 +20,8 @@ mod tests;
 pub use party0::make as party0;
 pub use party1::make as party1;
 
-use super::transfer::{Transfers, setup};
 use super::Role;
+use super::transfer::{Transfers, setup};
 use crate::Error;
 use crate::net::{Channel, Receiving};
 use std::sync::mpsc;

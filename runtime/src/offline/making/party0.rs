@@ -6,11 +6,12 @@ use crate::Error;
 use crate::net::Channel;
 use crate::offline::Role;
 use crate::offline::expand::{Purpose, Seed};
-use crate::offline::item::{Item, Party0Draws};
+use crate::offline::item::Item;
 use crate::offline::products::{self, Shares};
-use crate::offline::rlwe::{PublicKeys, key_bytes};
+use crate::offline::rlwe::PublicKeys;
 use crate::offline::transfer::Transfers;
 use crate::secret::Elements;
+use ir::plan::rlwe::key_bytes;
 use ir::plan::{Action, Exchange, Plan, StepWeights, Weights};
 use zeroize::Zeroizing;
 
@@ -28,8 +29,7 @@ pub fn make(
 ) -> Result<(), Error> {
     let (to0, to1, _) = plan.offline_traffic(count);
     Link::over(channel, observer, to0 + to1, |link| {
-        let (mut transfers, message) =
-            set_up(link, Role::Party0, vec![], key_bytes(&plan.rlwe))?;
+        let (mut transfers, message) = set_up(link, Role::Party0, vec![], key_bytes(&plan.rlwe))?;
         let keys = PublicKeys::read(&plan.rlwe, &message, Seed::from_system()?)
             .map_err(|e| Error::Peer(e.to_string()))?;
         let mut number = 0;
@@ -55,11 +55,7 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    fn make(
-        mut self,
-        link: &mut Link<'_>,
-        transfers: &mut Transfers,
-    ) -> Result<Vec<Item>, Error> {
+    fn make(mut self, link: &mut Link<'_>, transfers: &mut Transfers) -> Result<Vec<Item>, Error> {
         let schedule = self.plan.schedule(self.seeds.len());
         let mut asked: Vec<Option<products::Answered>> =
             schedule.exchanges.iter().map(|_| None).collect();
@@ -71,25 +67,23 @@ impl Group<'_> {
             match action {
                 Action::Begin(_) => {
                     let message = link.receive(exchange.bytes[0], &during)?;
-                    let (answer, shares) = match self.linear(exchange, &message)? {
-                        Some(found) => found,
+                    let (answer, state) = match self.linear(exchange, &message)? {
+                        Some((answer, shares)) => (answer, products::Answered::Done(shares)),
                         None => {
-                            let (answer, state) = self
-                                .products(exchange, transfers, &message)
-                                .map_err(refused)?;
-                            let shares = match state {
-                                products::Answered::Done(shares) => shares,
-                                open => {
-                                    asked[index] = Some(open);
-                                    link.send(answer);
-                                    continue;
-                                }
-                            };
-                            (answer, shares)
+                            let seeds = &self.seeds[exchange.items.clone()];
+                            let (plan, weights) = (self.plan, self.weights);
+                            products::answer(transfers, plan, weights, exchange, seeds, &message)
+                                .map_err(refused)?
                         }
                     };
                     link.send(answer);
-                    self.slots.put(self.plan, exchange, &shares);
+                    match state {
+                        products::Answered::Done(shares) => {
+                            self.slots.put(self.plan, exchange, &shares);
+                        }
+                        #[allow(unreachable_patterns)]
+                        open => asked[index] = Some(open),
+                    }
                 }
                 Action::Finish(_) => {
                     if let Some(state) = asked[index].take() {

@@ -4,13 +4,13 @@ use super::slots::Slots;
 use super::{Link, Observer, groups, set_up};
 use crate::Error;
 use crate::net::Channel;
+use crate::offline::Role;
 use crate::offline::expand::Seed;
 use crate::offline::item::{Item, party1_mask};
 use crate::offline::masks::has_own_mask;
 use crate::offline::products::{self, Shares};
 use crate::offline::rlwe::SecretKeys;
 use crate::offline::transfer::Transfers;
-use crate::offline::Role;
 use crate::protocol::linear;
 use crate::secret::{Elements, SecretTensor};
 use ir::Tensor;
@@ -98,11 +98,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn make(
-        mut self,
-        link: &mut Link<'_>,
-        transfers: &mut Transfers,
-    ) -> Result<Vec<Item>, Error> {
+    fn make(mut self, link: &mut Link<'_>, transfers: &mut Transfers) -> Result<Vec<Item>, Error> {
         let schedule = self.plan.schedule(self.seeds.len());
         let mut begun: Vec<Option<Begun>> = schedule.exchanges.iter().map(|_| None).collect();
         for action in &schedule.actions {
@@ -164,11 +160,10 @@ impl<'a> Group<'a> {
         let (shares, last) = match state {
             Begun::Linear(packing) => {
                 let shares = self.keys.decrypt(&packing, message).map_err(|e| refused(&e))?;
-                (Shares::Narrow(Zeroizing::new(shares.concat())), None)
+                let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
+                (Shares::Narrow(Zeroizing::new(shares)), None)
             }
-            Begun::Products(state) => {
-                state.finish(transfers, message).map_err(|e| refused(&e))?
-            }
+            Begun::Products(state) => state.finish(transfers, message).map_err(|e| refused(&e))?,
         };
         let step = &self.plan.steps[exchange.step];
         if let (true, Shares::Narrow(shares)) = (step.op.is_secret_linear(), &shares) {

@@ -18,10 +18,13 @@ impl Slots {
         let slot = |step: usize| {
             let correlation = plan.correlation(step)?;
             Some(match correlation.bits {
-                0..=64 => {
-                    Explicit::Narrow(Zeroizing::new(vec![0; correlation.elements]), correlation.bits)
+                0..=64 => Explicit::Narrow(
+                    Zeroizing::new(vec![0; correlation.elements]),
+                    correlation.bits,
+                ),
+                _ => {
+                    Explicit::Wide(Zeroizing::new(vec![0; correlation.elements]), correlation.bits)
                 }
-                _ => Explicit::Wide(Zeroizing::new(vec![0; correlation.elements]), correlation.bits),
             })
         };
         let item = || (0..plan.steps.len()).map(slot).collect();

@@ -23,6 +23,7 @@ mod tests;
 use super::expand::Seed;
 use crate::secret::Elements;
 use chacha20::cipher::StreamCipher;
+use ir::plan::rlwe::{SEED_BYTES, key_bytes};
 use ir::plan::{Packing, RingLwe};
 use ir::ring::{Packer, Unpacker, low_mask, pack, packed_bytes, unpack};
 use rayon::prelude::*;
@@ -31,18 +32,11 @@ use zeroize::Zeroizing;
 
 /// Coins per side of the centred binomial distribution of errors.
 const COINS: u32 = 21;
-/// Bytes of the public seed in the key message.
-const SEED_BYTES: usize = super::expand::SEED_BYTES;
 
 /// A message of the peer that is not one of this protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the {0} is malformed")]
 pub struct Malformed(pub &'static str);
-
-/// Bytes of party 1's first message: a seed and a public key for every set of parameters.
-pub fn key_bytes(sets: &[RingLwe]) -> usize {
-    SEED_BYTES + sets.iter().map(RingLwe::ciphertext_bytes).sum::<usize>()
-}
 
 /// Party 1's keys, one for every set of parameters of a plan.
 pub struct SecretKeys {

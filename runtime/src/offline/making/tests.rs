@@ -1,0 +1,60 @@
+use super::*;
+use crate::Connected;
+use crate::net::memory_pair;
+use crate::offline::store::NoSupply;
+use crate::session::Finished;
+use crate::testing::plans;
+use ir::Tensor;
+use ir::plan::{Evaluator, Plan, Rounding, Weights};
+use std::time::Duration;
+
+/// Both parties of a run without a dealer.
+fn run(
+    plan: &Plan,
+    weights: &Weights,
+    inputs: &[Tensor<f32>],
+) -> (Finished<()>, Finished<Vec<Tensor<u64>>>) {
+    let (_, digest) = plan.to_bytes();
+    let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
+    let (end0, end1) = memory_pair(Duration::from_secs(60));
+    let batch = inputs.len();
+    std::thread::scope(|scope| {
+        let party0 = scope.spawn(|| {
+            let mut supply = NoSupply::new(Role::Party0, digest);
+            let agreed = Connected::new(end0).agree(plan, digest, batch, &mut supply).unwrap();
+            let agreed = agreed.make_party0(weights, &mut |_| ()).unwrap();
+            agreed.prepare_party0(weights).unwrap().run().unwrap()
+        });
+        let mut supply = NoSupply::new(Role::Party1, digest);
+        let agreed = Connected::new(end1).agree(plan, digest, batch, &mut supply).unwrap();
+        let agreed = agreed.make_party1(&mut |_| ()).unwrap();
+        let party1 = agreed.prepare_party1().unwrap().run(&encoded).unwrap();
+        (party0.join().unwrap(), party1)
+    })
+}
+
+#[test]
+fn two_parties_alone_answer_what_the_evaluator_answers() {
+    for (plan, weights) in [plans::phases()] {
+        for batch in [1, 3] {
+            let inputs = plans::inputs(&plan, batch, 5);
+            let (party0, party1) = run(&plan, &weights, &inputs);
+            let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
+            let evaluator = Evaluator::new(&plan, &weights);
+            let noise = ir::plan::carry_noise(&evaluator, &encoded, 20);
+            let exact = evaluator.run_batch(&encoded, Rounding::Nearest);
+            for (got, want) in party1.output.iter().zip(&exact) {
+                let got = plan.decode_output(got);
+                for (a, b) in got.data.iter().zip(&want.data) {
+                    assert!(f64::from(a - b).abs() <= noise.bound, "{a} {b} {}", noise.bound);
+                }
+            }
+            let (to0, to1, messages) = plan.offline_traffic(batch);
+            let offline = party1.offline.traffic;
+            assert_eq!((offline.sent_bytes, offline.received_bytes), (to0, to1));
+            assert_eq!(offline.sent_messages + offline.received_messages, messages);
+            assert_eq!(party0.offline.traffic.sent_bytes, to1);
+            assert_eq!(party0.offline.items, batch);
+        }
+    }
+}

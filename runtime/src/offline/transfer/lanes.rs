@@ -1,0 +1,123 @@
+//! Vectors of ring elements as lanes of 32 or 64 bits, whichever holds `Q` bits: arithmetic mod 2^32 or
+//! 2^64 is right in the low bits, so that nothing is masked on the way.
+
+use super::hash::Block;
+use zeroize::Zeroize;
+
+/// An unsigned integer that wraps.
+pub trait Lane: Copy + Default + Zeroize + Send + Sync + 'static {
+    /// Lanes of a 128-bit block.
+    const PER_BLOCK: usize;
+
+    /// The low bits.
+    fn from_u64(value: u64) -> Self;
+    /// Zero above.
+    fn to_u64(self) -> u64;
+    /// Sum.
+    fn add(self, other: Self) -> Self;
+    /// Difference.
+    fn sub(self, other: Self) -> Self;
+    /// Product.
+    fn mul(self, other: Self) -> Self;
+
+    /// The one of two tables that has lanes like these.
+    fn choose<'a>(narrow: &'a [u32], wide: &'a [u64]) -> &'a [Self];
+    /// `self` where `mask` is zero, `−self` where all its bits are set.
+    fn negate_if(self, mask: Self) -> Self;
+
+    /// Writes block `x`'s lanes to `vectors[x·lanes + first ..]`.
+    fn spread(blocks: &[Block], vectors: &mut [Self], lanes: usize, first: usize);
+
+    /// Adds `values` to entry `place` of the vectors, touching all.
+    fn add_at(vectors: &mut [Self], values: &[Self], place: u64);
+}
+
+macro_rules! lane {
+    ($lane:ty, $per_block:literal, |$narrow:ident, $wide:ident| $table:ident) => {
+        impl Lane for $lane {
+            const PER_BLOCK: usize = $per_block;
+
+            #[inline(always)]
+            fn from_u64(value: u64) -> Self {
+                value as Self
+            }
+
+            #[inline(always)]
+            fn to_u64(self) -> u64 {
+                u64::from(self)
+            }
+
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                self.wrapping_sub(other)
+            }
+
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                self.wrapping_mul(other)
+            }
+
+            #[inline(always)]
+            fn choose<'a>($narrow: &'a [u32], $wide: &'a [u64]) -> &'a [Self] {
+                $table
+            }
+
+            #[inline(always)]
+            fn negate_if(self, mask: Self) -> Self {
+                (self ^ mask).wrapping_sub(mask)
+            }
+
+            fn spread(blocks: &[Block], vectors: &mut [Self], lanes: usize, first: usize) {
+                const BYTES: usize = 16 / $per_block;
+                for (block, vectors) in blocks.iter().zip(vectors.chunks_exact_mut(lanes)) {
+                    let words = block.as_chunks::<BYTES>().0;
+                    for (to, word) in vectors[first..first + $per_block].iter_mut().zip(words) {
+                        *to = Self::from_le_bytes(*word);
+                    }
+                }
+            }
+
+            #[inline(always)]
+            fn add_at(vectors: &mut [Self], values: &[Self], place: u64) {
+                for (index, entry) in vectors.chunks_exact_mut(values.len()).enumerate() {
+                    let other = (index as u64 ^ place) as Self;
+                    let here =
+                        ((other.wrapping_sub(1) & !other) >> (Self::BITS - 1)).wrapping_neg();
+                    for (lane, value) in entry.iter_mut().zip(values) {
+                        *lane = lane.wrapping_add(*value & here);
+                    }
+                }
+            }
+        }
+    };
+}
+
+lane!(u32, 4, |narrow, _wide| narrow);
+lane!(u64, 2, |_narrow, wide| wide);
+
+/// Adds every entry to `sums`, lane by lane.
+#[inline(always)]
+pub fn accumulate<L: Lane>(vectors: &[L], sums: &mut [L]) {
+    let lanes = sums.len();
+    if 16 % lanes == 0 {
+        let mut wide = [L::default(); 16];
+        let (chunks, rest) = vectors.as_chunks::<16>();
+        for chunk in chunks {
+            wide.iter_mut().zip(chunk).for_each(|(sum, value)| *sum = sum.add(*value));
+        }
+        let both = wide.chunks_exact(lanes).chain(rest.chunks_exact(lanes));
+        both.for_each(|part| add_to(sums, part));
+    } else {
+        vectors.chunks_exact(lanes).for_each(|part| add_to(sums, part));
+    }
+}
+
+#[inline(always)]
+fn add_to<L: Lane>(sums: &mut [L], values: &[L]) {
+    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum = sum.add(*value));
+}
