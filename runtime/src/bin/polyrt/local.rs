@@ -1,6 +1,6 @@
 //! `polyrt local`
 
-use crate::{files, report};
+use crate::{files, link, report};
 use anyhow::{Context, Result};
 use polyrt::local::run_over;
 use polyrt::net::TcpChannel;
@@ -51,14 +51,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         files::write_outputs(path, &run.outputs)?;
     }
     if arguments.json {
-        let link = report::LOOPBACK;
+        let link = link::LOOPBACK;
         println!("{}", report::json(Role::Party1, &run.party1, inputs.len(), &run.logits, link));
         return Ok(());
     }
     report::classes(&run.logits);
     report::traffic(Role::Party1, &run.party1);
     println!("{}", report::DEALER);
-    println!("{}", report::LOOPBACK);
+    println!("{}", link::LOOPBACK);
     println!("both parties ran in one process: a trial, nothing is secret from anyone here");
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 mod deal;
 mod files;
+mod keygen;
+mod link;
 mod local;
 mod party0;
 mod party1;
@@ -31,6 +33,10 @@ As two parties:
   polyrt party0 plan.bin
   polyrt party1 plan.bin --input x.npy --output y.npy
 
+Over a network, each with its own key and the other's certificate:
+  polyrt keygen --out party0
+  polyrt party0 plan.bin --listen 0.0.0.0:7411 --key party0.key --peer-cert party1.crt
+
 Exit status: 0 done; 1 failed (the peer, the link, correlations that ran out, the disk); 2 wrong usage, or
 a file that cannot be used."
 )]
@@ -45,6 +51,7 @@ enum Command {
     Party0(party0::Arguments),
     Party1(party1::Arguments),
     Local(local::Arguments),
+    Keygen(keygen::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         Command::Party0(arguments) => party0::run(&arguments),
         Command::Party1(arguments) => party1::run(&arguments),
         Command::Local(arguments) => local::run(&arguments),
+        Command::Keygen(arguments) => keygen::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,17 +1,16 @@
 //! `polyrt party0`
 
+use crate::link::{Link, LinkArguments};
 use crate::{files, report};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ir::plan::{Plan, Weights};
 use polyrt::Connected;
 use polyrt::handshake::MAX_BATCH;
-use polyrt::net::{TcpChannel, listen_addresses, loopback_only};
 use polyrt::offline::dealer::DealtParty0;
 use polyrt::offline::store::Store;
 use polyrt::offline::{Role, Supply};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Serve the model: wait for party 1, run the plan with it, and learn nothing.
 ///
@@ -42,12 +41,11 @@ pub struct Arguments {
     /// The largest batch that is accepted
     #[arg(long, value_name = "N", default_value_t = MAX_BATCH)]
     max_batch: u32,
-    /// Seconds that party 1 may be silent in the middle of a run
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-    /// Accept an address that leaves this machine, although the link is not encrypted
-    #[arg(long)]
-    insecure: bool,
+    /// Seconds to wait for party 1 to connect [default: for ever]
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
+    #[command(flatten)]
+    link: LinkArguments,
     /// Print JSON, one line per run
     #[arg(long)]
     json: bool,
@@ -60,24 +58,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let directory = arguments.dealer_correlations.as_deref();
     let path = files::correlation_file(directory, &arguments.plan, "party0.correlations")?;
     let mut store = Store::open_party0(&path, &plan, digest)?;
-    let addresses = listen_addresses(&arguments.listen, arguments.insecure)
-        .map_err(|e| files::BadInput::error(e.to_string()))?;
-    let listener = TcpListener::bind(&addresses[..]).with_context(|| arguments.listen.clone())?;
+    let link = arguments.link.prepare(&arguments.listen)?;
+    let (listener, address) = link.listen()?;
     let offer = store.offer();
-    let link = report::link(loopback_only(&addresses));
     eprintln!(
-        "party 0 of plan {digest} listens at {}; {} of {} correlations left",
-        listener.local_addr().map_or_else(|_| arguments.listen.clone(), |a| a.to_string()),
+        "party 0 of plan {digest} listens at {address}; {} of {} correlations left",
         offer.count - offer.next,
         offer.count
     );
     eprintln!("{}", report::DEALER);
-    eprintln!("{link}");
+    eprintln!("{}", link.line());
     let runs = if arguments.forever { u64::MAX } else { arguments.runs };
     let mut failed = 0;
     for _ in 0..runs {
-        let (stream, _) = listener.accept().context("waiting for party 1")?;
-        match serve(arguments, &plan, &weights, &mut store, stream, link) {
+        let stream = link.accept(&listener, arguments.wait)?;
+        match serve(arguments, &plan, &weights, &mut store, stream, &link) {
             Ok(()) => {}
             Err(e) if runs == 1 => return Err(e),
             Err(e) => {
@@ -96,21 +91,23 @@ fn serve(
     weights: &Weights,
     store: &mut Store<'_, DealtParty0<'_>>,
     stream: TcpStream,
-    link: &str,
+    link: &Link,
 ) -> Result<()> {
-    let channel = TcpChannel::new(stream, Duration::from_secs(arguments.timeout))?;
+    let (channel, link) = link.serve(stream)?;
     let digest = store.offer().plan;
     let agreed =
         Connected::new(channel).agree(plan, digest, arguments.max_batch as usize, store)?;
     let batch = agreed.agreement().batch;
     let finished = agreed.prepare_party0(weights)?.run()?;
     if arguments.json {
-        println!("{}", report::json(Role::Party0, &finished, batch, &[], link));
+        let mut json = report::json(Role::Party0, &finished, batch, &[], &link.line);
+        link.add_to(&mut json);
+        println!("{json}");
         return Ok(());
     }
     println!("served {batch} inputs");
     report::traffic(Role::Party0, &finished);
     println!("{}", report::DEALER);
-    println!("{link}");
+    link.print();
     Ok(())
 }

@@ -1,14 +1,13 @@
 //! `polyrt party1`
 
+use crate::link::LinkArguments;
 use crate::{files, report};
 use anyhow::Result;
 use ir::Tensor;
 use polyrt::Connected;
-use polyrt::net::{NetError, connect, listen_addresses, loopback_only};
 use polyrt::offline::Role;
 use polyrt::offline::store::Store;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Bring an input: connect to party 0, run the plan with it, and learn the output.
 ///
@@ -31,12 +30,8 @@ pub struct Arguments {
     /// Seconds to keep trying while party 0 is not there yet
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     wait: u64,
-    /// Seconds that party 0 may be silent in the middle of a run
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-    /// Accept an address that leaves this machine, although the link is not encrypted
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    link: LinkArguments,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -51,12 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let directory = arguments.dealer_correlations.as_deref();
     let path = files::correlation_file(directory, &arguments.plan, "party1.correlations")?;
     let mut store = Store::open_party1(&path, &plan, digest)?;
-    let bad = |e: NetError| files::BadInput::error(e.to_string());
-    let addresses = listen_addresses(&arguments.connect, arguments.insecure).map_err(bad)?;
-    let link = report::link(loopback_only(&addresses));
-    let (wait, timeout) =
-        (Duration::from_secs(arguments.wait), Duration::from_secs(arguments.timeout));
-    let channel = connect(&arguments.connect, wait, timeout, arguments.insecure)?;
+    let (channel, link) = arguments.link.prepare(&arguments.connect)?.connect(arguments.wait)?;
     let agreed = Connected::new(channel).agree(&plan, digest, encoded.len(), &mut store)?;
     let finished = agreed.prepare_party1()?.run(&encoded)?;
     let logits: Vec<Tensor<f32>> = finished.output.iter().map(|y| plan.decode_output(y)).collect();
@@ -65,7 +55,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         files::write_outputs(path, &outputs).err().map(|why| (why, outputs))
     });
     if arguments.json {
-        let mut json = report::json(Role::Party1, &finished, encoded.len(), &logits, link);
+        let mut json = report::json(Role::Party1, &finished, encoded.len(), &logits, &link.line);
+        link.add_to(&mut json);
         if let Some((_, outputs)) = &lost {
             json["outputs"] = outputs.iter().map(|y| y.data.as_slice()).collect();
         }
@@ -81,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     report::classes(&logits);
     report::traffic(Role::Party1, &finished);
     println!("{}", report::DEALER);
-    println!("{link}");
+    link.print();
     said(lost)
 }
 

@@ -8,11 +8,6 @@ use serde_json::{Value, json};
 /// Says what a dealer means; part of every output of a run that used one.
 pub const DEALER: &str = "correlations: from a dealer, who must be trusted: by party 0 with the model, \
 by party 1 not to show party 0 the masks";
-/// Says what protects the link.
-pub const LOOPBACK: &str = "link: plain TCP on loopback, not encrypted";
-/// Says what protects the link when it leaves the machine.
-pub const INSECURE: &str = "link: plain TCP, NOT ENCRYPTED: whoever sees both directions and a party's \
-correlations sees its secrets";
 
 /// How many logits are printed per input.
 const TOP: usize = 3;
@@ -20,11 +15,6 @@ const TOP: usize = 3;
 const MOST_CLASSES: usize = 100_000;
 /// How many inputs are printed one by one.
 const MOST_LINES: usize = 20;
-
-/// The line about the link.
-pub fn link(loopback: bool) -> &'static str {
-    if loopback { LOOPBACK } else { INSECURE }
-}
 
 /// The indices of the largest logits, the largest first.
 fn top(logits: &Tensor<f32>) -> Vec<usize> {
