@@ -5,6 +5,7 @@ mod error;
 mod line;
 mod memory;
 mod meter;
+pub mod relay;
 mod socket;
 mod tap;
 mod tcp;

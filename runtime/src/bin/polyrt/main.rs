@@ -7,6 +7,7 @@ mod link;
 mod local;
 mod party0;
 mod party1;
+mod relay;
 mod report;
 
 use clap::{Parser, Subcommand};
@@ -52,6 +53,7 @@ enum Command {
     Party1(party1::Arguments),
     Local(local::Arguments),
     Keygen(keygen::Arguments),
+    Relay(relay::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Party1(arguments) => party1::run(&arguments),
         Command::Local(arguments) => local::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
+        Command::Relay(arguments) => relay::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
