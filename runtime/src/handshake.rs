@@ -13,7 +13,7 @@
 //! As both hold both hellos, a mismatch gives the same line on both sides, without a message about it.
 
 use crate::Error;
-use crate::net::{Channel, NetError};
+use crate::net::{Channel, NOT_TLS, NetError};
 use crate::offline::item::Origin;
 use crate::offline::{DealId, Offer, Role};
 use crate::tables::TableDigest;
@@ -29,6 +29,8 @@ pub const MAX_BATCH: u32 = 4096;
 
 const HELLO_MAGIC: &[u8; 8] = b"polyrt\r\n";
 const CONFIRM_MAGIC: &[u8; 8] = b"agreed\r\n";
+/// How a handshake of TLS begins.
+const TLS_RECORD: [u8; 2] = [22, 3];
 const HELLO_BYTES: usize = 8 + 2 + 1 + 1 + 4 + 32 + 16 + 16 + 8 + 8;
 
 /// What the parties do not agree on; the same line on both sides.
@@ -37,6 +39,9 @@ pub enum AgreementError {
     /// The peer is another program.
     #[error("the peer does not speak polyrt's protocol: it began with {0:?}")]
     Magic(String),
+    /// The peer encrypts, or expects it.
+    #[error("the peer speaks TLS, this side does not: start both with --key and --peer-cert")]
+    Tls,
     /// Another protocol version.
     #[error("party 0 speaks protocol version {0}, party 1 version {1}")]
     Version(u16, u16),
@@ -170,8 +175,7 @@ pub fn exchange(channel: &mut impl Channel, own: &Hello) -> Result<Agreement, Er
     channel.send(&own.to_bytes()).map_err(net("sending the hello"))?;
     let magic = channel.receive(HELLO_MAGIC.len()).map_err(net("waiting for the peer's hello"))?;
     if magic != HELLO_MAGIC {
-        let text = String::from_utf8_lossy(&magic).into_owned();
-        return Err(AgreementError::Magic(text).into());
+        return Err(foreign(&magic).into());
     }
     let rest = channel.receive(HELLO_BYTES - HELLO_MAGIC.len());
     let rest = rest.map_err(net("waiting for the peer's hello"))?;
@@ -181,6 +185,14 @@ pub fn exchange(channel: &mut impl Channel, own: &Hello) -> Result<Agreement, Er
         Role::Party1 => (&peer, own),
     };
     Ok(compare(own.offer.role, &peer, party0, party1)?)
+}
+
+/// What a greeting tells of a program that is not ours, or not as we expect it.
+fn foreign(magic: &[u8]) -> AgreementError {
+    if magic == NOT_TLS || magic.starts_with(&TLS_RECORD) {
+        return AgreementError::Tls;
+    }
+    AgreementError::Magic(String::from_utf8_lossy(magic).into_owned())
 }
 
 /// What both parties agreed on.
@@ -257,7 +269,8 @@ fn compare(
     Ok(Agreement { batch: size, serials: start..end, fresh: 0, deal: a.deal })
 }
 
-/// Tells the peer that the items are marked, and waits for it to say the same.
+/// Tells the peer that the items are marked, and waits for it to say the same. From here on the parties may
+/// compute for long, so they keep each other alive.
 ///
 /// # Errors
 /// If the peer is gone or confirms other items.
@@ -275,5 +288,5 @@ pub fn confirm(channel: &mut impl Channel, role: Role, first: u64) -> Result<(),
         let (a, b) = if role == Role::Party0 { (first, other) } else { (other, first) };
         return Err(AgreementError::Confirmation(a, b).into());
     }
-    Ok(())
+    channel.keep_alive().map_err(|e| Error::net(during, e))
 }

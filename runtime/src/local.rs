@@ -68,8 +68,9 @@ pub fn run_without_dealer<A: Channel, B: Channel>(
     channels: (A, B),
 ) -> Result<InMemory, Error> {
     let (_, digest) = plan.to_bytes();
+    let none = DealId([0; 16]);
     let (mut supply0, mut supply1) =
-        (NoSupply::new(Role::Party0, digest), NoSupply::new(Role::Party1, digest));
+        (NoSupply::new(Role::Party0, digest, none), NoSupply::new(Role::Party1, digest, none));
     run_with(plan, weights, inputs, channels, (&mut supply0, &mut supply1))
 }
 

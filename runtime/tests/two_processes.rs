@@ -49,8 +49,7 @@ impl Bench {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let first = lines.next().unwrap().unwrap();
-        let address = first.split("listens at ").nth(1).unwrap().split(';').next().unwrap().into();
+        let address = address(&lines.next().unwrap().unwrap());
         std::thread::spawn(move || lines.for_each(drop));
         (child, address)
     }
@@ -59,6 +58,11 @@ impl Drop for Bench {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Where party 0 says that it listens.
+fn address(line: &str) -> String {
+    line.split("listens at ").nth(1).unwrap().split(';').next().unwrap().into()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -123,6 +127,137 @@ fn two_processes_agree_with_the_evaluator_and_use_items_up() {
     let left = "party 0 has 1 of 7 correlations left, party 1 1 of 7, and 3 are needed";
     assert!(refusal(&run, 1).contains(left));
     assert_eq!(party0.wait_with_output().unwrap().status.code(), Some(1));
+}
+
+/// Makes the keys of two parties; how either is started.
+fn keys(bench: &Bench) -> [String; 2] {
+    for name in ["a", "b"] {
+        let made = bench.run(&format!("keygen --out {name}"));
+        assert!(made.status.success(), "{}", text(&made.stderr));
+    }
+    ["--key a.key --peer-cert b.crt".into(), "--key b.key --peer-cert a.crt".into()]
+}
+
+#[test]
+fn two_processes_over_tls() {
+    let bench = Bench::new("tls");
+    assert!(bench.run("deal plan.bin --count 6").status.success());
+    let [key0, key1] = keys(&bench);
+    let (plan, _) = plans::every_kind();
+    let (to0, to1, messages) = plan.traffic(3);
+    let (party0, address) = bench.serve(&format!("--runs 2 {key0}"));
+    let party1 = format!("party1 plan.bin --input x.npy --output y.npy --connect {address} {key1}");
+    let run = bench.run(&party1);
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    check_output(&bench.0.join("y.npy"));
+    let out = text(&run.stdout);
+    assert!(
+        out.contains(&format!(
+            "{messages} messages, {to0} bytes to party 0, {to1} bytes to party 1"
+        ))
+    );
+    assert!(out.contains("link: TLS 1.3, encrypted both ways; we are "), "{out}");
+    assert!(out.contains("TLS framing: "), "{out}");
+    let run = bench.run(&format!("{party1} --json"));
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let (wire, online) = (&json["wire"], &json["online"]);
+    assert_eq!((&wire["tls"], &online["bytes_to_party0"]), (&true.into(), &to0.into()));
+    let number = |value: &serde_json::Value| value.as_u64().unwrap();
+    let plain = (to0 + to1) as u64 + number(&json["handshake_bytes"]);
+    let all = number(&wire["bytes_sent"]) + number(&wire["bytes_received"]);
+    assert_eq!(number(&wire["overhead_bytes"]), all - plain);
+    let served = party0.wait_with_output().unwrap();
+    assert!(served.status.success() && text(&served.stdout).contains("link: TLS 1.3"));
+}
+
+#[test]
+fn a_stranger_is_refused_in_a_line_on_both_sides() {
+    let bench = Bench::new("stranger");
+    assert!(bench.run("deal plan.bin --count 1").status.success());
+    let [key0, key1] = keys(&bench);
+    assert!(bench.run("keygen --out c").status.success());
+    let out = text(&bench.run("keygen --out d").stdout);
+    assert!(
+        out.contains("private key: d.key (stays here)") && out.contains("--key d.key"),
+        "{out}"
+    );
+    let cases = [
+        (&*key0, "--key c.key --peer-cert a.crt", "showed certificate", "refused our certificate"),
+        (&key0, "--key b.key --peer-cert c.crt", "refused our certificate", "showed certificate"),
+        (&key0, "", "the peer does not speak TLS", "the peer speaks TLS, this side does not"),
+        ("", &key1, "the peer speaks TLS, this side does not", "the peer does not speak TLS"),
+    ];
+    for (link0, link1, line0, line1) in cases {
+        let mut party0 =
+            bench.command(&format!("party0 plan.bin --listen 127.0.0.1:0 --timeout 20 {link0}"));
+        let mut party0 = party0.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(party0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let address = address(&lines.next().unwrap());
+        let party1 =
+            bench.run(&format!("party1 plan.bin --input x.npy --connect {address} {link1}"));
+        let (error0, error1) = (lines.last().unwrap(), refusal(&party1, 1));
+        assert!(error0.starts_with("error: ") && error0.contains(line0), "{error0}");
+        assert!(error1.contains(line1), "{error1}");
+        assert_eq!(party0.wait().unwrap().code(), Some(1));
+        assert_eq!(text(&party1.stderr).lines().count(), 1);
+    }
+}
+
+#[test]
+fn keys_are_made_once_and_read_by_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new("keygen");
+    std::fs::create_dir(bench.0.join("keys")).unwrap();
+    for (out, key, certificate) in
+        [("keys", "keys/polyrt.key", "keys/polyrt.crt"), ("us.v1", "us.v1.key", "us.v1.crt")]
+    {
+        let made = bench.run(&format!("keygen --out {out}"));
+        let fingerprint = text(&made.stdout);
+        let read = |name: &str| std::fs::read(bench.0.join(name)).unwrap();
+        let mode = |name: &str| bench.0.join(name).metadata().unwrap().permissions().mode() & 0o777;
+        let before = (read(key), read(certificate));
+        assert_eq!((mode(key), mode(certificate) & 0o400), (0o600, 0o400));
+        let again = refusal(&bench.run(&format!("keygen --out {out}")), 2);
+        assert!(again.ends_with(&format!("{key} exists: add --force to replace it")), "{again}");
+        assert_eq!((read(key), read(certificate)), before);
+        let forced = bench.run(&format!("keygen --force --out {out}"));
+        assert!(forced.status.success() && text(&forced.stdout) != fingerprint);
+        assert!(read(key) != before.0 && read(certificate) != before.1 && mode(key) == 0o600);
+    }
+    let mut names: Vec<_> = bench
+        .0
+        .read_dir()
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["keys", "plan.bin", "plan.weights", "us.v1.crt", "us.v1.key", "x.npy"]);
+}
+
+#[test]
+fn a_link_that_is_half_described_is_refused() {
+    let bench = Bench::new("half");
+    assert!(bench.run("deal plan.bin --count 1").status.success());
+    keys(&bench);
+    for (link, line) in [
+        ("--key a.key", "--key without --peer-cert: "),
+        ("--peer-cert a.crt", "--peer-cert without --key: "),
+        ("--key a.key --peer-cert none.crt", "none.crt: No such file"),
+        ("--key a.crt --peer-cert b.crt", "a.crt: not a private key: "),
+        ("--key a.key --peer-cert plan.bin", "plan.bin: not a certificate: "),
+        ("--key a.key --cert b.crt --peer-cert b.crt", "a.key: the key does not belong to "),
+        ("--key a.key --peer-cert a.crt", "a.crt: this is our own certificate "),
+    ] {
+        for party in ["party0 plan.bin", "party1 plan.bin --input x.npy"] {
+            let refused = refusal(&bench.run(&format!("{party} {link}")), 2);
+            assert!(refused.contains(line), "{refused}");
+        }
+    }
+    let both = bench.run("party0 plan.bin --insecure --key a.key --peer-cert b.crt");
+    assert_eq!(both.status.code(), Some(2));
+    let insecure = bench.run("party0 plan.bin --listen 0.0.0.0:0 --insecure --wait 0");
+    assert!(text(&insecure.stderr).contains("NOT ENCRYPTED, PEER UNKNOWN: whoever is on the path"));
+    assert!(refusal(&insecure, 1).contains("waiting for party 1: nobody connected within 0"));
 }
 
 #[test]

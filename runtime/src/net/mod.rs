@@ -1,21 +1,43 @@
-//! How bytes travel: raw messages of lengths that both parties know, over TCP or in memory, metered.
+//! How bytes travel: messages of lengths that both parties know, over TLS, TCP or in memory, metered.
 
+mod connect;
+mod error;
+mod line;
 mod memory;
 mod meter;
+pub mod relay;
+mod socket;
 mod tap;
 mod tcp;
+mod tls;
+mod wait;
 
+pub use connect::{accept, addresses, connect, loopback_only};
+pub use error::NetError;
 pub use memory::{MemoryChannel, memory_pair};
-pub use meter::{Meter, Traffic};
+pub use meter::{Meter, Traffic, Wire, WireMeter};
 pub use tap::Tap;
-pub use tcp::{TcpChannel, connect, listen_addresses, loopback_only};
+pub use tcp::TcpChannel;
+pub use tls::{Fingerprint, Identity, IdentityError, NewIdentity};
+pub use wait::Limits;
 
-use std::time::Duration;
+pub(crate) use tls::NOT_TLS;
 
-/// An ordered, reliable stream of bytes to the peer. There is no framing: a receiver knows the length.
+/// An ordered, reliable stream of bytes to the peer. A receiver knows how much it is to get; it need not
+/// take it in the pieces in which it was sent.
 pub trait Channel: Send {
     /// The two directions, to be used from two threads at once.
     fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>);
+
+    /// From here on the parties show each other that they live, so that one may compute for longer than
+    /// the other would wait in silence. Both call it at the same point of their conversation; once more
+    /// does nothing. In memory there is nothing to show.
+    ///
+    /// # Errors
+    /// If the system has no thread for it.
+    fn keep_alive(&mut self) -> Result<(), NetError> {
+        Ok(())
+    }
 
     /// Sends all of `bytes`.
     ///
@@ -56,44 +78,8 @@ impl<C: Channel + ?Sized> Channel for Box<C> {
     fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>) {
         (**self).halves()
     }
-}
 
-/// Why bytes did not travel.
-#[derive(Debug, thiserror::Error)]
-pub enum NetError {
-    /// The peer took or sent too few bytes within the timeout.
-    #[error("timed out after {0:.1?}: the peer sent {1} of {2} bytes")]
-    ReceiveTimeout(Duration, usize, usize),
-    /// The peer took too few bytes within the timeout.
-    #[error("timed out after {0:.1?}: the peer took {1} of {2} bytes")]
-    SendTimeout(Duration, usize, usize),
-    /// The peer closed the connection.
-    #[error("the peer closed the connection")]
-    Closed,
-    /// The operating system reported something else.
-    #[error("{0}")]
-    Io(std::io::Error),
-    /// Nobody listens.
-    #[error("nothing listens at {address}, tried for {waited:.0?}: {reason}")]
-    Connect {
-        /// Where.
-        address: String,
-        /// For how long.
-        waited: Duration,
-        /// What the last attempt said.
-        reason: String,
-    },
-    /// An address that names nothing.
-    #[error("{address} is not an address: {reason}")]
-    Address {
-        /// What was given.
-        address: String,
-        /// What the system said.
-        reason: String,
-    },
-    /// An address that leaves this machine.
-    #[error(
-        "{0} is not a loopback address, and the link is not encrypted: add --insecure to accept that"
-    )]
-    NotLoopback(String),
+    fn keep_alive(&mut self) -> Result<(), NetError> {
+        (**self).keep_alive()
+    }
 }

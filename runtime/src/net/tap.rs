@@ -21,6 +21,10 @@ impl<C: Channel, S: FnMut(&[u8]) + Send, R: FnMut(&mut Vec<u8>) + Send> Channel 
         let (sending, receiving) = self.channel.halves();
         (Box::new((sending, &mut self.on_send)), Box::new((receiving, &mut self.on_receive)))
     }
+
+    fn keep_alive(&mut self) -> Result<(), NetError> {
+        self.channel.keep_alive()
+    }
 }
 
 impl<S: FnMut(&[u8]) + Send> Sending for (Box<dyn Sending + '_>, &mut S) {

@@ -1,156 +1,124 @@
-//! Plain TCP with a deadline on every message.
+//! A TCP connection as a channel, bare or under TLS.
 
-use super::{Channel, NetError, Receiving, Sending};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use super::line::Line;
+use super::tls::Tls;
+use super::{Channel, Identity, Limits, NetError, Receiving, Sending, WireMeter};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
 
-/// Bytes that a peer must at least move per timeout, so that one that drips bytes does not hold us
-/// forever.
-const BYTES_PER_TIMEOUT: usize = 1 << 20;
-
-/// A connected TCP stream. Not encrypted.
+/// A connected TCP stream. Dropping it ends the connection in good order.
 pub struct TcpChannel {
-    stream: TcpStream,
-    timeout: Duration,
+    line: Arc<Line>,
+    beats: Option<Beats>,
 }
 
 impl TcpChannel {
-    /// Takes over a connected stream. A message must arrive or leave within `timeout`, long ones within
-    /// as many timeouts as they have megabytes.
+    /// Takes over a connected stream, without encryption.
     ///
     /// # Errors
     /// If the stream is not connected any more.
-    pub fn new(stream: TcpStream, timeout: Duration) -> Result<Self, NetError> {
-        stream.set_nodelay(true).map_err(NetError::Io)?;
-        stream.set_nonblocking(false).map_err(NetError::Io)?;
-        Ok(Self { stream, timeout: timeout.max(Duration::from_millis(1)) })
+    pub fn new(stream: TcpStream, limits: impl Into<Limits>) -> Result<Self, NetError> {
+        Self::over(stream, limits.into(), None)
     }
 
-    fn deadline(&self, bytes: usize) -> (Instant, Duration) {
-        let allowed = self.timeout.saturating_mul(1 + (bytes / BYTES_PER_TIMEOUT) as u32);
-        let now = Instant::now();
-        (now.checked_add(allowed).unwrap_or(now + Duration::from_secs(86_400)), allowed)
+    /// Takes over a stream that was connected, and agrees on TLS 1.3 as its client within the silence that
+    /// is allowed.
+    ///
+    /// # Errors
+    /// If the peer is gone, does not speak TLS, or is not the one whose certificate is pinned. That it
+    /// refuses us may be seen here or by the first message that is received.
+    pub fn tls_client(
+        stream: TcpStream,
+        limits: impl Into<Limits>,
+        identity: &Identity,
+    ) -> Result<Self, NetError> {
+        Self::over(stream, limits.into(), Some(Tls::client(identity)?))
     }
 
-    /// The wait for the next progress; `None` when the deadline is over.
-    fn patience(&self, deadline: Instant) -> Option<Duration> {
-        let left = deadline.saturating_duration_since(Instant::now()).min(self.timeout);
-        (!left.is_zero()).then_some(left)
+    /// Takes over a stream that was accepted, and agrees on TLS 1.3 as its server, as
+    /// [`tls_client`](Self::tls_client) does.
+    ///
+    /// # Errors
+    /// If the peer is gone, does not speak TLS, is not the one whose certificate is pinned, or refuses us.
+    pub fn tls_server(
+        stream: TcpStream,
+        limits: impl Into<Limits>,
+        identity: &Identity,
+    ) -> Result<Self, NetError> {
+        Self::over(stream, limits.into(), Some(Tls::server(identity)?))
+    }
+
+    fn over(stream: TcpStream, limits: Limits, tls: Option<Tls>) -> Result<Self, NetError> {
+        Ok(Self { line: Arc::new(Line::new(stream, limits, tls)?), beats: None })
+    }
+
+    /// Counts what passes the socket, also after the channel is given away.
+    pub fn wire(&self) -> WireMeter {
+        self.line.wire()
+    }
+
+    /// The cipher suite, under TLS.
+    pub fn suite(&self) -> Option<String> {
+        self.line.suite()
     }
 }
 
 impl Channel for TcpChannel {
     fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>) {
-        (Box::new(&*self), Box::new(&*self))
+        (Box::new(&*self.line), Box::new(&*self.line))
     }
-}
 
-impl Sending for &TcpChannel {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        let (deadline, allowed) = self.deadline(bytes.len());
-        let mut sent = 0;
-        let late = |sent| NetError::SendTimeout(allowed, sent, bytes.len());
-        while sent < bytes.len() {
-            let patience = self.patience(deadline).ok_or_else(|| late(sent))?;
-            self.stream.set_write_timeout(Some(patience)).map_err(NetError::Io)?;
-            match (&self.stream).write(&bytes[sent..]) {
-                Ok(0) => return Err(NetError::Closed),
-                Ok(n) => sent += n,
-                Err(e) if is_timeout(&e) => {
-                    return Err(NetError::SendTimeout(patience, sent, bytes.len()));
-                }
-                Err(e) => interrupted_or(e)?,
-            }
+    fn keep_alive(&mut self) -> Result<(), NetError> {
+        if self.beats.is_none() {
+            self.line.frame();
+            self.beats = Some(Beats::start(self.line.clone())?);
         }
         Ok(())
     }
 }
 
-impl Receiving for &TcpChannel {
+impl Sending for &Line {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
+        Line::send(self, bytes)
+    }
+}
+
+impl Receiving for &Line {
     fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        let (deadline, allowed) = self.deadline(bytes);
-        let mut message = vec![0; bytes];
-        let mut received = 0;
-        let late = |received| NetError::ReceiveTimeout(allowed, received, bytes);
-        while received < bytes {
-            let patience = self.patience(deadline).ok_or_else(|| late(received))?;
-            self.stream.set_read_timeout(Some(patience)).map_err(NetError::Io)?;
-            match (&self.stream).read(&mut message[received..]) {
-                Ok(0) => return Err(NetError::Closed),
-                Ok(n) => received += n,
-                Err(e) if is_timeout(&e) => {
-                    return Err(NetError::ReceiveTimeout(patience, received, bytes));
-                }
-                Err(e) => interrupted_or(e)?,
-            }
-        }
-        Ok(message)
+        Line::receive(self, bytes)
     }
 }
 
-/// Connects to `address`, trying again for `wait` while nothing listens there.
-///
-/// # Errors
-/// If nothing listens, the address names nothing, or it leaves this machine without `insecure`.
-pub fn connect(
-    address: &str,
-    wait: Duration,
-    timeout: Duration,
-    insecure: bool,
-) -> Result<TcpChannel, NetError> {
-    let addresses = listen_addresses(address, insecure)?;
-    let start = Instant::now();
-    loop {
-        let mut reason = String::from("no address");
-        for address in &addresses {
-            match TcpStream::connect_timeout(address, timeout.max(Duration::from_millis(1))) {
-                Ok(stream) => return TcpChannel::new(stream, timeout),
-                Err(e) => reason = e.to_string(),
-            }
-        }
-        if start.elapsed() >= wait {
-            return Err(NetError::Connect { address: address.into(), waited: wait, reason });
-        }
-        std::thread::sleep(Duration::from_millis(50).min(wait));
+impl Drop for TcpChannel {
+    fn drop(&mut self) {
+        drop(self.beats.take());
+        self.line.close();
     }
 }
 
-/// The socket addresses that `address` (`HOST:PORT`) names.
-///
-/// # Errors
-/// If it names nothing, or one that leaves this machine without `insecure`.
-pub fn listen_addresses(address: &str, insecure: bool) -> Result<Vec<SocketAddr>, NetError> {
-    let addresses: Vec<SocketAddr> = address
-        .to_socket_addrs()
-        .map_err(|e| NetError::Address { address: address.into(), reason: e.to_string() })?
-        .collect();
-    if addresses.is_empty() {
-        let reason = "it names no host".into();
-        return Err(NetError::Address { address: address.into(), reason });
+/// The thread that beats, until dropped.
+struct Beats {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Beats {
+    fn start(line: Arc<Line>) -> Result<Self, NetError> {
+        let (stop, stopped) = channel::<()>();
+        let until_stopped = move || {
+            let pause = line.limits.beat();
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) && line.beat() {}
+        };
+        let thread = Builder::new().name("beats".into()).spawn(until_stopped);
+        Ok(Self { stop: Some(stop), thread: Some(thread.map_err(NetError::Io)?) })
     }
-    if !insecure && !loopback_only(&addresses) {
-        return Err(NetError::NotLoopback(address.into()));
-    }
-    Ok(addresses)
 }
 
-/// Whether no address leaves this machine.
-pub fn loopback_only(addresses: &[SocketAddr]) -> bool {
-    addresses.iter().all(|a| a.ip().is_loopback())
-}
-
-fn is_timeout(e: &std::io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
-fn interrupted_or(e: std::io::Error) -> Result<(), NetError> {
-    match e.kind() {
-        ErrorKind::Interrupted => Ok(()),
-        ErrorKind::ConnectionReset
-        | ErrorKind::ConnectionAborted
-        | ErrorKind::BrokenPipe
-        | ErrorKind::UnexpectedEof => Err(NetError::Closed),
-        _ => Err(NetError::Io(e)),
+impl Drop for Beats {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }

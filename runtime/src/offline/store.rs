@@ -432,6 +432,11 @@ impl<'a, M> Store<'a, M> {
         Ok(())
     }
 
+    /// Bytes of an item.
+    pub fn item_bytes(&self) -> usize {
+        self.item_bytes
+    }
+
     fn record_at(&self, serial: u64) -> u64 {
         self.records_at + serial * (1 + self.item_bytes + CHECKSUM) as u64
     }
@@ -535,9 +540,8 @@ pub struct NoSupply<M> {
 }
 
 impl<M> NoSupply<M> {
-    /// For a party of a plan.
-    pub fn new(role: Role, plan: Digest) -> Self {
-        let deal = DealId([0; 16]);
+    /// For a party of a plan. `deal` names the items that a store without any offers.
+    pub fn new(role: Role, plan: Digest, deal: DealId) -> Self {
         let offer = Offer { role, origin: Origin::Parties, plan, deal, next: 0, count: 0 };
         Self { offer, material: std::marker::PhantomData }
     }

@@ -28,7 +28,8 @@ impl fmt::Display for BadInput {
 }
 impl std::error::Error for BadInput {}
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// Reads a file, of limited length.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let read = || {
         let mut bytes = vec![];
         let file = File::open(path)?;

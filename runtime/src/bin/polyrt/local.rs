@@ -1,6 +1,6 @@
 //! `polyrt local`
 
-use crate::{files, report};
+use crate::{files, link, report};
 use anyhow::{Context, Result};
 use polyrt::local::{run_over, run_without_dealer};
 use polyrt::net::TcpChannel;
@@ -58,16 +58,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         files::write_outputs(path, &run.outputs)?;
     }
     if arguments.json {
-        let link = report::LOOPBACK;
-        println!("{}", report::json(Role::Party1, &run.party1, inputs.len(), &run.logits, link));
+        let link = link::LOOPBACK;
+        let mut json = report::json(Role::Party1, &run.party1, inputs.len(), &run.logits, link);
+        json["correlations"] = if arguments.dealer { "dealer" } else { "parties" }.into();
+        println!("{json}");
         return Ok(());
     }
     report::classes(&run.logits);
     report::traffic(Role::Party1, &run.party1);
     if arguments.dealer {
         println!("{}", report::DEALER);
+    } else {
+        println!("correlations: by the two parties alone, {} made now", inputs.len());
     }
-    println!("{}", report::LOOPBACK);
+    println!("{}", link::LOOPBACK);
     println!("both parties ran in one process: a trial, nothing is secret from anyone here");
     Ok(())
 }

@@ -1,17 +1,16 @@
 //! `polyrt party0`
 
+use crate::correlations::{self, CorrelationArguments, Source};
+use crate::link::{Link, LinkArguments};
 use crate::{files, report};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ir::plan::{Plan, Weights};
 use polyrt::Connected;
 use polyrt::handshake::MAX_BATCH;
-use polyrt::net::{TcpChannel, listen_addresses, loopback_only};
-use polyrt::offline::item::{Origin, Party0Item};
-use polyrt::offline::store::Store;
+use polyrt::offline::item::Party0Item;
 use polyrt::offline::{Role, Supply};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Serve the model: wait for party 1, run the plan with it, and learn nothing.
 ///
@@ -27,9 +26,8 @@ pub struct Arguments {
     /// Where to listen
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7411")]
     listen: String,
-    /// Where party0.correlations lies [default: the plan's path with extension `correlations`]
-    #[arg(long, value_name = "DIR")]
-    dealer_correlations: Option<PathBuf>,
+    #[command(flatten)]
+    correlations: CorrelationArguments,
     /// Serve one run (the default)
     #[arg(long, conflicts_with_all = ["runs", "forever"])]
     once: bool,
@@ -42,12 +40,11 @@ pub struct Arguments {
     /// The largest batch that is accepted
     #[arg(long, value_name = "N", default_value_t = MAX_BATCH)]
     max_batch: u32,
-    /// Seconds that party 1 may be silent in the middle of a run
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-    /// Accept an address that leaves this machine, although the link is not encrypted
-    #[arg(long)]
-    insecure: bool,
+    /// Seconds to wait for party 1 to connect [default: for ever]
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
+    #[command(flatten)]
+    link: LinkArguments,
     /// Print JSON, one line per run
     #[arg(long)]
     json: bool,
@@ -57,27 +54,28 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (plan, digest) = files::plan(&arguments.plan)?;
     let weights = files::weights(arguments.weights.as_deref(), &arguments.plan, &plan, digest)?;
-    let directory = arguments.dealer_correlations.as_deref();
-    let path = files::correlation_file(directory, &arguments.plan, "party0.correlations")?;
-    let mut store = Store::open_party0(&path, &plan, digest, Origin::Dealer)?;
-    let addresses = listen_addresses(&arguments.listen, arguments.insecure)
-        .map_err(|e| files::BadInput::error(e.to_string()))?;
-    let listener = TcpListener::bind(&addresses[..]).with_context(|| arguments.listen.clone())?;
-    let offer = store.offer();
-    let link = report::link(loopback_only(&addresses));
-    eprintln!(
-        "party 0 of plan {digest} listens at {}; {} of {} correlations left",
-        listener.local_addr().map_or_else(|_| arguments.listen.clone(), |a| a.to_string()),
-        offer.count - offer.next,
-        offer.count
-    );
-    eprintln!("{}", report::DEALER);
-    eprintln!("{link}");
+    let open = || arguments.correlations.party0(&arguments.plan, &plan, digest);
+    // A dealer's file is held from run to run; a store is free between runs, to be filled.
+    let mut dealt = if arguments.correlations.is_dealt() { Some(open()?) } else { None };
+    let link = arguments.link.prepare(&arguments.listen)?;
+    let (listener, address) = link.listen()?;
+    eprintln!("party 0 of plan {digest} listens at {address}");
+    if let Some(offer) = dealt.as_ref().map(Source::offer) {
+        eprintln!("{} of {} correlations left", offer.count - offer.next, offer.count);
+        eprintln!("{}", report::DEALER);
+    }
+    eprintln!("{}", link.line());
     let runs = if arguments.forever { u64::MAX } else { arguments.runs };
     let mut failed = 0;
     for _ in 0..runs {
-        let (stream, _) = listener.accept().context("waiting for party 1")?;
-        match serve(arguments, &plan, &weights, &mut store, stream, link) {
+        let stream = link.accept(&listener, arguments.wait)?;
+        let served = match &mut dealt {
+            Some(source) => serve(arguments, &plan, &weights, source, stream, &link),
+            None => open().and_then(|mut source| {
+                serve(arguments, &plan, &weights, &mut source, stream, &link)
+            }),
+        };
+        match served {
             Ok(()) => {}
             Err(e) if runs == 1 => return Err(e),
             Err(e) => {
@@ -90,27 +88,32 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn serve(
+fn serve<'a>(
     arguments: &Arguments,
-    plan: &Plan,
+    plan: &'a Plan,
     weights: &Weights,
-    store: &mut Store<'_, Party0Item<'_>>,
+    source: &mut Source<'a, Party0Item<'a>>,
     stream: TcpStream,
-    link: &str,
+    link: &Link,
 ) -> Result<()> {
-    let channel = TcpChannel::new(stream, Duration::from_secs(arguments.timeout))?;
-    let digest = store.offer().plan;
-    let agreed =
-        Connected::new(channel).agree(plan, digest, arguments.max_batch as usize, store)?;
-    let batch = agreed.agreement().batch;
-    let finished = agreed.prepare_party0(weights)?.run()?;
+    let (channel, link) = link.serve(stream)?;
+    let (digest, most) = (source.offer().plan, arguments.max_batch as usize);
+    let agreed = Connected::new(channel).agree(plan, digest, most, source)?;
+    let agreement = agreed.agreement().clone();
+    let mut bar = correlations::progress_bar(agreement.fresh);
+    let made = agreed.make_party0(weights, &mut bar)?;
+    let finished = made.prepare_party0(weights)?.run()?;
+    let (batch, is_dealt) = (agreement.batch, arguments.correlations.is_dealt());
     if arguments.json {
-        println!("{}", report::json(Role::Party0, &finished, batch, &[], link));
+        let mut json = report::json(Role::Party0, &finished, batch, &[], &link.line);
+        correlations::add_to(&mut json, is_dealt, &agreement);
+        link.add_to(&mut json);
+        println!("{json}");
         return Ok(());
     }
     println!("served {batch} inputs");
     report::traffic(Role::Party0, &finished);
-    println!("{}", report::DEALER);
-    println!("{link}");
+    println!("{}", correlations::line(is_dealt, &agreement));
+    link.print();
     Ok(())
 }

@@ -1,15 +1,13 @@
 //! `polyrt party1`
 
+use crate::correlations::{self, CorrelationArguments};
+use crate::link::LinkArguments;
 use crate::{files, report};
 use anyhow::Result;
 use ir::Tensor;
 use polyrt::Connected;
-use polyrt::net::{NetError, connect, listen_addresses, loopback_only};
 use polyrt::offline::Role;
-use polyrt::offline::item::Origin;
-use polyrt::offline::store::Store;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Bring an input: connect to party 0, run the plan with it, and learn the output.
 ///
@@ -26,18 +24,13 @@ pub struct Arguments {
     /// Where to write the output, .npy
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Where party1.correlations lies [default: the plan's path with extension `correlations`]
-    #[arg(long, value_name = "DIR")]
-    dealer_correlations: Option<PathBuf>,
+    #[command(flatten)]
+    correlations: CorrelationArguments,
     /// Seconds to keep trying while party 0 is not there yet
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     wait: u64,
-    /// Seconds that party 0 may be silent in the middle of a run
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-    /// Accept an address that leaves this machine, although the link is not encrypted
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    link: LinkArguments,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -49,24 +42,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let inputs = files::inputs(&arguments.input, &plan)?;
     let encoded = files::encode(&arguments.input.input, &plan, &inputs)?;
     arguments.output.as_deref().map_or(Ok(()), files::check_output)?;
-    let directory = arguments.dealer_correlations.as_deref();
-    let path = files::correlation_file(directory, &arguments.plan, "party1.correlations")?;
-    let mut store = Store::open_party1(&path, &plan, digest, Origin::Dealer)?;
-    let bad = |e: NetError| files::BadInput::error(e.to_string());
-    let addresses = listen_addresses(&arguments.connect, arguments.insecure).map_err(bad)?;
-    let link = report::link(loopback_only(&addresses));
-    let (wait, timeout) =
-        (Duration::from_secs(arguments.wait), Duration::from_secs(arguments.timeout));
-    let channel = connect(&arguments.connect, wait, timeout, arguments.insecure)?;
-    let agreed = Connected::new(channel).agree(&plan, digest, encoded.len(), &mut store)?;
-    let finished = agreed.prepare_party1()?.run(&encoded)?;
+    let is_dealt = arguments.correlations.is_dealt();
+    let mut source = arguments.correlations.party1(&arguments.plan, &plan, digest)?;
+    let (channel, link) = arguments.link.prepare(&arguments.connect)?.connect(arguments.wait)?;
+    let agreed = Connected::new(channel).agree(&plan, digest, encoded.len(), &mut source)?;
+    let agreement = agreed.agreement().clone();
+    let made = agreed.make_party1(&mut correlations::progress_bar(agreement.fresh))?;
+    let finished = made.prepare_party1()?.run(&encoded)?;
     let logits: Vec<Tensor<f32>> = finished.output.iter().map(|y| plan.decode_output(y)).collect();
     let lost = arguments.output.as_deref().and_then(|path| {
         let outputs: Vec<Tensor<f32>> = logits.iter().map(|y| plan.finish(y)).collect();
         files::write_outputs(path, &outputs).err().map(|why| (why, outputs))
     });
     if arguments.json {
-        let mut json = report::json(Role::Party1, &finished, encoded.len(), &logits, link);
+        let mut json = report::json(Role::Party1, &finished, encoded.len(), &logits, &link.line);
+        correlations::add_to(&mut json, is_dealt, &agreement);
+        link.add_to(&mut json);
         if let Some((_, outputs)) = &lost {
             json["outputs"] = outputs.iter().map(|y| y.data.as_slice()).collect();
         }
@@ -81,8 +72,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     report::classes(&logits);
     report::traffic(Role::Party1, &finished);
-    println!("{}", report::DEALER);
-    println!("{link}");
+    println!("{}", correlations::line(is_dealt, &agreement));
+    link.print();
     said(lost)
 }
 

@@ -2,17 +2,17 @@
 
 use ir::Tensor;
 use polyrt::Finished;
-use polyrt::offline::Role;
+use polyrt::handshake::Agreement;
+use polyrt::net::Traffic;
+use polyrt::offline::store::Store;
+use polyrt::offline::{Role, Supply};
+use polyrt::session::Offline;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Says what a dealer means; part of every output of a run that used one.
 pub const DEALER: &str = "correlations: from a dealer, who must be trusted: by party 0 with the model, \
 by party 1 not to show party 0 the masks";
-/// Says what protects the link.
-pub const LOOPBACK: &str = "link: plain TCP on loopback, not encrypted";
-/// Says what protects the link when it leaves the machine.
-pub const INSECURE: &str = "link: plain TCP, NOT ENCRYPTED: whoever sees both directions and a party's \
-correlations sees its secrets";
 
 /// How many logits are printed per input.
 const TOP: usize = 3;
@@ -20,11 +20,6 @@ const TOP: usize = 3;
 const MOST_CLASSES: usize = 100_000;
 /// How many inputs are printed one by one.
 const MOST_LINES: usize = 20;
-
-/// The line about the link.
-pub fn link(loopback: bool) -> &'static str {
-    if loopback { LOOPBACK } else { INSECURE }
-}
 
 /// The indices of the largest logits, the largest first.
 fn top(logits: &Tensor<f32>) -> Vec<usize> {
@@ -53,29 +48,79 @@ pub fn classes(logits: &[Tensor<f32>]) {
 
 /// The traffic and the time of a party's run.
 pub fn traffic<T>(role: Role, run: &Finished<T>) {
-    let offline = run.offline;
-    if offline.items > 0 {
-        let (sent, received) = (offline.traffic.sent_bytes, offline.traffic.received_bytes);
-        let (to0, to1) = if role == Role::Party0 { (received, sent) } else { (sent, received) };
-        println!(
-            "offline: {} messages, {to0} bytes to party 0, {to1} bytes to party 1, {:.1} ms",
-            offline.traffic.sent_messages + offline.traffic.received_messages,
-            offline.elapsed.as_secs_f64() * 1e3
-        );
+    if run.offline.items > 0 {
+        offline(role, &run.offline);
     }
-    let (to0, to1) = directions(role, run);
+    phase("online", role, &run.online, run.elapsed);
+}
+
+/// What making correlations took.
+pub fn offline(role: Role, offline: &Offline) {
+    phase("offline", role, &offline.traffic, offline.elapsed);
+}
+
+fn phase(name: &str, role: Role, traffic: &Traffic, elapsed: Duration) {
+    let (to0, to1) = directions(role, traffic);
     println!(
-        "online: {} messages, {to0} bytes to party 0, {to1} bytes to party 1, {:.1} ms",
-        run.online.sent_messages + run.online.received_messages,
-        run.elapsed.as_secs_f64() * 1e3
+        "{name}: {} messages, {to0} bytes to party 0, {to1} bytes to party 1, {:.1} ms",
+        traffic.sent_messages + traffic.received_messages,
+        elapsed.as_secs_f64() * 1e3
     );
 }
 
-fn directions<T>(role: Role, run: &Finished<T>) -> (usize, usize) {
+fn directions(role: Role, traffic: &Traffic) -> (usize, usize) {
     match role {
-        Role::Party0 => (run.online.received_bytes, run.online.sent_bytes),
-        Role::Party1 => (run.online.sent_bytes, run.online.received_bytes),
+        Role::Party0 => (traffic.received_bytes, traffic.sent_bytes),
+        Role::Party1 => (traffic.sent_bytes, traffic.received_bytes),
     }
+}
+
+fn phase_json(role: Role, traffic: &Traffic, elapsed: Duration) -> Value {
+    let (to0, to1) = directions(role, traffic);
+    json!({
+        "messages": traffic.sent_messages + traffic.received_messages,
+        "bytes_to_party0": to0,
+        "bytes_to_party1": to1,
+        "seconds": elapsed.as_secs_f64(),
+    })
+}
+
+/// What a store holds after items were prepared.
+pub struct Stored {
+    /// Unused items.
+    pub unused: u64,
+    /// Bytes of one.
+    pub item_bytes: usize,
+}
+
+impl Stored {
+    /// Of an open store.
+    pub fn of<M>(store: &Store<'_, M>) -> Self {
+        let offer = store.offer();
+        Self { unused: offer.count - offer.next, item_bytes: store.item_bytes() }
+    }
+}
+
+/// What `polyrt prepare` did.
+pub fn prepared_json(
+    role: Role,
+    offline: &Offline,
+    agreement: &Agreement,
+    store: &Stored,
+) -> Value {
+    json!({
+        "role": name(role),
+        "deal": agreement.deal.to_string(),
+        "first": agreement.serials.start,
+        "items": offline.items,
+        "offline": phase_json(role, &offline.traffic, offline.elapsed),
+        "unused": store.unused,
+        "item_bytes": store.item_bytes,
+    })
+}
+
+fn name(role: Role) -> &'static str {
+    if role == Role::Party0 { "party0" } else { "party1" }
 }
 
 /// The same as JSON; `logits` are empty for party 0.
@@ -86,7 +131,6 @@ pub fn json<T>(
     logits: &[Tensor<f32>],
     link: &str,
 ) -> Value {
-    let (to0, to1) = directions(role, run);
     let results: Vec<Value> = logits
         .iter()
         .map(|y| {
@@ -98,16 +142,11 @@ pub fn json<T>(
         .collect();
     let handshake = run.handshake;
     json!({
-        "role": if role == Role::Party0 { "party0" } else { "party1" },
+        "role": name(role),
         "batch": batch,
-        "online": {
-            "messages": run.online.sent_messages + run.online.received_messages,
-            "bytes_to_party0": to0,
-            "bytes_to_party1": to1,
-            "seconds": run.elapsed.as_secs_f64(),
-        },
+        "online": phase_json(role, &run.online, run.elapsed),
+        "offline": phase_json(role, &run.offline.traffic, run.offline.elapsed),
         "handshake_bytes": handshake.sent_bytes + handshake.received_bytes,
-        "correlations": "dealer",
         "link": link,
         "results": results,
     })

@@ -1,0 +1,229 @@
+//! Where a run's correlations come from, and what is said about it.
+
+use crate::files;
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use ir::plan::{Digest, Plan};
+use polyrt::handshake::Agreement;
+use polyrt::offline::item::{Item, Origin, Party0Item, Party1Item};
+use polyrt::offline::making::Progress;
+use polyrt::offline::store::{NoSupply, Store, StoreError};
+use polyrt::offline::{DealId, Offer, Role, Supply};
+use serde_json::{Value, json};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Where correlations come from: made with the peer, unless something else is said.
+#[derive(clap::Args)]
+pub struct CorrelationArguments {
+    /// Take correlations that `polyrt prepare` put there; what is missing is made during the run
+    #[arg(long, value_name = "DIR", conflicts_with = "dealer_correlations")]
+    store: Option<PathBuf>,
+    /// Take correlations from a dealer: the directory that `polyrt deal` wrote [default: the plan's path
+    /// with extension `correlations`]
+    ///
+    /// Whoever dealt can open recorded runs together with either party. Both parties must say so.
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    dealer_correlations: Option<Option<PathBuf>>,
+}
+
+/// A party's source of correlations.
+pub enum Source<'a, M> {
+    /// A file: a dealer's, or one that `polyrt prepare` filled.
+    Store(Store<'a, M>),
+    /// Nothing is there: the run makes what it needs.
+    Fresh(NoSupply<M>),
+}
+
+impl<M> Supply for Source<'_, M> {
+    type Material = M;
+
+    fn offer(&self) -> Offer {
+        match self {
+            Self::Store(store) => store.offer(),
+            Self::Fresh(none) => none.offer(),
+        }
+    }
+
+    fn claim(&mut self, serials: Range<u64>) -> Result<Vec<M>, StoreError> {
+        match self {
+            Self::Store(store) => store.claim(serials),
+            Self::Fresh(none) => none.claim(serials),
+        }
+    }
+}
+
+/// Opens a party's file.
+type Open<'a, M> = fn(&Path, &'a Plan, Digest, Origin) -> Result<Store<'a, M>, StoreError>;
+
+impl CorrelationArguments {
+    /// Whether a dealer is to be trusted.
+    pub fn is_dealt(&self) -> bool {
+        self.dealer_correlations.is_some()
+    }
+
+    /// Party 0's source.
+    pub fn party0<'a>(
+        &self,
+        path: &Path,
+        plan: &'a Plan,
+        digest: Digest,
+    ) -> Result<Source<'a, Party0Item<'a>>> {
+        self.open(Role::Party0, path, plan, digest, Store::open_party0)
+    }
+
+    /// Party 1's source.
+    pub fn party1<'a>(
+        &self,
+        path: &Path,
+        plan: &'a Plan,
+        digest: Digest,
+    ) -> Result<Source<'a, Party1Item<'a>>> {
+        self.open(Role::Party1, path, plan, digest, Store::open_party1)
+    }
+
+    fn open<'a, M>(
+        &self,
+        role: Role,
+        plan_path: &Path,
+        plan: &'a Plan,
+        digest: Digest,
+        open: Open<'a, M>,
+    ) -> Result<Source<'a, M>> {
+        if let Some(directory) = &self.dealer_correlations {
+            let name = if role == Role::Party0 { "party0" } else { "party1" };
+            let name = format!("{name}.correlations");
+            let path = files::correlation_file(directory.as_deref(), plan_path, &name)?;
+            return Ok(Source::Store(open(&path, plan, digest, Origin::Dealer)?));
+        }
+        if let Some(directory) = &self.store {
+            let path = store_file(directory, role, digest);
+            if path.exists() {
+                return Ok(Source::Store(open(&path, plan, digest, Origin::Parties)?));
+            }
+            let (plan, at) = (plan_path.display(), path.display());
+            eprintln!(
+                "note: no {at}: what is needed is made during the run; `polyrt prepare {plan}` makes it before"
+            );
+        }
+        Ok(Source::Fresh(NoSupply::new(role, digest, DealId([0; 16]))))
+    }
+}
+
+/// A party's file in a store directory.
+pub fn store_file(directory: &Path, role: Role, digest: Digest) -> PathBuf {
+    let role = if role == Role::Party0 { "party0" } else { "party1" };
+    directory.join(format!("{digest}.{role}"))
+}
+
+/// The file that `polyrt prepare` appends to.
+pub enum Growing<'a, M> {
+    /// It is there.
+    Open(Store<'a, M>),
+    /// It will be made when the parties agreed on its deal.
+    Absent(NoSupply<M>),
+}
+
+impl<'a, M> Growing<'a, M> {
+    /// Opens the file if it is there.
+    pub fn open(
+        path: &Path,
+        role: Role,
+        plan: &'a Plan,
+        digest: Digest,
+        open: Open<'a, M>,
+    ) -> Result<Self> {
+        if path.exists() {
+            return Ok(Self::Open(open(path, plan, digest, Origin::Parties)?));
+        }
+        let mut id = DealId([0; 16]);
+        getrandom::fill(&mut id.0).context("no randomness from the operating system")?;
+        Ok(Self::Absent(NoSupply::new(role, digest, id)))
+    }
+
+    /// The store that the agreed items go to, without those that the peer does not have.
+    pub fn for_agreement(
+        self,
+        path: &Path,
+        role: Role,
+        plan: &'a Plan,
+        agreement: &Agreement,
+        open: Open<'a, M>,
+    ) -> Result<Store<'a, M>> {
+        let digest = self.offer().plan;
+        if let Self::Open(mut store) = self {
+            if store.offer().deal == agreement.deal {
+                store.truncate(agreement.serials.start)?;
+                return Ok(store);
+            }
+        }
+        polyrt::offline::store::create_growing(path, role, plan, digest, agreement.deal)?;
+        Ok(open(path, plan, digest, Origin::Parties)?)
+    }
+}
+
+impl<M> Supply for Growing<'_, M> {
+    type Material = M;
+
+    fn offer(&self) -> Offer {
+        match self {
+            Self::Open(store) => store.offer(),
+            Self::Absent(none) => none.offer(),
+        }
+    }
+
+    fn claim(&mut self, serials: Range<u64>) -> Result<Vec<M>, StoreError> {
+        match self {
+            Self::Open(store) => store.claim(serials),
+            Self::Absent(none) => none.claim(serials),
+        }
+    }
+}
+
+/// Appends made items.
+pub fn keeper<'s, M>(
+    store: &'s mut Store<'_, M>,
+) -> impl FnMut(Item) -> Result<(), polyrt::Error> + 's {
+    move |item| Ok(store.append(&item)?)
+}
+
+/// The line about who made the correlations.
+pub fn line(is_dealt: bool, agreement: &Agreement) -> String {
+    if is_dealt {
+        return crate::report::DEALER.into();
+    }
+    let Range { start, end } = agreement.serials;
+    let stored = match end - start {
+        0 => String::new(),
+        _ => format!("items {start} to {} of deal {} from the store, ", end - 1, agreement.deal),
+    };
+    format!("correlations: by the two parties alone, {stored}{} made now", agreement.fresh)
+}
+
+/// The same, as members of a run's JSON.
+pub fn add_to(run: &mut Value, is_dealt: bool, agreement: &Agreement) {
+    run["correlations"] = json!(if is_dealt { "dealer" } else { "parties" });
+    run["items"] = json!({
+        "deal": agreement.deal.to_string(),
+        "first": agreement.serials.start,
+        "end": agreement.serials.end,
+        "made_now": agreement.fresh,
+    });
+}
+
+/// Shows the offline phase under way.
+pub fn progress_bar(items: usize) -> impl FnMut(Progress) {
+    let bar = ProgressBar::new(0);
+    let template = "offline {bar:30} {bytes} of {total_bytes}, {msg}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    move |progress| {
+        bar.set_length(progress.of_bytes as u64);
+        bar.set_position(progress.bytes as u64);
+        bar.set_message(format!("{} of {items} items", progress.items));
+        if progress.items == items {
+            bar.finish_and_clear();
+        }
+    }
+}
