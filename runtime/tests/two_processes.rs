@@ -120,6 +120,7 @@ fn two_processes_agree_with_the_evaluator_and_use_items_up() {
     let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
     assert_eq!(json["online"]["bytes_to_party0"], to0);
     assert_eq!(json["results"].as_array().unwrap().len(), 3);
+    assert_eq!(json["wire"]["overhead_bytes"], 4 * messages, "four bytes per message");
     assert!(party0.wait_with_output().unwrap().status.success());
 
     let (party0, address) = bench.serve("");
@@ -258,6 +259,43 @@ fn a_link_that_is_half_described_is_refused() {
     let insecure = bench.run("party0 plan.bin --listen 0.0.0.0:0 --insecure --wait 0");
     assert!(text(&insecure.stderr).contains("NOT ENCRYPTED, PEER UNKNOWN: whoever is on the path"));
     assert!(refusal(&insecure, 1).contains("waiting for party 1: nobody connected within 0"));
+}
+
+#[test]
+fn a_relay_makes_a_network_between_two_processes() {
+    let bench = Bench::new("relay");
+    assert!(bench.run("deal plan.bin --count 3").status.success());
+    let [key0, key1] = keys(&bench);
+    let (party0, address0) = bench.serve(&key0);
+    let mut relay = bench
+        .command(&format!("relay --listen 127.0.0.1:0 --connect {address0} --rtt 30 --rate 1000"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(relay.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.ends_with("with a round trip of 30 ms and 1000 Mbit/s each way\n"), "{line}");
+    let run = bench
+        .run(&format!("party1 plan.bin --input x.npy --json --connect {} {key1}", address(&line)));
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let (plan, _) = plans::every_kind();
+    // Input and output besides a question and an answer per round.
+    let trips = plan.rounds().iter().filter(|round| !round.activations.is_empty()).count() + 1;
+    let seconds = json["online"]["seconds"].as_f64().unwrap();
+    assert!(seconds >= trips as f64 * 0.03, "{trips} round trips took {seconds} s");
+    assert!(party0.wait_with_output().unwrap().status.success());
+    relay.kill().unwrap();
+    relay.wait().unwrap();
+    for (arguments, line) in [
+        ("--network lan --rate 0", "--rate is 0, expected 0.001 to 1000000 Mbit/s"),
+        ("--network far --rtt -1", "--rtt is -1, expected 0 to 60000 ms"),
+        ("--network wan --connect 192.0.2.1:9", "and a relay is for one machine"),
+    ] {
+        let refused = refusal(&bench.run(&format!("relay {arguments}")), 2);
+        assert!(refused.ends_with(line), "{refused}");
+    }
+    assert_eq!(bench.run("relay --rtt 30").status.code(), Some(2));
 }
 
 #[test]

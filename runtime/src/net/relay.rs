@@ -10,7 +10,8 @@
 //! ```
 //!
 //! One thread reads and one writes, with a queue between them. Times are absolute, so a late thread delays
-//! what it holds and nothing after it. The queue holds what a line of that rate has on its way and a
+//! what it holds and nothing after it, and bytes that lay ready while the reading thread was late enter the
+//! line as if it had not been. The queue holds what a line of that rate has on its way and a
 //! little besides; when it is full the reader stops, and the sender is slowed by its own connection. A
 //! thread sleeps until shortly before a part is due and then watches the clock, which on an idle machine
 //! keeps within a tenth of a millisecond.
@@ -31,8 +32,10 @@ use std::time::{Duration, Instant};
 const LARGEST_PART: usize = 1 << 16;
 /// What a part should occupy the line for, at most.
 const PART_TIME: Duration = Duration::from_micros(500);
-/// Parts in the queue besides those on their way.
-const SPARE_PARTS: usize = 4;
+/// How much of the line's time a queue holds besides its latency, for threads that are late.
+const SLACK: Duration = Duration::from_millis(10);
+/// A read that takes no longer than this did not wait.
+const AT_ONCE: Duration = Duration::from_micros(50);
 /// Sleeps end this much early: so late they may be on an idle machine.
 const EARLY: Duration = Duration::from_micros(100);
 
@@ -73,7 +76,7 @@ impl Network {
 
     /// How many bytes a queue holds.
     fn room(self) -> usize {
-        self.bytes_in(self.latency()) + SPARE_PARTS * self.part()
+        self.bytes_in(self.latency() + SLACK) + 2 * self.part()
     }
 }
 
@@ -193,11 +196,18 @@ impl Line {
     fn read(&self, mut from: TcpStream) {
         let mut part = vec![0; self.network.part()];
         let mut free = Instant::now();
+        // When the last part had been read, and when this thread came back for more.
+        let (mut before, mut ready) = (free, free);
         while let Ok(n @ 1..) = from.read(&mut part) {
-            free = free.max(Instant::now()) + self.network.occupation(n);
+            let now = Instant::now();
+            // Bytes that need not be waited for lay there while this thread was late.
+            let came = if now - ready < AT_ONCE { before } else { now };
+            free = free.max(came) + self.network.occupation(n);
+            before = now;
             let mut queue = lock(&self.queue);
             while queue.bytes + n > self.network.room() && !queue.is_over {
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                before = Instant::now();
             }
             if queue.is_over {
                 return;
@@ -205,6 +215,8 @@ impl Line {
             queue.bytes += n;
             queue.parts.push_back((free + self.network.latency(), part[..n].to_vec()));
             self.changed.notify_all();
+            drop(queue);
+            ready = Instant::now();
         }
         lock(&self.queue).is_over = true;
         self.changed.notify_all();

@@ -27,10 +27,10 @@ pub struct Arguments {
     #[arg(long, value_enum, required_unless_present_all = ["rtt", "rate"])]
     network: Option<Name>,
     /// The round trip in milliseconds
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     rtt: Option<f64>,
     /// The rate of each direction in Mbit/s
-    #[arg(long, value_name = "MBIT")]
+    #[arg(long, value_name = "MBIT", allow_negative_numbers = true)]
     rate: Option<f64>,
 }
 

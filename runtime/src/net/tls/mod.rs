@@ -25,7 +25,8 @@ use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Who a party is, and who its peer must be. Holds the private key.
+/// Who a party is, and who its peer must be. Holds the private key, which stays in memory, in the hands of
+/// ring, for as long as this or a connection made with it lives.
 pub struct Identity {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,

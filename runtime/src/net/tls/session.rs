@@ -21,7 +21,7 @@ pub const NOT_TLS: &[u8; 8] = b"TLS only";
 /// Plaintext that is encrypted at once.
 const PART: usize = 1 << 16;
 
-/// A TLS connection. Wiped by rustls.
+/// A TLS connection.
 pub struct Tls {
     connection: Mutex<Connection>,
     own: Fingerprint,
