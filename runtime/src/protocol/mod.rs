@@ -74,7 +74,7 @@ pub fn unpack_batch(
 }
 
 /// Where an element's per-channel secrets stand.
-fn row<'a, T>(rows: &'a [T], step: &Step, element: usize) -> &'a T {
+pub(crate) fn row<'a, T>(rows: &'a [T], step: &Step, element: usize) -> &'a T {
     ir::plan::per_channel(rows, step.shape.channel_of(element))
 }
 

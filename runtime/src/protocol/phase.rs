@@ -103,17 +103,11 @@ pub fn products(
     u: &[u64],
 ) -> Elements {
     let tables = PhaseTables::new(phase.p, phase.harmonics, phase.g2);
-    let scale = f64::from(phase.shift - phase.g2 - phase.h).exp2();
-    let wrap = low_mask(phase.p);
-    let turn = TAU / f64::from(phase.p).exp2();
-    let angles: Vec<(f64, f64)> = (0..=wrap).map(|i| (turn * i as f64).sin_cos()).collect();
+    let factors = Factors::new(phase);
     let mut products = Zeroizing::new(Vec::with_capacity(2 * harmonics[0].len() * m.len()));
     for (i, (&m, &u)) in m.iter().zip(u).enumerate() {
         let mask_phase = phase_of(m, ring, phase.p) as usize;
-        for (n, [a, b]) in row(harmonics, step, i).iter().enumerate() {
-            let (sin_u, cos_u) = angles[(((n as u64 + 1) * u) & wrap) as usize];
-            let alpha = ((a * cos_u + b * sin_u) * scale).round() as i64;
-            let beta = ((a * sin_u - b * cos_u) * scale).round() as i64;
+        for (n, [alpha, beta]) in factors.of(row::<Vec<_>>(harmonics, step, i), u).enumerate() {
             let (cos, sin) = (tables.cos[n][mask_phase], tables.sin[n][mask_phase]);
             let g = alpha.wrapping_mul(cos).wrapping_add(beta.wrapping_mul(sin));
             let h = alpha.wrapping_mul(sin).wrapping_sub(beta.wrapping_mul(cos));
@@ -121,4 +115,35 @@ pub fn products(
         }
     }
     products
+}
+
+/// Party 0's factors `α_n`, `β_n` of the products, at scale `2^(shift−g2−h)`.
+pub struct Factors {
+    /// Sine and cosine of every phase.
+    angles: Vec<(f64, f64)>,
+    scale: f64,
+    wrap: u64,
+}
+
+impl Factors {
+    /// The sines and cosines of a step's phases.
+    pub fn new(phase: &Phase) -> Self {
+        let wrap = low_mask(phase.p);
+        let turn = TAU / f64::from(phase.p).exp2();
+        Self {
+            angles: (0..=wrap).map(|i| (turn * i as f64).sin_cos()).collect(),
+            scale: f64::from(phase.shift - phase.g2 - phase.h).exp2(),
+            wrap,
+        }
+    }
+
+    /// `[α_n, β_n]` for every harmonic's coefficients `[a_n, b_n]`, from n = 1 on.
+    pub fn of(&self, coefficients: &[[f64; 2]], u: u64) -> impl Iterator<Item = [i64; 2]> {
+        coefficients.iter().zip(1u64..).map(move |([a, b], n)| {
+            let (sin_u, cos_u) = self.angles[((n * u) & self.wrap) as usize];
+            let alpha = ((a * cos_u + b * sin_u) * self.scale).round() as i64;
+            let beta = ((a * sin_u - b * cos_u) * self.scale).round() as i64;
+            [alpha, beta]
+        })
+    }
 }

@@ -20,6 +20,11 @@ pub trait Lane: Copy + Default + Zeroize + Send + Sync + 'static {
     /// Product.
     fn mul(self, other: Self) -> Self;
 
+    /// The one of two tables that has lanes like these.
+    fn choose<'a>(narrow: &'a [u32], wide: &'a [u64]) -> &'a [Self];
+    /// `self` where `mask` is zero, `−self` where all its bits are set.
+    fn negate_if(self, mask: Self) -> Self;
+
     /// Writes block `x`'s lanes to `vectors[x·lanes + first ..]`.
     fn spread(blocks: &[Block], vectors: &mut [Self], lanes: usize, first: usize);
 
@@ -28,7 +33,7 @@ pub trait Lane: Copy + Default + Zeroize + Send + Sync + 'static {
 }
 
 macro_rules! lane {
-    ($lane:ty, $per_block:literal) => {
+    ($lane:ty, $per_block:literal, |$narrow:ident, $wide:ident| $table:ident) => {
         impl Lane for $lane {
             const PER_BLOCK: usize = $per_block;
 
@@ -57,6 +62,16 @@ macro_rules! lane {
                 self.wrapping_mul(other)
             }
 
+            #[inline(always)]
+            fn choose<'a>($narrow: &'a [u32], $wide: &'a [u64]) -> &'a [Self] {
+                $table
+            }
+
+            #[inline(always)]
+            fn negate_if(self, mask: Self) -> Self {
+                (self ^ mask).wrapping_sub(mask)
+            }
+
             fn spread(blocks: &[Block], vectors: &mut [Self], lanes: usize, first: usize) {
                 const BYTES: usize = 16 / $per_block;
                 for (block, vectors) in blocks.iter().zip(vectors.chunks_exact_mut(lanes)) {
@@ -82,8 +97,8 @@ macro_rules! lane {
     };
 }
 
-lane!(u32, 4);
-lane!(u64, 2);
+lane!(u32, 4, |narrow, _wide| narrow);
+lane!(u64, 2, |_narrow, wide| wide);
 
 /// Adds every entry to `sums`, lane by lane.
 #[inline(always)]

@@ -79,7 +79,7 @@ impl Shape {
 
     /// Trees that are grown side by side, so that their nodes stay in the first cache.
     fn batch(&self) -> usize {
-        (512usize >> self.p).max(1)
+        (1024usize >> self.p).max(1)
     }
 }
 

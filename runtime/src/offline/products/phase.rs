@@ -1,0 +1,273 @@
+//! The products of a phase step: `G_n = α_n·cos nM + β_n·sin nM` and `H_n = α_n·sin nM − β_n·cos nM`.
+//!
+//! One all-but-one tree per element ([`super::super::transfer::tree`]) with the `2H` scalars `α_n, β_n` and
+//! party 1's phase `M`; the map of its vectors is the table of cosines and sines. Of the sums over `x` the
+//! first half is taken with the second: `cos n(x + 2^(p−1)) = (−1)^n·cos nx` holds in the rounded tables as
+//! well, and so for the sine.
+
+use crate::offline::transfer::lanes::Lane;
+use crate::offline::transfer::tree::{self, Fold, Shape};
+use crate::offline::transfer::{Received, TransferError, Transfers, expect_length};
+use crate::protocol::phase::{Factors, phase_of};
+use crate::protocol::row;
+use crate::secret::Elements;
+use ir::plan::offline::extension_bytes;
+use ir::plan::{Phase, PhaseTables, Step};
+use ir::ring::packed_bytes;
+use std::ops::Range;
+use zeroize::Zeroizing;
+
+/// Party 1 between its message and party 0's.
+pub struct Asked {
+    shape: Shape,
+    fold: Tables,
+    places: Elements,
+    received: Received,
+}
+
+/// Party 1's message for elements with the masks `masks` of the operand, of `ring` bits.
+pub fn ask(transfers: &mut Transfers, phase: &Phase, ring: u32, masks: &[u64]) -> (Asked, Vec<u8>) {
+    let shape = shape(phase);
+    let places: Elements =
+        Zeroizing::new(masks.iter().map(|&m| phase_of(m, ring, phase.p)).collect());
+    let mut received = transfers.receiver.extend(shape.transfers(masks.len()));
+    let mut message = std::mem::take(&mut received.message);
+    message.extend(tree::shifts(&shape, &places, &received.choices));
+    (Asked { shape, fold: Tables::new(phase), places, received }, message)
+}
+
+/// Party 0's message and shares, for the same `elements` of the step, with its `u` for each of them and
+/// the coefficients `[a_n, b_n]` of the step's channels.
+///
+/// # Errors
+/// If party 1's message has another length or set padding bits.
+pub fn answer(
+    transfers: &mut Transfers,
+    phase: &Phase,
+    step: &Step,
+    harmonics: &[Vec<[f64; 2]>],
+    elements: Range<usize>,
+    u: &[u64],
+    message: &[u8],
+) -> Result<(Vec<u8>, Elements), TransferError> {
+    let (shape, count) = (shape(phase), elements.len());
+    let extension = extension_bytes(shape.transfers(count));
+    expect_length(message, extension + packed_bytes(count, phase.p))?;
+    let (extension, shifts) = message.split_at(extension);
+    let blocks = transfers.sender.extend(shape.transfers(count), extension)?;
+    let factors = Factors::new(phase);
+    let mut scalars = Zeroizing::new(Vec::with_capacity(count * shape.scalars));
+    for (element, &u) in elements.zip(u) {
+        let pairs = factors.of(row::<Vec<_>>(harmonics, step, element), u);
+        scalars.extend(pairs.flatten().map(|factor| factor as u64));
+    }
+    let (hashes, delta) = (&transfers.hashes, transfers.sender.delta());
+    tree::party0(&shape, hashes, delta, &blocks, shifts, &scalars, &Tables::new(phase))
+}
+
+impl Asked {
+    /// Party 1's shares, from party 0's message.
+    ///
+    /// # Errors
+    /// If it has another length or set padding bits.
+    pub fn finish(self, transfers: &Transfers, message: &[u8]) -> Result<Elements, TransferError> {
+        let Self { shape, fold, places, received } = self;
+        let transferred = (&received.blocks[..], &received.choices[..]);
+        tree::party1(&shape, &transfers.hashes, transferred, &places, message, &fold)
+    }
+}
+
+fn shape(phase: &Phase) -> Shape {
+    Shape { p: phase.p, scalars: 2 * phase.harmonics as usize, q: phase.q }
+}
+
+/// The map of a tree's vectors to `G_1, H_1, G_2, …`.
+struct Tables {
+    harmonics: usize,
+    /// What stands beside entry `x` of a tree's vectors, for narrow and wide lanes.
+    narrow: [Vec<u32>; 2],
+    wide: [Vec<u64>; 2],
+}
+
+impl Tables {
+    fn new(phase: &Phase) -> Self {
+        let tables = PhaseTables::new(phase.p, phase.harmonics, phase.g2);
+        let half = 1usize << (phase.p - 1);
+        let harmonics = phase.harmonics as usize;
+        let lay_out = |table: &[Vec<i64>], per_block: usize| {
+            let lanes = (2 * harmonics).next_multiple_of(per_block);
+            let mut laid = vec![0u64; half * lanes];
+            for (x, entry) in laid.chunks_exact_mut(lanes).enumerate() {
+                for (lane, value) in entry.iter_mut().enumerate().take(2 * harmonics) {
+                    *value = table[lane / 2][x] as u64;
+                }
+            }
+            laid
+        };
+        let both = |per_block| [&tables.cos, &tables.sin].map(|table| lay_out(table, per_block));
+        let (narrow, wide) =
+            if phase.q <= 32 { (both(4), [vec![], vec![]]) } else { ([vec![], vec![]], both(2)) };
+        let narrow = narrow.map(|table| table.into_iter().map(|v| v as u32).collect());
+        Self { harmonics, narrow, wide }
+    }
+}
+
+impl Fold for Tables {
+    fn outputs(&self) -> usize {
+        2 * self.harmonics
+    }
+
+    #[inline(always)]
+    fn fold<L: Lane>(&self, vectors: &mut [L], lanes: usize, out: &mut [u64]) {
+        let cos = L::choose(&self.narrow[0], &self.wide[0]);
+        let sin = L::choose(&self.narrow[1], &self.wide[1]);
+        let (first, second) = vectors.split_at(vectors.len() / 2);
+        let odd = |lane: usize| L::from_u64(u64::from(lane % lanes / 2 % 2 == 0).wrapping_neg());
+        let (mut by_cos, mut by_sin) = ([L::default(); 32], [L::default(); 32]);
+        if 16 % lanes == 0 && first.len() >= 16 {
+            let signs = std::array::from_fn::<L, 16, _>(odd);
+            let tables = cos.as_chunks::<16>().0.iter().zip(sin.as_chunks::<16>().0);
+            let vectors = first.as_chunks::<16>().0.iter().zip(second.as_chunks::<16>().0);
+            let (mut wide_cos, mut wide_sin) = ([L::default(); 16], [L::default(); 16]);
+            for ((a, b), (cos, sin)) in vectors.zip(tables) {
+                for i in 0..16 {
+                    let sum = a[i].add(b[i].negate_if(signs[i]));
+                    wide_cos[i] = wide_cos[i].add(sum.mul(cos[i]));
+                    wide_sin[i] = wide_sin[i].add(sum.mul(sin[i]));
+                }
+            }
+            for i in 0..16 {
+                by_cos[i % lanes] = by_cos[i % lanes].add(wide_cos[i]);
+                by_sin[i % lanes] = by_sin[i % lanes].add(wide_sin[i]);
+            }
+        } else {
+            let tables = cos.chunks_exact(lanes).zip(sin.chunks_exact(lanes));
+            let vectors = first.chunks_exact(lanes).zip(second.chunks_exact(lanes));
+            for ((a, b), (cos, sin)) in vectors.zip(tables) {
+                for i in 0..lanes {
+                    let sum = a[i].add(b[i].negate_if(odd(i)));
+                    by_cos[i] = by_cos[i].add(sum.mul(cos[i]));
+                    by_sin[i] = by_sin[i].add(sum.mul(sin[i]));
+                }
+            }
+        }
+        for (n, pair) in out.chunks_exact_mut(2).enumerate() {
+            pair[0] = by_cos[2 * n].add(by_sin[2 * n + 1]).to_u64();
+            pair[1] = by_sin[2 * n].sub(by_cos[2 * n + 1]).to_u64();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offline::expand::Seed;
+    use crate::offline::transfer::setup::both;
+    use crate::protocol::phase::products;
+    use crate::testing::Random;
+    use ir::Shape as TensorShape;
+    use ir::plan::{StepOp, offline};
+    use ir::ring::low_mask;
+
+    fn step(phase: Phase, shape: &[usize]) -> Step {
+        Step {
+            name: String::new(),
+            op: StepOp::Phase(phase),
+            operands: vec![],
+            shape: TensorShape::new(shape),
+            ring: phase.q - phase.shift,
+            fraction_bits: 0,
+        }
+    }
+
+    fn coefficients(random: &mut Random, phase: &Phase, rows: usize) -> Vec<Vec<[f64; 2]>> {
+        let mut value = || random.unit() - 0.5;
+        let mut row = || (0..phase.harmonics).map(|_| [value(), value()]).collect();
+        (0..rows).map(|_| row()).collect()
+    }
+
+    #[test]
+    fn shares_sum_to_the_ideal_products() {
+        let seed = Seed::insecure_for_tests;
+        let (mut party0, mut party1) = both(seed(3), seed(4));
+        let mut random = Random::new(31);
+        for round in 0..60 {
+            let (g2, h) = (random.between(0, 10) as u32, random.between(0, 10) as u32);
+            let p = [2, 3, 7, 8][round % 4] + (round / 40) as u32;
+            let shift = g2 + h + random.between(0, 8) as u32;
+            let q = random.between(u64::from(shift) + 1, [32, 64][round % 2]) as u32;
+            let harmonics = random.between(1, 6) as u32;
+            let phase = Phase { p, q, shift, g2, h, harmonics };
+            let step = step(phase, &[1, 3, 5, 7]);
+            let coefficients = coefficients(&mut random, &phase, [1, 3][round / 2 % 2]);
+            let start = random.between(0, 104) as usize;
+            let elements = start..random.between(start as u64 + 1, 105) as usize;
+            let ring = random.between(u64::from(p), 40) as u32;
+            let masks: Vec<u64> = (0..105).map(|_| random.bits(ring)).collect();
+            let u: Vec<u64> = (0..105).map(|_| random.bits(p)).collect();
+            let ideal = products(&phase, &step, &coefficients, ring, &masks, &u);
+            let ideal = &ideal[2 * harmonics as usize * start..];
+
+            let cost = offline::phase(&phase, elements.len());
+            let (masks, u) = (&masks[elements.clone()], &u[elements.clone()]);
+            let (asked, first) = ask(&mut party1, &phase, ring, masks);
+            assert_eq!(first.len(), cost.messages[0]);
+            let short = &first[1..];
+            let range = elements.clone();
+            assert!(answer(&mut party0, &phase, &step, &coefficients, range, u, short).is_err());
+            let (second, share0) =
+                answer(&mut party0, &phase, &step, &coefficients, elements, u, &first).unwrap();
+            assert_eq!(second.len(), cost.messages[1]);
+            let share1 = asked.finish(&party1, &second).unwrap();
+            assert_eq!(share0.len(), 2 * harmonics as usize * u.len());
+            for ((a, b), product) in share0.iter().zip(share1.iter()).zip(ideal) {
+                assert_eq!(a.wrapping_add(*b) & low_mask(q), product & low_mask(q));
+                assert!(a | b <= low_mask(q));
+            }
+        }
+    }
+
+    /// What the fold relies on, for every table that a plan may have.
+    #[test]
+    fn half_a_turn_changes_the_sign_of_odd_harmonics() {
+        for (p, g2) in (2..=14).flat_map(|p| (0..=24).map(move |g2| (p, g2))) {
+            let tables = PhaseTables::new(p, 4, g2);
+            let half = 1 << (p - 1);
+            for table in [&tables.cos, &tables.sin] {
+                for (n, values) in table.iter().enumerate() {
+                    let sign = if n % 2 == 0 { -1 } else { 1 };
+                    assert!(
+                        (0..half).all(|x| values[x + half] == sign * values[x]),
+                        "{p} {g2} {n}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "prints timings"]
+    fn throughput() {
+        let seed = Seed::insecure_for_tests;
+        let (mut party0, mut party1) = both(seed(3), seed(4));
+        let mut random = Random::new(32);
+        let phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2 };
+        let count = 190_000;
+        let step = step(phase, &[1, 10, count / 10]);
+        let coefficients = coefficients(&mut random, &phase, 10);
+        let masks: Vec<u64> = (0..count).map(|_| random.bits(16)).collect();
+        let u: Vec<u64> = (0..count).map(|_| random.bits(8)).collect();
+        for _ in 0..2 {
+            let started = std::time::Instant::now();
+            let (asked, first) = ask(&mut party1, &phase, 16, &masks);
+            let asking = started.elapsed();
+            let (second, _) =
+                answer(&mut party0, &phase, &step, &coefficients, 0..count, &u, &first).unwrap();
+            let answering = started.elapsed() - asking;
+            asked.finish(&party1, &second).unwrap();
+            let finishing = started.elapsed() - asking - answering;
+            println!("phase: ask {asking:?}, answer {answering:?}, finish {finishing:?}");
+            println!("phase: {} and {} bytes", first.len(), second.len());
+        }
+    }
+}
