@@ -32,6 +32,15 @@ pub trait Lane: Copy + Default + Zeroize + Send + Sync + 'static {
     fn add_at(vectors: &mut [Self], values: &[Self], place: u64);
 }
 
+/// All bits set if an integer is zero, or else none.
+macro_rules! ones_if_zero {
+    ($value:expr) => {{
+        let value = $value;
+        (value.wrapping_sub(1) & !value) >> (Self::BITS - 1)
+    }
+    .wrapping_neg()};
+}
+
 macro_rules! lane {
     ($lane:ty, $per_block:literal, |$narrow:ident, $wide:ident| $table:ident) => {
         impl Lane for $lane {
@@ -84,12 +93,23 @@ macro_rules! lane {
 
             #[inline(always)]
             fn add_at(vectors: &mut [Self], values: &[Self], place: u64) {
-                for (index, entry) in vectors.chunks_exact_mut(values.len()).enumerate() {
-                    let other = (index as u64 ^ place) as Self;
-                    let here =
-                        ((other.wrapping_sub(1) & !other) >> (Self::BITS - 1)).wrapping_neg();
-                    for (lane, value) in entry.iter_mut().zip(values) {
-                        *lane = lane.wrapping_add(*value & here);
+                let lanes = values.len();
+                if 16 % lanes == 0 && vectors.len() >= 16 {
+                    let values: [Self; 16] = std::array::from_fn(|i| values[i % lanes]);
+                    let mut other: [Self; 16] =
+                        std::array::from_fn(|i| ((i / lanes) as Self).wrapping_sub(place as Self));
+                    for chunk in vectors.as_chunks_mut::<16>().0 {
+                        for i in 0..16 {
+                            chunk[i] = chunk[i].wrapping_add(values[i] & ones_if_zero!(other[i]));
+                            other[i] = other[i].wrapping_add((16 / lanes) as Self);
+                        }
+                    }
+                } else {
+                    for (index, entry) in vectors.chunks_exact_mut(lanes).enumerate() {
+                        let here = ones_if_zero!((index as Self).wrapping_sub(place as Self));
+                        for (lane, value) in entry.iter_mut().zip(values) {
+                            *lane = lane.wrapping_add(*value & here);
+                        }
                     }
                 }
             }

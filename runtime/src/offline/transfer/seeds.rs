@@ -143,8 +143,7 @@ mod tests {
             key.encrypt(&mut block);
             block[0]
         };
-        for tree in 0..TREES {
-            let path = usize::from(delta[tree]);
+        for (tree, path) in delta.map(usize::from).into_iter().enumerate() {
             for y in 0..LEAVES {
                 let same = print(&punctured.tree(tree)[y]) == print(&all.tree(tree)[y ^ path]);
                 assert_eq!(same, y != 0);
