@@ -72,8 +72,9 @@ pub fn answer(
     let fold = |shares: &[u128], out: &mut [u64]| forward(square, shares, out);
     let sizes = (count, FORWARD);
     let (mut answer, shares) = gilboa::send(&widths, &sending, flips, sizes, scalars, fold)?;
-    let chosen = bits.iter().flat_map(|bits| [(bits & 1) as u8, (bits >> 1) as u8]).collect();
-    let (answered, message) = Answered::new(transfers, shares, Zeroizing::new(chosen));
+    let mut chosen = Zeroizing::new(Vec::with_capacity(2 * count));
+    chosen.extend(bits.iter().flat_map(|bits| [(bits & 1) as u8, (bits >> 1) as u8]));
+    let (answered, message) = Answered::new(transfers, shares, chosen);
     answer.extend(message);
     Ok((answered, answer))
 }

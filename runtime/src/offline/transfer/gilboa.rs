@@ -12,7 +12,7 @@
 //! packed to it. How the shares of an element make up what is wanted is a linear map, the same for both
 //! parties: the caller's `fold`.
 //!
-//! Elements are processed by [`GROUP`], whose messages end at whole bytes.
+//! Elements are processed in groups of 64, whose messages end at whole bytes.
 
 use super::hash::{Block, Hashes, select, xor};
 use super::{TransferError, expect_length};
@@ -97,7 +97,8 @@ impl Widths {
     fn pads(&self, hashes: &Hashes, inputs: &[Block]) -> Zeroizing<Vec<u128>> {
         let elements = inputs.len() / self.transfers();
         let mut pads = Zeroizing::new(vec![0u128; elements * self.widths.len()]);
-        let (mut chosen, mut hashed) = (Zeroizing::new(vec![]), Zeroizing::new(vec![]));
+        let blocks = || Zeroizing::new(Vec::with_capacity(inputs.len()));
+        let (mut chosen, mut hashed) = (blocks(), blocks());
         for index in 0..self.scalars.iter().copied().max().unwrap_or(0) {
             let counts = self.scalars.iter().cycle();
             chosen.clear();

@@ -52,7 +52,9 @@ pub fn grow(roots: &[Block; TREES], keys: &[[Block; 2]]) -> (LeafKeys, Vec<u8>) 
     for (root, keys) in roots.iter().zip(keys.chunks_exact(FIELD_BITS)) {
         let mut nodes = Zeroizing::new(vec![*root]);
         for [left_key, right_key] in keys {
-            nodes = Zeroizing::new(nodes.iter().flat_map(|node| *children(*node)).collect());
+            let mut next = Zeroizing::new(Vec::with_capacity(2 * nodes.len()));
+            nodes.iter().for_each(|node| next.extend_from_slice(&*children(*node)));
+            nodes = next;
             message.extend(xor(sum(&nodes, 0), *left_key));
             message.extend(xor(sum(&nodes, 1), *right_key));
         }

@@ -33,7 +33,7 @@
 //! `2^p·(1 + ⌈J/4⌉)` block cipher calls at each party, `2^p·(1 + ⌈J/2⌉)` for `Q > 32`.
 
 use super::hash::{Block, Cipher, Hashes, WithCipher, select, xor, xor_into};
-use super::lanes::{Lane, accumulate};
+use super::lanes::{Lane, add_all};
 use super::{TransferError, expect_length};
 use crate::secret::Elements;
 use ir::plan::offline::tree_bytes;
@@ -196,8 +196,20 @@ struct Forest {
     on_path: Zeroizing<Vec<Block>>,
     /// Blocks of pads.
     hashed: Zeroizing<Vec<Block>>,
-    narrow: Zeroizing<Vec<u32>>,
-    wide: Zeroizing<Vec<u64>>,
+    narrow: Pads<u32>,
+    wide: Pads<u64>,
+}
+
+/// Leaves as lanes, and one tree's sums of them.
+struct Pads<L: Lane> {
+    vectors: Zeroizing<Vec<L>>,
+    sums: Zeroizing<Vec<L>>,
+}
+
+impl<L: Lane> Pads<L> {
+    fn new() -> Self {
+        Self { vectors: Zeroizing::new(vec![]), sums: Zeroizing::new(vec![]) }
+    }
 }
 
 impl Forest {
@@ -207,8 +219,8 @@ impl Forest {
             nodes: blocks(),
             on_path: blocks(),
             hashed: blocks(),
-            narrow: Zeroizing::new(vec![]),
-            wide: Zeroizing::new(vec![]),
+            narrow: Pads::new(),
+            wide: Pads::new(),
         }
     }
 
@@ -230,12 +242,12 @@ impl Forest {
         if shape.is_narrow() {
             let Self { nodes, hashed, narrow, .. } = self;
             let lanes = pads(shape, hashes, nodes, hashed, narrow);
-            let settle = Settle { shape, lanes, vectors: narrow, ends, fold, shares };
+            let settle = Settle { shape, lanes, pads: narrow, ends, fold, shares };
             hashes.tree.with(settle);
         } else {
             let Self { nodes, hashed, wide, .. } = self;
             let lanes = pads(shape, hashes, nodes, hashed, wide);
-            let settle = Settle { shape, lanes, vectors: wide, ends, fold, shares };
+            let settle = Settle { shape, lanes, pads: wide, ends, fold, shares };
             hashes.tree.with(settle);
         }
     }
@@ -373,7 +385,7 @@ fn pads<L: Lane>(
     hashes: &Hashes,
     nodes: &[Block],
     hashed: &mut Vec<Block>,
-    vectors: &mut Vec<L>,
+    Pads { vectors, .. }: &mut Pads<L>,
 ) -> usize {
     let blocks = shape.scalars.div_ceil(L::PER_BLOCK);
     let lanes = blocks * L::PER_BLOCK;
@@ -386,10 +398,10 @@ fn pads<L: Lane>(
     lanes
 }
 
-struct Settle<'a, L, F> {
+struct Settle<'a, L: Lane, F> {
     shape: &'a Shape,
     lanes: usize,
-    vectors: &'a mut [L],
+    pads: &'a mut Pads<L>,
     ends: Ends<'a>,
     fold: &'a F,
     shares: &'a mut [u64],
@@ -398,17 +410,16 @@ struct Settle<'a, L, F> {
 impl<L: Lane, F: Fold> WithCipher for Settle<'_, L, F> {
     #[inline(always)]
     fn run<C: Cipher>(self, _: &C) {
-        let Self { shape, lanes, vectors, mut ends, fold, shares } = self;
+        let Self { shape, lanes, pads: Pads { vectors, sums }, mut ends, fold, shares } = self;
         let (scalars, low) = (shape.scalars, low_mask(shape.q));
         let trees = vectors.chunks_exact_mut(shape.leaves() * lanes);
         for (tree, (vectors, out)) in trees.zip(shares.chunks_exact_mut(fold.outputs())).enumerate()
         {
-            let mut sums = [L::default(); 32];
-            accumulate(vectors, &mut sums[..lanes]);
+            add_all(vectors, lanes, sums);
             match &mut ends {
                 Ends::Party0 { corrections } => {
                     let corrections = &mut corrections[tree * scalars..][..scalars];
-                    for (correction, sum) in corrections.iter_mut().zip(&sums) {
+                    for (correction, sum) in corrections.iter_mut().zip(sums.iter()) {
                         *correction = correction.wrapping_add(sum.to_u64()) & low;
                     }
                     fold.fold(vectors, lanes, out);
