@@ -8,7 +8,7 @@
 //! and as many exchanges are begun before the first is finished as [`WINDOW`] bytes allow: both parties
 //! compute while bytes travel both ways. Both parties follow the same list of [`Action`]s.
 
-use super::offline::{self, SETUP_BYTES};
+use super::offline::SETUP_BYTES;
 use super::packing::Planes;
 use super::rlwe::key_bytes;
 use super::{Plan, StepOp};
@@ -100,7 +100,7 @@ impl Plan {
 
     /// Bytes of the three messages about the products of `count` elements of a step.
     pub fn product_bytes(&self, step: usize, count: usize) -> [usize; 3] {
-        offline::products(self, step, count).map_or([0; 3], |e| e.messages)
+        self.product_cost(step, count).map_or([0; 3], |cost| cost.messages)
     }
 
     /// The offline phase of `items` inferences that are made together.

@@ -121,8 +121,8 @@ fn combine(square: &Square, question: &[u64], products: &[u128], m: Option<u64>)
     z
 }
 
-/// `N_j` and `w_j` for `j` = 1, 2, …
-struct Powers {
+/// `N_j` and `w_j` mod 2^128 for `j` = 1, 2, …
+pub(crate) struct Powers {
     mask: u128,
     wrapped: u128,
     top: u128,
@@ -131,14 +131,14 @@ struct Powers {
 }
 
 impl Powers {
-    fn new(square: &Square, m: u64) -> Self {
+    pub(crate) fn new(square: &Square, m: u64) -> Self {
         let (mask, top) = mask_and_top_bit(square, m);
         let mask = u128::from(mask);
         let wrapped = mask.wrapping_sub(1 << square.p);
         Self { mask, wrapped, top: top.into(), n: 1, other: 1 }
     }
 
-    fn next_pair(&mut self) -> (u128, u128) {
+    pub(crate) fn next_pair(&mut self) -> (u128, u128) {
         self.n = self.n.wrapping_mul(self.mask);
         self.other = self.other.wrapping_mul(self.wrapped);
         (self.n, self.top.wrapping_mul(self.other.wrapping_sub(self.n)))
@@ -158,6 +158,12 @@ fn taylor(coefficients: &[i128], x: i128) -> Zeroizing<Vec<u128>> {
     s
 }
 
+/// `s_d`, which stands in for `u_d`.
+pub(crate) fn top_factor(coefficients: &[i128]) -> u128 {
+    let top = coefficients[coefficients.len() - 1] as u128;
+    if coefficients.len().is_multiple_of(2) { top.wrapping_neg() } else { top }
+}
+
 /// The ideal functionality: per element and power `u_j·N_j, u_j·w_j, u_j·β·w_j, β·w_j` mod 2^128, for
 /// the operand's masks `m` and party 0's `u_j` and `β`.
 pub fn products(
@@ -171,8 +177,7 @@ pub fn products(
     let degree = coefficients[0].len() - 1;
     let mut products = Zeroizing::new(Vec::with_capacity(PRODUCTS * degree * m.len()));
     for (i, (&m, &bit)) in m.iter().zip(bits).enumerate() {
-        let top = row(coefficients, step, i)[degree] as u128;
-        let top = if degree % 2 == 1 { top.wrapping_neg() } else { top };
+        let top = top_factor(row::<Vec<i128>>(coefficients, step, i));
         let mut powers = Powers::new(square, m);
         for j in 1..=degree {
             let (n, w) = powers.next_pair();

@@ -122,6 +122,10 @@ fn set_up(
     Ok((grown.finish(&peer).map_err(refused)?, keys.to_vec()))
 }
 
+fn no_products(step: usize) -> Error {
+    Error::Internal(format!("step v{step} has no products of its kind"))
+}
+
 /// The sizes of the groups of `count` items.
 fn groups(plan: &ir::plan::Plan, count: usize) -> impl Iterator<Item = usize> {
     let size = plan.group(count);

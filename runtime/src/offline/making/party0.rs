@@ -1,7 +1,7 @@
 //! Party 0's side: it brings the weights and learns its shares.
 
 use super::slots::Slots;
-use super::{Link, Observer, groups, set_up};
+use super::{Link, Observer, groups, no_products, set_up};
 use crate::Error;
 use crate::net::Channel;
 use crate::offline::Role;
@@ -57,7 +57,7 @@ struct Group<'a> {
 impl Group<'_> {
     fn make(mut self, link: &mut Link<'_>, transfers: &mut Transfers) -> Result<Vec<Item>, Error> {
         let schedule = self.plan.schedule(self.seeds.len());
-        let mut asked: Vec<Option<products::Answered>> =
+        let mut asked: Vec<Option<products::Open>> =
             schedule.exchanges.iter().map(|_| None).collect();
         let refused = |e: super::super::transfer::TransferError| Error::Peer(e.to_string());
         for action in &schedule.actions {
@@ -68,27 +68,28 @@ impl Group<'_> {
                 Action::Begin(_) => {
                     let message = link.receive(exchange.bytes[0], &during)?;
                     let (answer, state) = match self.linear(exchange, &message)? {
-                        Some((answer, shares)) => (answer, products::Answered::Done(shares)),
+                        Some((answer, shares)) => (answer, products::Open::Done(shares)),
                         None => {
                             let seeds = &self.seeds[exchange.items.clone()];
                             let (plan, weights) = (self.plan, self.weights);
                             products::answer(transfers, plan, weights, exchange, seeds, &message)
                                 .map_err(refused)?
+                                .ok_or_else(|| no_products(exchange.step))?
                         }
                     };
                     link.send(answer);
                     match state {
-                        products::Answered::Done(shares) => {
+                        products::Open::Done(shares) => {
                             self.slots.put(self.plan, exchange, &shares);
                         }
-                        #[allow(unreachable_patterns)]
                         open => asked[index] = Some(open),
                     }
                 }
                 Action::Finish(_) => {
                     if let Some(state) = asked[index].take() {
                         let message = link.receive(exchange.bytes[2], &during)?;
-                        let shares = state.finish(transfers, &message).map_err(refused)?;
+                        let op = &self.plan.steps[exchange.step].op;
+                        let shares = state.finish(transfers, op, &message).map_err(refused)?;
                         self.slots.put(self.plan, exchange, &shares);
                     }
                 }

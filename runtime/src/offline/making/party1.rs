@@ -1,7 +1,7 @@
 //! Party 1's side: its masks are drawn or follow, and it learns its shares.
 
 use super::slots::Slots;
-use super::{Link, Observer, groups, set_up};
+use super::{Link, Observer, groups, no_products, set_up};
 use crate::Error;
 use crate::net::Channel;
 use crate::offline::Role;
@@ -145,7 +145,8 @@ impl<'a> Group<'a> {
         let masks: Elements = Zeroizing::new(
             masks.iter().flat_map(|m| m[elements.clone()].iter().copied()).collect(),
         );
-        let (state, message) = products::begin(transfers, plan, exchange.step, masks);
+        let begun = products::begin(transfers, plan, exchange.step, &masks);
+        let (state, message) = begun.ok_or_else(|| no_products(exchange.step))?;
         Ok((Begun::Products(state), message))
     }
 

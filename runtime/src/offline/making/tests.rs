@@ -36,7 +36,7 @@ fn run(
 
 #[test]
 fn two_parties_alone_answer_what_the_evaluator_answers() {
-    for (plan, weights) in [plans::phases()] {
+    for (plan, weights) in [plans::phases(), plans::every_kind(), plans::tiny()] {
         for batch in [1, 3] {
             let inputs = plans::inputs(&plan, batch, 5);
             let (party0, party1) = run(&plan, &weights, &inputs);

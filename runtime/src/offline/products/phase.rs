@@ -5,7 +5,7 @@
 //! first half is taken with the second: `cos n(x + 2^(p−1)) = (−1)^n·cos nx` holds in the rounded tables as
 //! well, and so for the sine.
 
-use crate::offline::transfer::lanes::Lane;
+use crate::offline::transfer::lanes::{Lane, add_up};
 use crate::offline::transfer::tree::{self, Fold, Shape};
 use crate::offline::transfer::{Received, TransferError, Transfers, expect_length};
 use crate::protocol::phase::{Factors, phase_of};
@@ -36,8 +36,7 @@ pub fn ask(transfers: &mut Transfers, phase: &Phase, ring: u32, masks: &[u64]) -
     (Asked { shape, fold: Tables::new(phase), places, received }, message)
 }
 
-/// Party 0's message and shares, for the same `elements` of the step (of several inferences one after
-/// another), with its `u` for each of them and
+/// Party 0's message and shares, for the same `elements` of the step, with its `u` for each of them and
 /// the coefficients `[a_n, b_n]` of the step's channels.
 ///
 /// # Errors
@@ -56,10 +55,10 @@ pub fn answer(
     expect_length(message, extension + packed_bytes(count, phase.p))?;
     let (extension, shifts) = message.split_at(extension);
     let blocks = transfers.sender.extend(shape.transfers(count), extension)?;
-    let (factors, length) = (Factors::new(phase), step.shape.elements());
+    let factors = Factors::new(phase);
     let mut scalars = Zeroizing::new(Vec::with_capacity(count * shape.scalars));
     for (element, &u) in elements.zip(u) {
-        let pairs = factors.of(row::<Vec<_>>(harmonics, step, element % length), u);
+        let pairs = factors.of(row::<Vec<_>>(harmonics, step, element % step.shape.elements()), u);
         scalars.extend(pairs.flatten().map(|factor| factor as u64));
     }
     let (hashes, delta) = (&transfers.hashes, transfers.sender.delta());
@@ -85,31 +84,49 @@ fn shape(phase: &Phase) -> Shape {
 /// The map of a tree's vectors to `G_1, H_1, G_2, …`.
 struct Tables {
     harmonics: usize,
-    /// What stands beside entry `x` of a tree's vectors, for narrow and wide lanes.
-    narrow: [Vec<u32>; 2],
-    wide: [Vec<u64>; 2],
+    narrow: Table<u32>,
+    wide: Table<u64>,
+}
+
+/// What stands beside the entries of the first half of a tree's vectors, lane by lane.
+struct Table<L> {
+    cos: Vec<L>,
+    sin: Vec<L>,
+    /// All bits set in lanes of odd harmonics.
+    odd: Vec<L>,
+}
+
+impl<L: Lane> Table<L> {
+    fn new(phase: &Phase) -> Self {
+        let tables = PhaseTables::new(phase.p, phase.harmonics, phase.g2);
+        let factors = 2 * phase.harmonics as usize;
+        let lanes = factors.next_multiple_of(L::PER_BLOCK);
+        let lay_out = |entry: &dyn Fn(usize, usize) -> u64| {
+            let entries =
+                (0..1usize << (phase.p - 1)).flat_map(|x| (0..lanes).map(move |j| (x, j)));
+            let value = |(x, j)| if j < factors { entry(x, j / 2) } else { 0 };
+            entries.map(|at| L::from_u64(value(at))).collect()
+        };
+        Self {
+            cos: lay_out(&|x, n| tables.cos[n][x] as u64),
+            sin: lay_out(&|x, n| tables.sin[n][x] as u64),
+            odd: lay_out(&|_, n| u64::from(n.is_multiple_of(2)).wrapping_neg()),
+        }
+    }
+
+    fn none() -> Self {
+        Self { cos: vec![], sin: vec![], odd: vec![] }
+    }
 }
 
 impl Tables {
     fn new(phase: &Phase) -> Self {
-        let tables = PhaseTables::new(phase.p, phase.harmonics, phase.g2);
-        let half = 1usize << (phase.p - 1);
         let harmonics = phase.harmonics as usize;
-        let lay_out = |table: &[Vec<i64>], per_block: usize| {
-            let lanes = (2 * harmonics).next_multiple_of(per_block);
-            let mut laid = vec![0u64; half * lanes];
-            for (x, entry) in laid.chunks_exact_mut(lanes).enumerate() {
-                for (lane, value) in entry.iter_mut().enumerate().take(2 * harmonics) {
-                    *value = table[lane / 2][x] as u64;
-                }
-            }
-            laid
-        };
-        let both = |per_block| [&tables.cos, &tables.sin].map(|table| lay_out(table, per_block));
-        let (narrow, wide) =
-            if phase.q <= 32 { (both(4), [vec![], vec![]]) } else { ([vec![], vec![]], both(2)) };
-        let narrow = narrow.map(|table| table.into_iter().map(|v| v as u32).collect());
-        Self { harmonics, narrow, wide }
+        if phase.q <= 32 {
+            Self { harmonics, narrow: Table::new(phase), wide: Table::none() }
+        } else {
+            Self { harmonics, narrow: Table::none(), wide: Table::new(phase) }
+        }
     }
 }
 
@@ -120,38 +137,17 @@ impl Fold for Tables {
 
     #[inline(always)]
     fn fold<L: Lane>(&self, vectors: &mut [L], lanes: usize, out: &mut [u64]) {
-        let cos = L::choose(&self.narrow[0], &self.wide[0]);
-        let sin = L::choose(&self.narrow[1], &self.wide[1]);
-        let (first, second) = vectors.split_at(vectors.len() / 2);
-        let odd = |lane: usize| L::from_u64(u64::from(lane % lanes / 2 % 2 == 0).wrapping_neg());
-        let (mut by_cos, mut by_sin) = ([L::default(); 32], [L::default(); 32]);
-        if 16 % lanes == 0 && first.len() >= 16 {
-            let signs = std::array::from_fn::<L, 16, _>(odd);
-            let tables = cos.as_chunks::<16>().0.iter().zip(sin.as_chunks::<16>().0);
-            let vectors = first.as_chunks::<16>().0.iter().zip(second.as_chunks::<16>().0);
-            let (mut wide_cos, mut wide_sin) = ([L::default(); 16], [L::default(); 16]);
-            for ((a, b), (cos, sin)) in vectors.zip(tables) {
-                for i in 0..16 {
-                    let sum = a[i].add(b[i].negate_if(signs[i]));
-                    wide_cos[i] = wide_cos[i].add(sum.mul(cos[i]));
-                    wide_sin[i] = wide_sin[i].add(sum.mul(sin[i]));
-                }
-            }
-            for i in 0..16 {
-                by_cos[i % lanes] = by_cos[i % lanes].add(wide_cos[i]);
-                by_sin[i % lanes] = by_sin[i % lanes].add(wide_sin[i]);
-            }
-        } else {
-            let tables = cos.chunks_exact(lanes).zip(sin.chunks_exact(lanes));
-            let vectors = first.chunks_exact(lanes).zip(second.chunks_exact(lanes));
-            for ((a, b), (cos, sin)) in vectors.zip(tables) {
-                for i in 0..lanes {
-                    let sum = a[i].add(b[i].negate_if(odd(i)));
-                    by_cos[i] = by_cos[i].add(sum.mul(cos[i]));
-                    by_sin[i] = by_sin[i].add(sum.mul(sin[i]));
-                }
-            }
+        let cos = L::choose(&self.narrow.cos, &self.wide.cos);
+        let sin = L::choose(&self.narrow.sin, &self.wide.sin);
+        let odd = L::choose(&self.narrow.odd, &self.wide.odd);
+        let (by_cos, by_sin) = vectors.split_at_mut(vectors.len() / 2);
+        let pairs = by_cos.iter_mut().zip(by_sin.iter_mut());
+        for ((a, b), ((cos, sin), odd)) in pairs.zip(cos.iter().zip(sin).zip(odd)) {
+            let sum = a.add(b.negate_if(*odd));
+            (*a, *b) = (sum.mul(*cos), sum.mul(*sin));
         }
+        add_up(by_cos, lanes);
+        add_up(by_sin, lanes);
         for (n, pair) in out.chunks_exact_mut(2).enumerate() {
             pair[0] = by_cos[2 * n].add(by_sin[2 * n + 1]).to_u64();
             pair[1] = by_sin[2 * n].sub(by_cos[2 * n + 1]).to_u64();
@@ -258,7 +254,7 @@ mod tests {
         let coefficients = coefficients(&mut random, &phase, 10);
         let masks: Vec<u64> = (0..count).map(|_| random.bits(16)).collect();
         let u: Vec<u64> = (0..count).map(|_| random.bits(8)).collect();
-        for _ in 0..2 {
+        for _ in 0..6 {
             let started = std::time::Instant::now();
             let (asked, first) = ask(&mut party1, &phase, 16, &masks);
             let asking = started.elapsed();

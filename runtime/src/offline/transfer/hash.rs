@@ -83,15 +83,32 @@ impl<B: BlockCipherEncBackend<BlockSize = U16>> Cipher for B {
     fn hash(&self, inputs: &[Block], outputs: &mut [Block]) {
         outputs.iter_mut().zip(inputs).for_each(|(o, i)| *o = sigma(*i));
         self.encrypt(outputs);
-        outputs.iter_mut().zip(inputs).for_each(|(o, i)| *o = xor(*o, sigma(*i)));
+        for (output, input) in outputs.iter_mut().zip(inputs) {
+            let ([a, b], [low, high]) = (halves(*output), halves(*input));
+            *output = join([a ^ low ^ high, b ^ low]);
+        }
     }
 }
 
 /// `σ(l ‖ r) = (l ⊕ r) ‖ l`, a linear permutation without fixed points, as is `σ(x) ⊕ x`.
 #[inline(always)]
 fn sigma(x: Block) -> Block {
-    let x = u128::from_le_bytes(x);
-    (x.rotate_left(64) ^ (x & u128::from(u64::MAX))).to_le_bytes()
+    let [low, high] = halves(x);
+    join([low ^ high, low])
+}
+
+#[inline(always)]
+fn halves(x: Block) -> [u64; 2] {
+    let (words, _) = x.as_chunks::<8>();
+    [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
+}
+
+#[inline(always)]
+fn join([low, high]: [u64; 2]) -> Block {
+    let mut block = Block::default();
+    let (words, _) = block.as_chunks_mut::<8>();
+    (words[0], words[1]) = (low.to_le_bytes(), high.to_le_bytes());
+    block
 }
 
 /// Work around a block cipher, compiled for the backend's vector instructions: `run` is to be marked

@@ -32,6 +32,15 @@ pub trait Lane: Copy + Default + Zeroize + Send + Sync + 'static {
     fn add_at(vectors: &mut [Self], values: &[Self], place: u64);
 }
 
+/// All bits set if an integer is zero, or else none.
+macro_rules! ones_if_zero {
+    ($value:expr) => {{
+        let value = $value;
+        (value.wrapping_sub(1) & !value) >> (Self::BITS - 1)
+    }
+    .wrapping_neg()};
+}
+
 macro_rules! lane {
     ($lane:ty, $per_block:literal, |$narrow:ident, $wide:ident| $table:ident) => {
         impl Lane for $lane {
@@ -84,12 +93,23 @@ macro_rules! lane {
 
             #[inline(always)]
             fn add_at(vectors: &mut [Self], values: &[Self], place: u64) {
-                for (index, entry) in vectors.chunks_exact_mut(values.len()).enumerate() {
-                    let other = (index as u64 ^ place) as Self;
-                    let here =
-                        ((other.wrapping_sub(1) & !other) >> (Self::BITS - 1)).wrapping_neg();
-                    for (lane, value) in entry.iter_mut().zip(values) {
-                        *lane = lane.wrapping_add(*value & here);
+                let lanes = values.len();
+                if 16 % lanes == 0 && vectors.len() >= 16 {
+                    let values: [Self; 16] = std::array::from_fn(|i| values[i % lanes]);
+                    let mut other: [Self; 16] =
+                        std::array::from_fn(|i| ((i / lanes) as Self).wrapping_sub(place as Self));
+                    for chunk in vectors.as_chunks_mut::<16>().0 {
+                        for i in 0..16 {
+                            chunk[i] = chunk[i].wrapping_add(values[i] & ones_if_zero!(other[i]));
+                            other[i] = other[i].wrapping_add((16 / lanes) as Self);
+                        }
+                    }
+                } else {
+                    for (index, entry) in vectors.chunks_exact_mut(lanes).enumerate() {
+                        let here = ones_if_zero!((index as Self).wrapping_sub(place as Self));
+                        for (lane, value) in entry.iter_mut().zip(values) {
+                            *lane = lane.wrapping_add(*value & here);
+                        }
                     }
                 }
             }
@@ -100,24 +120,23 @@ macro_rules! lane {
 lane!(u32, 4, |narrow, _wide| narrow);
 lane!(u64, 2, |_narrow, wide| wide);
 
-/// Adds every entry to `sums`, lane by lane.
+/// The sum of all entries of `lanes` lanes, a power of two many, in the first of `sums`, which is
+/// overwritten.
 #[inline(always)]
-pub fn accumulate<L: Lane>(vectors: &[L], sums: &mut [L]) {
-    let lanes = sums.len();
-    if 16 % lanes == 0 {
-        let mut wide = [L::default(); 16];
-        let (chunks, rest) = vectors.as_chunks::<16>();
-        for chunk in chunks {
-            wide.iter_mut().zip(chunk).for_each(|(sum, value)| *sum = sum.add(*value));
-        }
-        let both = wide.chunks_exact(lanes).chain(rest.chunks_exact(lanes));
-        both.for_each(|part| add_to(sums, part));
-    } else {
-        vectors.chunks_exact(lanes).for_each(|part| add_to(sums, part));
-    }
+pub fn add_all<L: Lane>(vectors: &[L], lanes: usize, sums: &mut Vec<L>) {
+    let (first, second) = vectors.split_at(vectors.len() / 2);
+    sums.clear();
+    sums.extend(first.iter().zip(second).map(|(a, b)| a.add(*b)));
+    add_up(sums, lanes);
 }
 
+/// As [`add_all`], in place. Halves are added to halves, which are vectors of any width.
 #[inline(always)]
-fn add_to<L: Lane>(sums: &mut [L], values: &[L]) {
-    sums.iter_mut().zip(values).for_each(|(sum, value)| *sum = sum.add(*value));
+pub fn add_up<L: Lane>(vectors: &mut [L], lanes: usize) {
+    let mut rest = vectors;
+    while rest.len() > lanes {
+        let (first, second) = rest.split_at_mut(rest.len() / 2);
+        first.iter_mut().zip(second).for_each(|(a, b)| *a = a.add(*b));
+        rest = first;
+    }
 }

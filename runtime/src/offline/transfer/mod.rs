@@ -1,11 +1,12 @@
 //! Oblivious transfers, and what is made of them without asking what it is for.
 //!
 //! [`base`] makes the first 128 by public keys, [`seeds`] turns them into seeds, [`softspoken`] expands
-//! these into as many correlated transfers as are wanted, and [`tree`] makes one-hot vectors of them.
+//! these into as many correlated transfers as are wanted, and [`tree`] makes one-hot vectors of them and [`gilboa`] products.
 //! [`setup`] runs the first two in both directions at once; what comes out is [`Transfers`]. No message
 //! is sent here: each function takes the peer's and returns its own.
 
 pub mod base;
+pub mod gilboa;
 pub mod hash;
 pub mod lanes;
 pub mod seeds;

@@ -52,7 +52,9 @@ pub fn grow(roots: &[Block; TREES], keys: &[[Block; 2]]) -> (LeafKeys, Vec<u8>) 
     for (root, keys) in roots.iter().zip(keys.chunks_exact(FIELD_BITS)) {
         let mut nodes = Zeroizing::new(vec![*root]);
         for [left_key, right_key] in keys {
-            nodes = Zeroizing::new(nodes.iter().flat_map(|node| *children(*node)).collect());
+            let mut next = Zeroizing::new(Vec::with_capacity(2 * nodes.len()));
+            nodes.iter().for_each(|node| next.extend_from_slice(&*children(*node)));
+            nodes = next;
             message.extend(xor(sum(&nodes, 0), *left_key));
             message.extend(xor(sum(&nodes, 1), *right_key));
         }
@@ -143,8 +145,7 @@ mod tests {
             key.encrypt(&mut block);
             block[0]
         };
-        for tree in 0..TREES {
-            let path = usize::from(delta[tree]);
+        for (tree, path) in delta.map(usize::from).into_iter().enumerate() {
             for y in 0..LEAVES {
                 let same = print(&punctured.tree(tree)[y]) == print(&all.tree(tree)[y ^ path]);
                 assert_eq!(same, y != 0);

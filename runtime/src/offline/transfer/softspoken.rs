@@ -11,12 +11,12 @@
 //! `Δ_i·(u_i ⊕ u_0)`: `128/k − 1` bits per transfer. These are masked by the stream that the sender lacks,
 //! so it learns nothing of `b`; the receiver gets no message.
 //!
-//! *Streams.* AES-128 in counter mode under the seed, [`BATCH`] blocks at a time: with a processor's AES
+//! *Streams.* AES-128 in counter mode under the seed, 128 blocks at a time: with a processor's AES
 //! instructions it was measured to be six times as fast as ChaCha20, and it needs no assumption beyond
 //! AES being pseudorandom. The sums take two XORs per block: leaves are merged like the carries of a binary
 //! counter, where the right one of two partial sums at level `j` is what bit `j` of `v` lacks.
 //!
-//! *Layout.* A batch is up to [`BATCH`]·128 transfers; its message has, for pieces 1 to `128/k − 1`, one
+//! *Layout.* A batch is up to 128·128 transfers; its message has, for pieces 1 to `128/k − 1`, one
 //! bit per transfer. The number of transfers is rounded up to 128, and what is too many is thrown away.
 //! A counter that never goes back stands for the position in the streams.
 

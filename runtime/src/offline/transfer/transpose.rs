@@ -57,9 +57,9 @@ mod tests {
         let mut rows = vec![[0; 16]; SIZE];
         transpose(|c| columns[c], &mut rows);
         let bit = |block: &Block, at: usize| block[at / 8] >> (at % 8) & 1;
-        for r in 0..SIZE {
+        for (r, row) in rows.iter().enumerate() {
             for (c, column) in columns.iter().enumerate() {
-                assert_eq!(bit(&rows[r], c), bit(column, r));
+                assert_eq!(bit(row, c), bit(column, r));
             }
         }
     }

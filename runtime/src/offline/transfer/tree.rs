@@ -8,7 +8,7 @@
 //!
 //! *Trees.* Party 0's tree is Half-Tree's correlated one (Guo, Yang, Wang, Zhang, Xie, Liu, Zhao,
 //! "Half-Tree: halving the cost of tree expansion in COT and DPF", EUROCRYPT 2023): the two nodes below
-//! the root are `q_1` and `q_1 ⊕ Δ`; a node's left child is its hash `H`, the right one their XOR. So the
+//! the root are `q_1` and `q_1 ⊕ Δ`; a node's right child is its hash `H`, the left one their XOR. So the
 //! nodes of every level sum to Δ. Party 1 has `t_i = q_i ⊕ b_i·Δ` and gets, for every level but the
 //! first, the XOR of the left children masked by `q_i`: with `t_i` it opens to the XOR of the children on
 //! side `b_i`. It so computes all nodes but those on the path with bits `¬b_i`; `t_1` is the first level's
@@ -32,8 +32,8 @@
 //! *Cost* per element: `p` transfers, `p` bits to party 0, `16(p − 1)` bytes and `J·Q` bits to party 1;
 //! `2^p·(1 + ⌈J/4⌉)` block cipher calls at each party, `2^p·(1 + ⌈J/2⌉)` for `Q > 32`.
 
-use super::hash::{Block, Cipher, Hashes, WithCipher, select, xor};
-use super::lanes::{Lane, accumulate};
+use super::hash::{Block, Cipher, Hashes, WithCipher, select, xor, xor_into};
+use super::lanes::{Lane, add_all};
 use super::{TransferError, expect_length};
 use crate::secret::Elements;
 use ir::plan::offline::tree_bytes;
@@ -92,7 +92,7 @@ pub fn shifts(shape: &Shape, places: &[u64], choices: &[u8]) -> Vec<u8> {
 
 /// `M'`, the leaf that party 1 does not know.
 fn path(choices: &[u8]) -> u64 {
-    choices.iter().fold(0, |path, &bit| path << 1 | u64::from(bit ^ 1))
+    choices.iter().rev().fold(0, |path, &bit| path << 1 | u64::from(bit ^ 1))
 }
 
 /// Party 0's side, from its transfers, party 1's [`shifts`] and `J` scalars per element: its message and
@@ -188,14 +188,28 @@ fn level_bytes(shape: &Shape) -> usize {
     16 * (shape.p as usize - 1)
 }
 
-/// The trees of one batch; all nodes of a level stand together, tree by tree. Wiped when dropped.
+/// The trees of one batch, one after the other, the leaves of each in the order of their path's bits, the
+/// first in the lowest place. Wiped when dropped.
 struct Forest {
     nodes: Zeroizing<Vec<Block>>,
-    children: Zeroizing<Vec<Block>>,
-    /// Left children, then blocks of pads.
+    /// Ones in party 1's node on the path.
+    on_path: Zeroizing<Vec<Block>>,
+    /// Blocks of pads.
     hashed: Zeroizing<Vec<Block>>,
-    narrow: Zeroizing<Vec<u32>>,
-    wide: Zeroizing<Vec<u64>>,
+    narrow: Pads<u32>,
+    wide: Pads<u64>,
+}
+
+/// Leaves as lanes, and one tree's sums of them.
+struct Pads<L: Lane> {
+    vectors: Zeroizing<Vec<L>>,
+    sums: Zeroizing<Vec<L>>,
+}
+
+impl<L: Lane> Pads<L> {
+    fn new() -> Self {
+        Self { vectors: Zeroizing::new(vec![]), sums: Zeroizing::new(vec![]) }
+    }
 }
 
 impl Forest {
@@ -203,36 +217,11 @@ impl Forest {
         let blocks = || Zeroizing::new(Vec::with_capacity(shape.batch() * shape.leaves()));
         Self {
             nodes: blocks(),
-            children: blocks(),
+            on_path: blocks(),
             hashed: blocks(),
-            narrow: Zeroizing::new(vec![]),
-            wide: Zeroizing::new(vec![]),
+            narrow: Pads::new(),
+            wide: Pads::new(),
         }
-    }
-
-    /// Makes the children of `parents` nodes per tree, by `correct`, which is called with every tree's index,
-    /// its parents and their left children, and returns the tree's correction.
-    #[inline(always)]
-    fn level<C: Cipher, T: Correction>(
-        &mut self,
-        cipher: &C,
-        parents: usize,
-        mut correct: impl FnMut(usize, &[Block], &[Block]) -> T,
-    ) {
-        let Self { nodes, children, hashed, .. } = self;
-        hashed.resize(nodes.len(), Block::default());
-        children.resize(2 * nodes.len(), Block::default());
-        cipher.hash(nodes, hashed);
-        let trees = nodes.chunks_exact(parents).zip(hashed.chunks_exact(parents));
-        let trees = trees.zip(children.as_chunks_mut::<2>().0.chunks_exact_mut(parents));
-        for (tree, ((nodes, left), children)) in trees.enumerate() {
-            let correction = correct(tree, nodes, left);
-            let pairs = children.iter_mut().zip(nodes.iter().zip(left));
-            for (index, (pair, (node, left))) in pairs.enumerate() {
-                *pair = correction.apply(index, [*left, xor(*node, *left)]);
-            }
-        }
-        std::mem::swap(nodes, children);
     }
 
     /// Turns leaves into shares: rotates them to their places, hashes them to pads, settles the element's
@@ -253,53 +242,24 @@ impl Forest {
         if shape.is_narrow() {
             let Self { nodes, hashed, narrow, .. } = self;
             let lanes = pads(shape, hashes, nodes, hashed, narrow);
-            let settle = Settle { shape, lanes, vectors: narrow, ends, fold, shares };
+            let settle = Settle { shape, lanes, pads: narrow, ends, fold, shares };
             hashes.tree.with(settle);
         } else {
             let Self { nodes, hashed, wide, .. } = self;
             let lanes = pads(shape, hashes, nodes, hashed, wide);
-            let settle = Settle { shape, lanes, vectors: wide, ends, fold, shares };
+            let settle = Settle { shape, lanes, pads: wide, ends, fold, shares };
             hashes.tree.with(settle);
         }
     }
 }
 
-/// What is done to the children of one tree's level.
-trait Correction {
-    fn apply(&self, parent: usize, children: [Block; 2]) -> [Block; 2];
-}
-
-impl Correction for () {
-    #[inline(always)]
-    fn apply(&self, _: usize, children: [Block; 2]) -> [Block; 2] {
-        children
-    }
-}
-
-/// Adds `values` to the children of the parent with index `path`.
-struct AtPath {
-    path: u64,
-    values: [Block; 2],
-}
-
-impl Correction for AtPath {
-    #[inline(always)]
-    fn apply(&self, parent: usize, [left, right]: [Block; 2]) -> [Block; 2] {
-        let here = is_equal(parent as u64, self.path) as u8;
-        [xor(left, select(self.values[0], here)), xor(right, select(self.values[1], here))]
-    }
-}
-
-/// 1 if two numbers below 2^63 are the same, or else 0.
+/// Replaces the `parents` first nodes by their left children and the next ones by their right children:
+/// `H` and, to the left, the XOR of the node and `H`.
 #[inline(always)]
-fn is_equal(a: u64, b: u64) -> u64 {
-    (a ^ b).wrapping_sub(1) >> 63
-}
-
-#[inline(always)]
-fn sum(blocks: &[Block]) -> Block {
-    let add = |sum: u128, block: &Block| sum ^ u128::from_ne_bytes(*block);
-    blocks.iter().fold(0, add).to_ne_bytes()
+fn grow<C: Cipher>(cipher: &C, nodes: &mut [Block], parents: usize) {
+    let (left, right) = nodes[..2 * parents].split_at_mut(parents);
+    cipher.hash(left, right);
+    xor_into(left, right);
 }
 
 /// Party 0's trees; every level's message is written to `levels`.
@@ -315,14 +275,17 @@ impl WithCipher for Grow0<'_> {
     #[inline(always)]
     fn run<C: Cipher>(self, cipher: &C) {
         let Self { forest, p, delta, transfers, levels } = self;
-        forest.nodes.clear();
-        for q in transfers.chunks_exact(p) {
-            forest.nodes.extend([q[0], xor(q[0], *delta)]);
+        forest.nodes.resize((transfers.len() / p) << p, Block::default());
+        for (nodes, q) in forest.nodes.chunks_exact_mut(1 << p).zip(transfers.chunks_exact(p)) {
+            nodes[0] = q[0];
+            nodes[1] = xor(q[0], *delta);
         }
         for level in 1..p {
-            forest.level(cipher, 1 << level, |tree, _, left| {
-                levels[tree * (p - 1) + level - 1] = xor(sum(left), transfers[tree * p + level]);
-            });
+            let trees = forest.nodes.chunks_exact_mut(1 << p).zip(transfers.chunks_exact(p));
+            for ((nodes, q), levels) in trees.zip(levels.chunks_exact_mut(p - 1)) {
+                grow(cipher, nodes, 1 << level);
+                levels[level - 1] = xor(sum(&nodes[..1 << level]), q[level]);
+            }
         }
     }
 }
@@ -340,21 +303,72 @@ impl WithCipher for Grow1<'_> {
     #[inline(always)]
     fn run<C: Cipher>(self, cipher: &C) {
         let Self { forest, p, transfers, choices, levels } = self;
-        forest.nodes.clear();
-        for (t, b) in transfers.chunks_exact(p).zip(choices.chunks_exact(p)) {
-            forest.nodes.extend([select(t[0], b[0] ^ 1), select(t[0], b[0])]);
+        let Forest { nodes, on_path, .. } = forest;
+        nodes.resize((transfers.len() / p) << p, Block::default());
+        on_path.resize(nodes.len(), Block::default());
+        let sides = |b: u8| [b ^ 1, b].map(|side| select([0xff; 16], side));
+        let trees = nodes.chunks_exact_mut(1 << p).zip(on_path.chunks_exact_mut(1 << p));
+        let own = transfers.chunks_exact(p).zip(choices.chunks_exact(p));
+        for ((nodes, on_path), (t, b)) in trees.zip(own) {
+            let [left, right] = sides(b[0]);
+            (nodes[0], nodes[1]) = (and(t[0], left), and(t[0], right));
+            (on_path[0], on_path[1]) = (right, left);
         }
         for level in 1..p {
-            forest.level(cipher, 1 << level, |tree, parents, left| {
-                let at = tree * p + level;
-                let known = xor(levels[tree * (p - 1) + level - 1], transfers[at]);
-                let side = xor(sum(left), select(sum(parents), choices[at]));
-                let missing = xor(known, side);
-                let values = [select(missing, choices[at] ^ 1), select(missing, choices[at])];
-                AtPath { path: path(&choices[tree * p..at]), values }
-            });
+            let trees = nodes.chunks_exact_mut(1 << p).zip(on_path.chunks_exact_mut(1 << p));
+            let own = transfers.chunks_exact(p).zip(choices.chunks_exact(p));
+            for (tree, ((nodes, on_path), (t, b))) in trees.zip(own).enumerate() {
+                let parents = 1 << level;
+                grow(cipher, nodes, parents);
+                let (left, right) = nodes[..2 * parents].split_at_mut(parents);
+                let [off_left, off_right] = sides(b[level]);
+                let known = xor(and(sum(left), off_left), and(sum(right), off_right));
+                let missing = xor(xor(levels[tree * (p - 1) + level - 1], t[level]), known);
+                let (left_path, right_path) = on_path[..2 * parents].split_at_mut(parents);
+                put(left, left_path, and(missing, off_left));
+                put(right, left_path, and(missing, off_right));
+                right_path.copy_from_slice(left_path);
+                mask(right_path, off_left);
+                mask(left_path, off_right);
+            }
         }
     }
+}
+
+#[inline(always)]
+fn and(a: Block, b: Block) -> Block {
+    (u128::from_ne_bytes(a) & u128::from_ne_bytes(b)).to_ne_bytes()
+}
+
+/// The XOR of some blocks, a power of two many and at least two.
+#[inline(always)]
+fn sum(blocks: &[Block]) -> Block {
+    let (wide, rest) = blocks.as_chunks::<4>();
+    let mut sums = [Block::default(); 4];
+    wide.iter().for_each(|blocks| xor_into(&mut sums, blocks));
+    rest.iter().chain(&sums).fold(Block::default(), |sum, block| xor(sum, *block))
+}
+
+/// `blocks ⊕= masks ∧ value`.
+#[inline(always)]
+fn put(blocks: &mut [Block], masks: &[Block], value: Block) {
+    let (wide, rest) = blocks.as_chunks_mut::<4>();
+    let (wide_masks, rest_masks) = masks.as_chunks::<4>();
+    let values = [value; 4];
+    for (blocks, masks) in wide.iter_mut().zip(wide_masks) {
+        let (values, masks) = (values.as_flattened(), masks.as_flattened());
+        let bytes = blocks.as_flattened_mut().iter_mut();
+        bytes.zip(values.iter().zip(masks)).for_each(|(byte, (v, m))| *byte ^= v & m);
+    }
+    rest.iter_mut()
+        .zip(rest_masks)
+        .for_each(|(block, mask)| *block = xor(*block, and(*mask, value)));
+}
+
+/// `blocks ∧= value`.
+#[inline(always)]
+fn mask(blocks: &mut [Block], value: Block) {
+    blocks.iter_mut().for_each(|block| *block = and(*block, value));
 }
 
 /// What differs between the parties once leaves are pads.
@@ -371,7 +385,7 @@ fn pads<L: Lane>(
     hashes: &Hashes,
     nodes: &[Block],
     hashed: &mut Vec<Block>,
-    vectors: &mut Vec<L>,
+    Pads { vectors, .. }: &mut Pads<L>,
 ) -> usize {
     let blocks = shape.scalars.div_ceil(L::PER_BLOCK);
     let lanes = blocks * L::PER_BLOCK;
@@ -384,10 +398,10 @@ fn pads<L: Lane>(
     lanes
 }
 
-struct Settle<'a, L, F> {
+struct Settle<'a, L: Lane, F> {
     shape: &'a Shape,
     lanes: usize,
-    vectors: &'a mut [L],
+    pads: &'a mut Pads<L>,
     ends: Ends<'a>,
     fold: &'a F,
     shares: &'a mut [u64],
@@ -396,17 +410,16 @@ struct Settle<'a, L, F> {
 impl<L: Lane, F: Fold> WithCipher for Settle<'_, L, F> {
     #[inline(always)]
     fn run<C: Cipher>(self, _: &C) {
-        let Self { shape, lanes, vectors, mut ends, fold, shares } = self;
+        let Self { shape, lanes, pads: Pads { vectors, sums }, mut ends, fold, shares } = self;
         let (scalars, low) = (shape.scalars, low_mask(shape.q));
         let trees = vectors.chunks_exact_mut(shape.leaves() * lanes);
         for (tree, (vectors, out)) in trees.zip(shares.chunks_exact_mut(fold.outputs())).enumerate()
         {
-            let mut sums = [L::default(); 32];
-            accumulate(vectors, &mut sums[..lanes]);
+            add_all(vectors, lanes, sums);
             match &mut ends {
                 Ends::Party0 { corrections } => {
                     let corrections = &mut corrections[tree * scalars..][..scalars];
-                    for (correction, sum) in corrections.iter_mut().zip(&sums) {
+                    for (correction, sum) in corrections.iter_mut().zip(sums.iter()) {
                         *correction = correction.wrapping_add(sum.to_u64()) & low;
                     }
                     fold.fold(vectors, lanes, out);

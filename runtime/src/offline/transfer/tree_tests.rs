@@ -157,7 +157,7 @@ fn throughput() {
     let (q, choices, t) = ideal(&mut random, &delta, shape.transfers(count));
     let places: Vec<u64> = (0..count).map(|_| random.bits(8)).collect();
     let scalars = vec![1; 4 * count];
-    for _ in 0..2 {
+    for _ in 0..6 {
         let shifts = shifts(&shape, &places, &choices);
         let started = std::time::Instant::now();
         let (message, _) = party0(&shape, &hashes, &delta, &q, &shifts, &scalars, &Sum).unwrap();
