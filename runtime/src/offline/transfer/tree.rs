@@ -24,7 +24,7 @@
 //! oracle of circular correlation robustness ([`super::hash`]), one per `w`, whose answers look random.
 //! The same holds for the pads of leaf `M'`, which mask `c_j`, and whose permutations are others. Distinct
 //! levels and trees query distinct `w` up to a collision of 128-bit blocks, so one Δ serves all
-//! trees of a session (their theorem 2 is the case of one).
+//! trees of a session.
 //!
 //! *Constant time.* Party 1 keeps garbage in the nodes on its path, expands it like the rest, and puts in
 //! what it lacks by a masked XOR over the whole level: no address, length or branch depends on `M`.
