@@ -9,6 +9,7 @@
 
 pub mod error;
 pub mod handshake;
+pub mod kernel;
 pub mod local;
 pub mod net;
 pub mod offline;
@@ -19,6 +20,7 @@ pub mod session;
 pub mod tables;
 #[cfg(test)]
 mod testing;
+pub mod words;
 
 pub use error::Error;
 pub use local::{InMemory, run_in_memory};
