@@ -120,10 +120,11 @@ unsafe fn multiply<const P: usize>(
             // span's per step of every run.
             unsafe {
                 let low = _mm256_load_si256(lines.cast());
-                let high = _mm256_load_si256(lines.cast::<__m256i>().add(1));
+                let high = _mm256_load_si256(lines.cast::<__m256i>().wrapping_add(1));
                 lines = lines.wrapping_add(blocks);
                 for p in 0..P {
-                    let x = _mm256_set1_epi32(bases[p].add(at).cast::<i32>().read_unaligned());
+                    let x =
+                        _mm256_set1_epi32(bases[p].wrapping_add(at).cast::<i32>().read_unaligned());
                     kept[p][0] = _mm256_add_epi32(kept[p][0], _mm256_madd_epi16(x, low));
                     kept[p][1] = _mm256_add_epi32(kept[p][1], _mm256_madd_epi16(x, high));
                 }

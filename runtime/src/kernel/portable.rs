@@ -91,17 +91,32 @@ impl<W: Word + zeroize::Zeroize> PortableWeights<W> {
 
     #[inline(always)]
     fn depthwise(&self, walk: &Walk, planes: &[W], places: Range<usize>, out: &mut [W], mask: W) {
+        const LANES: usize = 32;
         let channels = walk.channels();
         for (place, out) in places.zip(out.chunks_exact_mut(channels)) {
             let mut base = [0];
             walk.bases(place, &mut base);
-            for (run, weights) in walk.runs.iter().zip(self.0.chunks_exact(channels)) {
-                let tap = &planes[base[0] + run..][..channels];
-                for ((out, &w), &x) in out.iter_mut().zip(weights).zip(tap) {
-                    *out = out.multiply_add(w, x);
+            let (blocks, rest) = out.as_chunks_mut::<LANES>();
+            let tail = blocks.len() * LANES;
+            for (block, out) in blocks.iter_mut().enumerate() {
+                let at = block * LANES;
+                let mut sums = *out;
+                for (tap, weights) in walk.runs.iter().zip(self.0.chunks_exact(channels)) {
+                    let x = &planes[base[0] + tap + at..][..LANES];
+                    let weights = &weights[at..at + LANES];
+                    for lane in 0..LANES {
+                        sums[lane] = sums[lane].multiply_add(weights[lane], x[lane]);
+                    }
                 }
+                *out = sums.map(|v| v.and(mask));
             }
-            out.iter_mut().for_each(|v| *v = v.and(mask));
+            for (lane, out) in rest.iter_mut().enumerate() {
+                for (tap, weights) in walk.runs.iter().zip(self.0.chunks_exact(channels)) {
+                    *out =
+                        out.multiply_add(weights[tail + lane], planes[base[0] + tap + tail + lane]);
+                }
+                *out = out.and(mask);
+            }
         }
     }
 }
