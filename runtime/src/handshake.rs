@@ -19,7 +19,7 @@ use ir::plan::Digest;
 use std::ops::Range;
 
 /// The version of the protocol on the wire.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The largest batch.
 pub const MAX_BATCH: u32 = 4096;
 

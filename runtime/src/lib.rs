@@ -10,6 +10,7 @@
 pub mod error;
 pub mod handshake;
 pub mod kernel;
+pub mod layout;
 pub mod local;
 pub mod net;
 pub mod offline;
@@ -20,6 +21,7 @@ pub mod session;
 pub mod tables;
 #[cfg(test)]
 mod testing;
+pub mod wire;
 pub mod words;
 
 pub use error::Error;

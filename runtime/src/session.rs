@@ -5,10 +5,11 @@ use crate::Error;
 use crate::handshake::{self, Agreement, Hello};
 use crate::net::{Channel, Meter, Traffic};
 use crate::offline::{Party0Material, Party1Material, Role, Supply};
-use crate::online::{Party0, Party1};
+use crate::online::{Model, Party0, Party1};
 use crate::tables::Tables;
 use ir::Tensor;
 use ir::plan::{Digest, Plan, Weights};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// There is a channel to a peer, and nothing is known of it.
@@ -71,15 +72,28 @@ impl<'a, C: Channel, M> Agreed<'a, C, M> {
 }
 
 impl<'a, C: Channel, M: Party0Material> Agreed<'a, C, M> {
-    /// Brings in the weights.
+    /// Brings in the weights, packs them, and takes everything from the items that does not depend on
+    /// the input.
     ///
     /// # Errors
     /// If this is party 1's side.
     pub fn prepare_party0(self, weights: &'a Weights) -> Result<Prepared<C, Party0<'a, M>>, Error> {
+        let model = Arc::new(Model::new(self.plan, weights));
+        self.prepare_model(model)
+    }
+
+    /// As [`Self::prepare_party0`] with weights that are packed already, for many sessions.
+    ///
+    /// # Errors
+    /// If this is party 1's side, or the model is another plan's.
+    pub fn prepare_model(self, model: Arc<Model<'a>>) -> Result<Prepared<C, Party0<'a, M>>, Error> {
         if self.role != Role::Party0 {
             return Err(Error::Internal("party 1 took party 0's part".into()));
         }
-        let party = Party0::new(self.plan, weights, self.tables, self.materials);
+        if !std::ptr::eq(model.plan, self.plan) {
+            return Err(Error::Internal("a model of another plan".into()));
+        }
+        let party = Party0::new(model, self.tables, self.materials)?;
         Ok(Prepared { channel: self.channel, handshake: self.handshake, party })
     }
 }

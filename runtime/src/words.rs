@@ -28,6 +28,15 @@ macro_rules! each_width {
 pub(crate) use each_width;
 
 impl Words {
+    /// Bits of the words for a ring of `ring` bits.
+    pub fn bits(ring: u32) -> u32 {
+        match ring {
+            0..=16 => 16,
+            17..=32 => 32,
+            _ => 64,
+        }
+    }
+
     /// Zeros of a ring of `ring` bits.
     pub fn zeros(ring: u32, count: usize) -> Self {
         match ring {
@@ -65,5 +74,21 @@ impl Words {
 impl Zeroize for Words {
     fn zeroize(&mut self) {
         each_width!(self, v => v.zeroize());
+    }
+}
+
+impl From<Vec<u16>> for Words {
+    fn from(words: Vec<u16>) -> Self {
+        Self::W16(words)
+    }
+}
+impl From<Vec<u32>> for Words {
+    fn from(words: Vec<u32>) -> Self {
+        Self::W32(words)
+    }
+}
+impl From<Vec<u64>> for Words {
+    fn from(words: Vec<u64>) -> Self {
+        Self::W64(words)
     }
 }

@@ -17,6 +17,7 @@
 
 use super::{row, truncate};
 use crate::secret::Elements;
+use ir::op::matrix::{Word, vectorized};
 use ir::plan::{Phase, PhaseTables, Step};
 use ir::ring::low_mask;
 use std::f64::consts::TAU;
@@ -34,62 +35,124 @@ pub struct PhaseCorrelation {
 pub struct PhaseShares(pub Elements);
 
 /// `D`: the phase of one party's side of a value of `ring` bits.
-pub fn phase_of(side: u64, ring: u32, p: u32) -> u64 {
-    (side & low_mask(ring)) >> (ring - p)
+#[inline(always)]
+pub fn phase_of<W: Word>(side: W, ring: u32, p: u32) -> W {
+    side.and(W::low(low_mask(ring))).shift_right(ring - p)
 }
 
 /// Party 0's question for the masked values `delta` of `ring` bits: `e`, one word per element.
-pub fn question(
-    phase: &Phase,
-    ring: u32,
-    delta: &[u64],
-    correlation: &PhaseCorrelation,
-) -> Vec<u64> {
-    let wrap = low_mask(phase.p);
-    let ask = |(&d, &u): (&u64, &u64)| phase_of(d, ring, phase.p).wrapping_sub(u) & wrap;
-    delta.iter().zip(correlation.u.iter()).map(ask).collect()
+pub fn question<W: Word>(phase: &Phase, ring: u32, delta: &[W], u: &[u16]) -> Vec<u16> {
+    let wrap = low_mask(phase.p) as u16;
+    vectorized(
+        #[inline(always)]
+        || {
+            let ask = |(&d, &u): (&W, &u16)| {
+                (phase_of(d, ring, phase.p).element() as u16).wrapping_sub(u) & wrap
+            };
+            delta.iter().zip(u).map(ask).collect()
+        },
+    )
 }
 
-/// Party 0's truncated share, `c₀` of `constant` (units of the step's value) added.
-pub fn party0_share(
+/// Adds party 0's truncated shares to `out`. `rows` are the interleaved tables, `constants` the `c₀` of
+/// [`constants`], a word per element of a period of channels. All slices begin with a period.
+pub fn party0_share<Q: Word, W: Word>(
     phase: &Phase,
-    step: &Step,
-    constant: &[f64],
-    tables: &PhaseTables,
-    question: &[u64],
-    correlation: PhaseCorrelation,
-) -> Vec<u64> {
+    constants: &[Q],
+    rows: &[Q],
+    question: &[u16],
+    products: &[Q],
+    out: &mut [W],
+) {
+    let (per, period) = (2 * phase.harmonics as usize, constants.len());
+    let share = |z: Q| truncate::party0(z, phase.q, phase.shift);
+    vectorized(
+        #[inline(always)]
+        || {
+            let question = question.chunks(period).zip(products.chunks(period * per));
+            for (out, (question, products)) in out.chunks_mut(period).zip(question) {
+                let mut out = out.iter_mut().zip(constants);
+                evaluate(per, rows, question, products, |z| {
+                    if let Some((out, &constant)) = out.next() {
+                        *out = out.plus(W::low(share(z.plus(constant)).element()));
+                    }
+                });
+            }
+        },
+    );
+}
+
+/// `c₀` of every channel (units of the step's value) at the scale before the truncation, mod 2^64.
+pub fn constants(phase: &Phase, constant: &[f64]) -> Vec<u64> {
     let scale = f64::from(phase.shift).exp2();
-    let constant: Vec<u64> = constant.iter().map(|c| (c * scale).round() as i64 as u64).collect();
-    let products = correlation.products.chunks_exact(2 * phase.harmonics as usize);
-    let shares = question.iter().zip(products).enumerate().map(|(i, (&e, products))| {
-        let z = evaluate(tables, e, products).wrapping_add(*row(&constant, step, i));
-        truncate::party0(z, phase.q, phase.shift)
-    });
-    shares.collect()
+    constant.iter().map(|c| (c * scale).round() as i64 as u64).collect()
 }
 
-/// Party 1's truncated share.
-pub fn party1_share(
+/// Adds party 1's truncated shares to `out`, its fresh masks, and reduces: its answer.
+pub fn party1_answer<Q: Word, W: Word>(
     phase: &Phase,
-    tables: &PhaseTables,
-    question: &[u64],
-    shares: PhaseShares,
-) -> Elements {
-    let products = shares.0.chunks_exact(2 * phase.harmonics as usize);
-    let shares = question.iter().zip(products).map(|(&e, products)| {
-        truncate::party1(evaluate(tables, e, products), phase.q, phase.shift)
-    });
-    Zeroizing::new(shares.collect())
+    rows: &[Q],
+    question: &[u16],
+    products: &[Q],
+    out: &mut [W],
+) {
+    let ring = W::low(low_mask(phase.q - phase.shift));
+    let share = |z: Q| truncate::party1(z, phase.q, phase.shift);
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut out = out.iter_mut();
+            evaluate(2 * phase.harmonics as usize, rows, question, products, |z| {
+                if let Some(out) = out.next() {
+                    *out = out.plus(W::low(share(z).element())).and(ring);
+                }
+            });
+        },
+    );
 }
 
-/// `Σ cos(ne)·G_n + sin(ne)·H_n` on one party's shares; the tables are looked up by the public `e`.
-fn evaluate(tables: &PhaseTables, e: u64, products: &[u64]) -> u64 {
-    let harmonics = tables.cos.iter().zip(&tables.sin).zip(products.chunks_exact(2));
-    harmonics.fold(0u64, |z, ((cos, sin), pair)| {
-        z.wrapping_add((cos[e as usize] as u64).wrapping_mul(pair[0]))
-            .wrapping_add((sin[e as usize] as u64).wrapping_mul(pair[1]))
-    })
+/// Calls `each` with `Σ cos(ne)·G_n + sin(ne)·H_n` of every element on one party's shares; the tables
+/// are looked up by the public `e`.
+#[inline(always)]
+fn evaluate<Q: Word>(
+    per: usize,
+    rows: &[Q],
+    question: &[u16],
+    products: &[Q],
+    each: impl FnMut(Q),
+) {
+    match per {
+        2 => evaluate_rows::<Q, 2>(rows, question, products, each),
+        4 => evaluate_rows::<Q, 4>(rows, question, products, each),
+        6 => evaluate_rows::<Q, 6>(rows, question, products, each),
+        8 => evaluate_rows::<Q, 8>(rows, question, products, each),
+        _ => {
+            let mut each = each;
+            for (&e, products) in question.iter().zip(products.chunks_exact(per)) {
+                let row = &rows[usize::from(e) * per..][..per];
+                let pairs = row.iter().zip(products);
+                each(pairs.fold(Q::default(), |z, (&r, &p)| z.multiply_add(r, p)));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn evaluate_rows<Q: Word, const PER: usize>(
+    rows: &[Q],
+    question: &[u16],
+    products: &[Q],
+    mut each: impl FnMut(Q),
+) {
+    let ((rows, _), (products, _)) = (rows.as_chunks::<PER>(), products.as_chunks::<PER>());
+    for (&e, products) in question.iter().zip(products) {
+        let row = &rows[usize::from(e)];
+        let mut z = Q::default();
+        for i in 0..PER {
+            z = z.multiply_add(row[i], products[i]);
+        }
+        each(z);
+    }
 }
 
 /// The ideal functionality: `G_1, H_1, G_2, …` per element, mod 2^64, for the operand's masks `m` of
