@@ -6,7 +6,9 @@
 use ir::Shape;
 use ir::op::Convolution;
 use ir::plan::{Step, StepOp};
+use polyrt::kernel::sums::row_sums;
 use polyrt::kernel::{InstructionSet, PackedLinear, peak};
+use polyrt::wire::{pack, unpack};
 use polyrt::words::Words;
 use std::time::Instant;
 
@@ -42,8 +44,51 @@ fn main() {
             }
         }
         println!();
-        CASES.iter().for_each(line);
+        if std::env::args().all(|a| a != "elements") {
+            CASES.iter().for_each(line);
+        }
+        elementwise(1 << 14);
+        elementwise(1 << 20);
     });
+}
+
+/// Nanoseconds per element of what happens between the products.
+fn elementwise(count: usize) {
+    let random = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8;
+    println!("{count} elements, ns each");
+    let show = |name: &str, bits: u32, ns: f64| {
+        println!("  {name:24} {bits:2} bits {:6.3}", ns / count as f64);
+    };
+    let words: Vec<u16> = (0..count).map(|i| random(i) as u16).collect();
+    for bits in [8, 14, 15, 16] {
+        let bytes = pack(&words, bits);
+        let mut out = vec![0u16; count];
+        show("pack", bits, median(|| drop(std::hint::black_box(pack(&words, bits)))));
+        let sum = |a: u16, b: u16| a.wrapping_add(b);
+        show("unpack and add", bits, median(|| assert!(unpack(&bytes, bits, &mut out, sum))));
+    }
+    let words: Vec<u32> = (0..count).map(|i| random(i) as u32).collect();
+    for bits in [17, 20, 28] {
+        let bytes = pack(&words, bits);
+        let mut out = vec![0u32; count];
+        show("pack", bits, median(|| drop(std::hint::black_box(pack(&words, bits)))));
+        let sum = |a: u32, b: u32| a.wrapping_add(b);
+        show("unpack and add", bits, median(|| assert!(unpack(&bytes, bits, &mut out, sum))));
+    }
+    let question: Vec<u16> = (0..count).map(|i| (random(i) % 256) as u16).collect();
+    for harmonics in [1, 2, 3] {
+        let per = 2 * harmonics;
+        let rows: Vec<u32> = (0..256 * per).map(|i| random(i) as u32).collect();
+        let products: Vec<u32> = (0..count * per).map(|i| random(i) as u32).collect();
+        let mut sums = vec![0u32; count];
+        let time = median(|| row_sums(per, &rows, &question, &products, &mut sums));
+        show(&format!("sums of {harmonics} harmonics"), 32, time);
+        let rows: Vec<u64> = rows.iter().map(|&v| v.into()).collect();
+        let products: Vec<u64> = products.iter().map(|&v| v.into()).collect();
+        let mut sums = vec![0u64; count];
+        let time = median(|| row_sums(per, &rows, &question, &products, &mut sums));
+        show(&format!("sums of {harmonics} harmonics"), 64, time);
+    }
 }
 
 fn line(case: &Case) {

@@ -37,7 +37,7 @@ fn channel_stride(shape: &Shape) -> usize {
 /// What elements of an item take from rows that are one for all or one per channel, repeated to a length
 /// that is worth a loop: element `i` takes entry `i % len`.
 pub fn pattern<T: Copy>(shape: &Shape, rows: &[T]) -> Vec<T> {
-    const SHORTEST: usize = 64;
+    const SHORTEST: usize = 512;
     let period = if rows.len() == 1 { 1 } else { shape.channels() * channel_stride(shape) };
     let repeats = SHORTEST.div_ceil(period);
     let row = |i: usize| if rows.len() == 1 { rows[0] } else { rows[channel_of(shape, i)] };

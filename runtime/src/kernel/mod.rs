@@ -19,12 +19,15 @@
 //! chunk where it is large, go to all cores.
 
 pub mod portable;
+pub mod sums;
 pub mod walk;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod lines;
+#[cfg(target_arch = "x86_64")]
+mod sums_avx512;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 

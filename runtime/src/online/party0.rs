@@ -25,6 +25,8 @@ pub struct Party0<'a, M> {
     materials: Vec<M>,
     /// What was taken from the materials so far.
     stock: Vec<Option<Stock0>>,
+    /// Products that were used, to be wiped after the phase.
+    spent: Vec<Zeroizing<Words>>,
 }
 
 /// What party 0 keeps between its question and its share.
@@ -54,7 +56,7 @@ impl<'a, M: Party0Material> Party0<'a, M> {
             };
             stock.push(taken);
         }
-        Ok(Self { model, tables, materials, stock })
+        Ok(Self { model, tables, materials, stock, spent: vec![] })
     }
 
     /// Runs the online phase; `observe` sees party 0's side of every value as it is made.
@@ -188,8 +190,8 @@ impl<'a, M: Party0Material> Party0<'a, M> {
         }
     }
 
-    fn share(&self, index: usize, asked: Asked, delta: &Words) -> Result<Words, Error> {
-        let model = &self.model;
+    fn share(&mut self, index: usize, asked: Asked, delta: &Words) -> Result<Words, Error> {
+        let model = self.model.clone();
         let step = &model.plan.steps[index];
         let other = || Error::Internal(format!("step v{index} has other weights"));
         match (&step.op, &model.weights.steps[index], asked) {
@@ -211,6 +213,7 @@ impl<'a, M: Party0Material> Party0<'a, M> {
                         _ => return Err(other()),
                     }
                 });
+                self.spent.push(products);
                 Ok(shares)
             }
             (

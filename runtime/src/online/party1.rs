@@ -25,6 +25,8 @@ pub struct Party1<'a, M> {
     input: Option<Zeroizing<Words>>,
     output: Option<Zeroizing<Words>>,
     activations: Vec<Option<Activation>>,
+    /// Words that were used, to be wiped after the phase.
+    spent: Vec<Zeroizing<Words>>,
 }
 
 /// The masks of one activation step, for the whole batch.
@@ -89,7 +91,7 @@ impl<'a, M: Party1Material> Party1<'a, M> {
             };
             activations.push(Some(Activation { operand, fresh, stock }));
         }
-        Ok(Self { plan, tables, materials, input, output, activations })
+        Ok(Self { plan, tables, materials, input, output, activations, spent: vec![] })
     }
 
     /// Runs the online phase for encoded inputs.
@@ -114,6 +116,7 @@ impl<'a, M: Party1Material> Party1<'a, M> {
                 each_width!(&*answer, words => {
                     send_words(channel, plan, index, ring, words, "the answer to")?;
                 });
+                self.spent.push(answer);
             }
         }
         self.receive_output(channel)
@@ -168,6 +171,7 @@ impl<'a, M: Party1Material> Party1<'a, M> {
                     (Words::W64(rows), Words::W64(p)) => phase_answers(phase, rows, &e, p, out),
                     _ => return Err(missing(index)),
                 });
+                self.spent.push(products);
             }
             (StepOp::Square(square), Stock1::Square(shares), Question::Words(question)) => {
                 add(&mut fresh, &square::party1_share(square, &mask, &question, shares), step.ring);

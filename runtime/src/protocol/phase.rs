@@ -16,6 +16,7 @@
 //! party 1, `k'` bits back, per element.
 
 use super::{row, truncate};
+use crate::kernel::sums::row_sums;
 use crate::secret::Elements;
 use ir::op::matrix::{Word, vectorized};
 use ir::plan::{Phase, PhaseTables, Step};
@@ -65,21 +66,16 @@ pub fn party0_share<Q: Word, W: Word>(
     out: &mut [W],
 ) {
     let (per, period) = (2 * phase.harmonics as usize, constants.len());
-    let share = |z: Q| truncate::party0(z, phase.q, phase.shift);
-    vectorized(
-        #[inline(always)]
-        || {
-            let question = question.chunks(period).zip(products.chunks(period * per));
-            for (out, (question, products)) in out.chunks_mut(period).zip(question) {
-                let mut out = out.iter_mut().zip(constants);
-                evaluate(per, rows, question, products, |z| {
-                    if let Some((out, &constant)) = out.next() {
-                        *out = out.plus(W::low(share(z.plus(constant)).element()));
-                    }
-                });
+    let parts = question.chunks(period).zip(products.chunks(period * per));
+    for (out, (question, products)) in out.chunks_mut(period).zip(parts) {
+        evaluate(per, rows, question, products, |at, sums| {
+            let out = &mut out[at..at + sums.len()];
+            for ((out, &z), &c) in out.iter_mut().zip(sums).zip(&constants[at..]) {
+                let share = truncate::party0(z.plus(c), phase.q, phase.shift);
+                *out = out.plus(W::low(share.element()));
             }
-        },
-    );
+        });
+    }
 }
 
 /// `c₀` of every channel (units of the step's value) at the scale before the truncation, mod 2^64.
@@ -97,61 +93,33 @@ pub fn party1_answer<Q: Word, W: Word>(
     out: &mut [W],
 ) {
     let ring = W::low(low_mask(phase.q - phase.shift));
-    let share = |z: Q| truncate::party1(z, phase.q, phase.shift);
-    vectorized(
-        #[inline(always)]
-        || {
-            let mut out = out.iter_mut();
-            evaluate(2 * phase.harmonics as usize, rows, question, products, |z| {
-                if let Some(out) = out.next() {
-                    *out = out.plus(W::low(share(z).element())).and(ring);
-                }
-            });
-        },
-    );
+    evaluate(2 * phase.harmonics as usize, rows, question, products, |at, sums| {
+        for (out, &z) in out[at..at + sums.len()].iter_mut().zip(sums) {
+            let share = truncate::party1(z, phase.q, phase.shift);
+            *out = out.plus(W::low(share.element())).and(ring);
+        }
+    });
 }
 
-/// Calls `each` with `Σ cos(ne)·G_n + sin(ne)·H_n` of every element on one party's shares; the tables
-/// are looked up by the public `e`.
-#[inline(always)]
+/// Calls `each` with positions and `Σ cos(ne)·G_n + sin(ne)·H_n` of consecutive elements, on one party's
+/// shares; the tables are looked up by the public `e`.
 fn evaluate<Q: Word>(
     per: usize,
     rows: &[Q],
     question: &[u16],
     products: &[Q],
-    each: impl FnMut(Q),
+    mut each: impl FnMut(usize, &[Q]),
 ) {
-    match per {
-        2 => evaluate_rows::<Q, 2>(rows, question, products, each),
-        4 => evaluate_rows::<Q, 4>(rows, question, products, each),
-        6 => evaluate_rows::<Q, 6>(rows, question, products, each),
-        8 => evaluate_rows::<Q, 8>(rows, question, products, each),
-        _ => {
-            let mut each = each;
-            for (&e, products) in question.iter().zip(products.chunks_exact(per)) {
-                let row = &rows[usize::from(e) * per..][..per];
-                let pairs = row.iter().zip(products);
-                each(pairs.fold(Q::default(), |z, (&r, &p)| z.multiply_add(r, p)));
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn evaluate_rows<Q: Word, const PER: usize>(
-    rows: &[Q],
-    question: &[u16],
-    products: &[Q],
-    mut each: impl FnMut(Q),
-) {
-    let ((rows, _), (products, _)) = (rows.as_chunks::<PER>(), products.as_chunks::<PER>());
-    for (&e, products) in question.iter().zip(products) {
-        let row = &rows[usize::from(e)];
-        let mut z = Q::default();
-        for i in 0..PER {
-            z = z.multiply_add(row[i], products[i]);
-        }
-        each(z);
+    const BLOCK: usize = 512;
+    let mut sums = [Q::default(); BLOCK];
+    let blocks = question.chunks(BLOCK).zip(products.chunks(BLOCK * per));
+    for (index, (question, products)) in blocks.enumerate() {
+        let sums = &mut sums[..question.len()];
+        row_sums(per, rows, question, products, sums);
+        vectorized(
+            #[inline(always)]
+            || each(index * BLOCK, sums),
+        );
     }
 }
 

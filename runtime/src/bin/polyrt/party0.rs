@@ -2,15 +2,17 @@
 
 use crate::{files, report};
 use anyhow::{Context, Result};
-use ir::plan::{Plan, Weights};
+use ir::plan::Plan;
 use polyrt::Connected;
 use polyrt::handshake::MAX_BATCH;
 use polyrt::net::{TcpChannel, listen_addresses, loopback_only};
 use polyrt::offline::dealer::DealtParty0;
 use polyrt::offline::store::Store;
 use polyrt::offline::{Role, Supply};
+use polyrt::online::Model;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Serve the model: wait for party 1, run the plan with it, and learn nothing.
@@ -74,10 +76,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     eprintln!("{}", report::DEALER);
     eprintln!("{link}");
     let runs = if arguments.forever { u64::MAX } else { arguments.runs };
+    let model = Arc::new(Model::new(&plan, &weights));
     let mut failed = 0;
     for _ in 0..runs {
         let (stream, _) = listener.accept().context("waiting for party 1")?;
-        match serve(arguments, &plan, &weights, &mut store, stream, link) {
+        match serve(arguments, &plan, &model, &mut store, stream, link) {
             Ok(()) => {}
             Err(e) if runs == 1 => return Err(e),
             Err(e) => {
@@ -90,11 +93,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn serve(
+fn serve<'a>(
     arguments: &Arguments,
-    plan: &Plan,
-    weights: &Weights,
-    store: &mut Store<'_, DealtParty0<'_>>,
+    plan: &'a Plan,
+    model: &Arc<Model<'a>>,
+    store: &mut Store<'a, DealtParty0<'a>>,
     stream: TcpStream,
     link: &str,
 ) -> Result<()> {
@@ -103,7 +106,7 @@ fn serve(
     let agreed =
         Connected::new(channel).agree(plan, digest, arguments.max_batch as usize, store)?;
     let batch = agreed.agreement().batch;
-    let finished = agreed.prepare_party0(weights)?.run()?;
+    let finished = agreed.prepare_model(model.clone())?.run()?;
     if arguments.json {
         println!("{}", report::json(Role::Party0, &finished, batch, &[], link));
         return Ok(());
