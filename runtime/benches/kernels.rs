@@ -48,6 +48,7 @@ fn main() {
             CASES.iter().for_each(line);
         }
         elementwise(1 << 14);
+        elementwise(1 << 17);
         elementwise(1 << 20);
     });
 }

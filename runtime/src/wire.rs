@@ -5,6 +5,10 @@
 //! elements as fit in 64 bits are joined before they go to the stream. Words of 8, 16 and 32 bits are
 //! copied.
 
+#[cfg(target_arch = "x86_64")]
+#[path = "wire_vbmi.rs"]
+mod vbmi;
+
 use ir::op::matrix::{Word, vectorized};
 use ir::ring::{Unpacker, low_mask, packed_bytes};
 
@@ -82,6 +86,9 @@ pub fn unpack<W: Word>(
     true
 }
 
+/// Elements that are unpacked to words before they are combined.
+const BLOCK: usize = 1024;
+
 #[inline(always)]
 fn copy_in<W: Word, const N: usize>(
     bytes: &[u8],
@@ -95,6 +102,21 @@ fn copy_in<W: Word, const N: usize>(
 
 #[inline(always)]
 fn split<W: Word>(bytes: &[u8], bits: u32, words: &mut [W], combine: impl Fn(W, W) -> W) {
+    #[cfg(target_arch = "x86_64")]
+    let (bytes, words) = {
+        let (mut bytes, mut words) = (bytes, words);
+        let mut block = [W::default(); BLOCK];
+        loop {
+            let most = words.len().min(BLOCK);
+            let done = vbmi::unpack(bytes, bits, &mut block[..most]);
+            if done == 0 {
+                break (bytes, words);
+            }
+            let (now, rest) = words.split_at_mut(done);
+            now.iter_mut().zip(&block).for_each(|(word, &v)| *word = combine(*word, v));
+            (bytes, words) = (&bytes[done * bits as usize / 8..], rest);
+        }
+    };
     let mask = low_mask(bits);
     let group = bits as usize;
     let whole = if bits <= 57 { bytes.len().saturating_sub(8) / group } else { 0 };

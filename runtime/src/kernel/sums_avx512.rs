@@ -20,62 +20,90 @@ pub fn row_sums<Q: Word>(
     sums: &mut [Q],
 ) -> usize {
     let is_available = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq");
-    if Q::BITS == 16 || !is_available || !per.is_multiple_of(2) {
+    if Q::BITS == 16 || !is_available {
         return 0;
     }
+    match per {
+        2 => blocks::<Q, 2>(rows, question, products, sums),
+        4 => blocks::<Q, 4>(rows, question, products, sums),
+        6 => blocks::<Q, 6>(rows, question, products, sums),
+        8 => blocks::<Q, 8>(rows, question, products, sums),
+        _ => 0,
+    }
+}
+
+fn blocks<Q: Word, const PER: usize>(
+    rows: &[Q],
+    question: &[u16],
+    products: &[Q],
+    sums: &mut [Q],
+) -> usize {
+    let per = PER;
     assert!(sums.len() == question.len() && products.len() >= per * question.len());
     let most = question.iter().copied().max().map_or(0, |e| usize::from(e) + 1);
     assert!(most * per <= rows.len(), "a row that is not there");
     let (rows, products, out) = (rows.as_ptr(), products.as_ptr(), sums.as_mut_ptr());
+    // SAFETY: the instructions are there; rows, products and sums reach as far as was checked.
+    unsafe { all_blocks::<Q, PER>(rows, question, products, out) }
+}
+
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn all_blocks<Q: Word, const PER: usize>(
+    rows: *const Q,
+    question: &[u16],
+    products: *const Q,
+    out: *mut Q,
+) -> usize {
     let block = 512 / Q::BITS as usize;
-    let (blocks, _) = question.split_at(question.len() / block * block);
-    for (index, question) in blocks.chunks_exact(block).enumerate() {
-        let at = index * block;
-        // SAFETY: the instructions are there; rows, products and sums reach as far as was checked; the
-        // words are as wide as the branch says.
+    let mut at = 0;
+    while at + block <= question.len() {
+        // SAFETY: as the caller's; the words are as wide as the branch says.
         unsafe {
-            let (products, out) = (products.add(at * per), out.add(at));
+            let question = question.as_ptr().add(at);
+            let (products, out) = (products.add(at * PER), out.add(at));
             if Q::BITS == 32 {
-                block32(per, rows.cast(), question, products.cast(), out.cast());
+                block32::<PER>(rows.cast(), question, products.cast(), out.cast());
             } else {
-                block64(per, rows.cast(), question, products.cast(), out.cast());
+                block64::<PER>(rows.cast(), question, products.cast(), out.cast());
             }
         }
+        at += block;
     }
-    blocks.len()
+    at
 }
 
 /// Sixteen elements of 32-bit words.
 #[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
-unsafe fn block32(
-    per: usize,
+unsafe fn block32<const PER: usize>(
     rows: *const u32,
-    question: &[u16],
+    question: *const u16,
     products: *const u32,
     out: *mut u32,
 ) {
     let mut sums = [_mm512_setzero_si512(); 4];
-    let row = |i: usize| rows.wrapping_add(usize::from(question[i]) * per);
+    // Volatile, or the compiler computes addresses in vector registers, from which each must be moved.
+    // SAFETY: the block's elements are there.
+    let row = |i: usize| unsafe { rows.add(usize::from(question.add(i).read_volatile()) * PER) };
     // SAFETY: quads and pairs lie within the rows and products of the block's elements.
     unsafe {
-        for quad in (0..per - per % 4).step_by(4) {
+        for quad in (0..PER - PER % 4).step_by(4) {
             for (v, sum) in sums.iter_mut().enumerate() {
                 let looked_up = four(|i| load_quad(row(4 * v + i).add(quad)));
-                let own = products.add(4 * v * per + quad);
-                let own = if per == 4 {
+                let own = products.add(4 * v * PER + quad);
+                let own = if PER == 4 {
                     _mm512_loadu_si512(own.cast())
                 } else {
-                    four(|i| load_quad(own.add(i * per)))
+                    four(|i| load_quad(own.add(i * PER)))
                 };
                 *sum = _mm512_add_epi32(*sum, _mm512_mullo_epi32(looked_up, own));
             }
         }
-        if per % 4 == 2 {
+        if PER % 4 == 2 {
             for (v, sum) in sums.iter_mut().enumerate() {
-                let looked_up = four(|i| load_pair(row(4 * v + i).add(per - 2)));
-                let own = products.add(4 * v * per + per - 2);
-                let own = four(|i| load_pair(own.add(i * per)));
+                let looked_up = four(|i| load_pair(row(4 * v + i).add(PER - 2)));
+                let own = products.add(4 * v * PER + PER - 2);
+                let own = four(|i| load_pair(own.add(i * PER)));
                 *sum = _mm512_add_epi32(*sum, _mm512_mullo_epi32(looked_up, own));
             }
         }
@@ -91,31 +119,32 @@ unsafe fn block32(
 /// Eight elements of 64-bit words.
 #[target_feature(enable = "avx512f,avx512dq")]
 #[inline]
-unsafe fn block64(
-    per: usize,
+unsafe fn block64<const PER: usize>(
     rows: *const u64,
-    question: &[u16],
+    question: *const u16,
     products: *const u64,
     out: *mut u64,
 ) {
     let mut sums = [_mm512_setzero_si512(); 4];
-    let row = |i: usize| rows.wrapping_add(usize::from(question[i]) * per);
+    // Volatile, or the compiler computes addresses in vector registers, from which each must be moved.
+    // SAFETY: the block's elements are there.
+    let row = |i: usize| unsafe { rows.add(usize::from(question.add(i).read_volatile()) * PER) };
     // SAFETY: quads and pairs lie within the rows and products of the block's elements.
     unsafe {
-        for quad in (0..per - per % 4).step_by(4) {
+        for quad in (0..PER - PER % 4).step_by(4) {
             for (v, sum) in sums.iter_mut().enumerate() {
                 let looked_up = two(|i| _mm256_loadu_si256(row(2 * v + i).add(quad).cast()));
-                let own = products.add(2 * v * per + quad);
-                let own = two(|i| _mm256_loadu_si256(own.add(i * per).cast()));
+                let own = products.add(2 * v * PER + quad);
+                let own = two(|i| _mm256_loadu_si256(own.add(i * PER).cast()));
                 *sum = _mm512_add_epi64(*sum, _mm512_mullo_epi64(looked_up, own));
             }
         }
-        if per % 4 == 2 {
+        if PER % 4 == 2 {
             let pair = |at: *const u64| _mm256_zextsi128_si256(load_quad(at.cast()));
             for (v, sum) in sums.iter_mut().enumerate() {
-                let looked_up = two(|i| pair(row(2 * v + i).add(per - 2)));
-                let own = products.add(2 * v * per + per - 2);
-                let own = two(|i| pair(own.add(i * per)));
+                let looked_up = two(|i| pair(row(2 * v + i).add(PER - 2)));
+                let own = products.add(2 * v * PER + PER - 2);
+                let own = two(|i| pair(own.add(i * PER)));
                 *sum = _mm512_add_epi64(*sum, _mm512_mullo_epi64(looked_up, own));
             }
         }
