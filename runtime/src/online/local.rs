@@ -22,11 +22,18 @@ fn of_words<W: Word>(step: &Step, shapes: &[&Shape], operands: &[&Words]) -> Vec
     match &step.op {
         StepOp::Scale { factor } => {
             let factor = W::low(*factor as u64);
-            convert(operands[0], |v| W::low(v).times(factor).and(mask))
+
+            convert(
+                operands[0],
+                #[inline(always)]
+                |v: u64| W::low(v).times(factor).and(mask),
+            )
         }
-        StepOp::Rescale { shift } => {
-            convert(operands[0], |v| W::low(truncate::masked(v, step.ring, *shift)))
-        }
+        StepOp::Rescale { shift } => convert(
+            operands[0],
+            #[inline(always)]
+            |v: u64| W::low(truncate::masked(v, step.ring, *shift)),
+        ),
         StepOp::Add => {
             let mut sum = reduced::<W>(operands[0], mask);
             each_width!(operands[1], x => vectorized(
@@ -62,7 +69,11 @@ fn convert<W: Word>(words: &Words, of: impl Fn(u64) -> W) -> Vec<W> {
 }
 
 fn reduced<W: Word>(words: &Words, mask: W) -> Vec<W> {
-    convert(words, |v| W::low(v).and(mask))
+    convert(
+        words,
+        #[inline(always)]
+        |v: u64| W::low(v).and(mask),
+    )
 }
 
 /// Steps that move or add elements of one operand.

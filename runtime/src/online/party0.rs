@@ -264,10 +264,11 @@ fn add_received(
 ) -> Result<(), Error> {
     let ring = plan.steps[index].ring;
     each_width!(words, words => {
-        let mask = Word::low(low_mask(ring));
-        let sum = |a, b| Word::and(ir::Element::plus(a, b), mask);
-        receive_words(channel, plan, index, ring, words, sum, what)
-    })
+            let mask = Word::low(low_mask(ring));
+
+            receive_words(channel, plan, index, ring, words, #[inline(always)]
+    |a, b| Word::and(ir::Element::plus(a, b), mask), what)
+        })
 }
 
 fn operand<'v>(plan: &Plan, index: usize, values: &'v [Option<Words>]) -> Result<&'v Words, Error> {

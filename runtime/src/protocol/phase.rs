@@ -47,10 +47,16 @@ pub fn question<W: Word>(phase: &Phase, ring: u32, delta: &[W], u: &[u16]) -> Ve
     vectorized(
         #[inline(always)]
         || {
-            let ask = |(&d, &u): (&W, &u16)| {
-                (phase_of(d, ring, phase.p).element() as u16).wrapping_sub(u) & wrap
-            };
-            delta.iter().zip(u).map(ask).collect()
+            delta
+                .iter()
+                .zip(u)
+                .map(
+                    #[inline(always)]
+                    |(&d, &u): (&W, &u16)| {
+                        (phase_of(d, ring, phase.p).element() as u16).wrapping_sub(u) & wrap
+                    },
+                )
+                .collect()
         },
     )
 }
@@ -68,13 +74,20 @@ pub fn party0_share<Q: Word, W: Word>(
     let (per, period) = (2 * phase.harmonics as usize, constants.len());
     let parts = question.chunks(period).zip(products.chunks(period * per));
     for (out, (question, products)) in out.chunks_mut(period).zip(parts) {
-        evaluate(per, rows, question, products, |at, sums| {
-            let out = &mut out[at..at + sums.len()];
-            for ((out, &z), &c) in out.iter_mut().zip(sums).zip(&constants[at..]) {
-                let share = truncate::party0(z.plus(c), phase.q, phase.shift);
-                *out = out.plus(W::low(share.element()));
-            }
-        });
+        evaluate(
+            per,
+            rows,
+            question,
+            products,
+            #[inline(always)]
+            |at: usize, sums: &[Q]| {
+                let out = &mut out[at..at + sums.len()];
+                for ((out, &z), &c) in out.iter_mut().zip(sums).zip(&constants[at..]) {
+                    let share = truncate::party0(z.plus(c), phase.q, phase.shift);
+                    *out = out.plus(W::low(share.element()));
+                }
+            },
+        );
     }
 }
 
@@ -93,12 +106,20 @@ pub fn party1_answer<Q: Word, W: Word>(
     out: &mut [W],
 ) {
     let ring = W::low(low_mask(phase.q - phase.shift));
-    evaluate(2 * phase.harmonics as usize, rows, question, products, |at, sums| {
-        for (out, &z) in out[at..at + sums.len()].iter_mut().zip(sums) {
-            let share = truncate::party1(z, phase.q, phase.shift);
-            *out = out.plus(W::low(share.element())).and(ring);
-        }
-    });
+
+    evaluate(
+        2 * phase.harmonics as usize,
+        rows,
+        question,
+        products,
+        #[inline(always)]
+        |at: usize, sums: &[Q]| {
+            for (out, &z) in out[at..at + sums.len()].iter_mut().zip(sums) {
+                let share = truncate::party1(z, phase.q, phase.shift);
+                *out = out.plus(W::low(share.element())).and(ring);
+            }
+        },
+    );
 }
 
 /// Calls `each` with positions and `Σ cos(ne)·G_n + sin(ne)·H_n` of consecutive elements, on one party's
