@@ -75,7 +75,8 @@ fn run(
     let mut messages = VecDeque::from([hello[..8].to_vec(), hello[8..].to_vec(), confirm]);
     let received = plan.messages().into_iter();
     for message in received.filter(|m| m.direction == ir::plan::Direction::ToParty0) {
-        let mut bytes: Vec<u8> = (0..message.bytes(batch)).map(|i| (i * 151 >> 3) as u8).collect();
+        let mut bytes: Vec<u8> =
+            (0..message.bytes(batch)).map(|i| ((i * 151) >> 3) as u8).collect();
         if let Some(last) = bytes.last_mut() {
             *last = 0;
         }

@@ -55,6 +55,28 @@ impl Words {
         }
     }
 
+    /// Makes them `count` zeros, in the same memory if it is enough.
+    pub fn clear(&mut self, count: usize) {
+        each_width!(self, v => {
+            v.clear();
+            v.resize(count, Word::low(0));
+        });
+    }
+
+    /// Elements for which there is memory.
+    pub fn capacity(&self) -> usize {
+        each_width!(self, v => v.capacity())
+    }
+
+    /// Bits of a word.
+    pub fn width(&self) -> u32 {
+        match self {
+            Self::W16(_) => 16,
+            Self::W32(_) => 32,
+            Self::W64(_) => 64,
+        }
+    }
+
     /// The number of elements.
     pub fn len(&self) -> usize {
         each_width!(self, v => v.len())

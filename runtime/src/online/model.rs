@@ -18,7 +18,7 @@ pub struct Model<'a> {
 /// What a step needs of the weights online, beyond what the weights say themselves.
 enum Packed {
     Nothing,
-    Linear(PackedLinear),
+    Linear(Box<PackedLinear>),
     /// The elements, in the order online.
     Constant(Zeroizing<Words>),
     /// `c₀` at the scale before the truncation, per element of a period.
@@ -85,5 +85,6 @@ fn packed_linear(set: InstructionSet, plan: &Plan, index: usize, weights: &[i32]
     let step = &plan.steps[index];
     let Some(operand) = step.operands.first() else { return Packed::Nothing };
     let operand = &plan.step(*operand).shape;
-    PackedLinear::new(set, step, operand, weights).map_or(Packed::Nothing, Packed::Linear)
+    PackedLinear::new(set, step, operand, weights)
+        .map_or(Packed::Nothing, |l| Packed::Linear(Box::new(l)))
 }

@@ -27,6 +27,8 @@ pub struct Party0<'a, M> {
     stock: Vec<Option<Stock0>>,
     /// Products that were used, to be wiped after the phase.
     spent: Vec<Zeroizing<Words>>,
+    /// Memory of values that are not read any more.
+    free: Vec<Words>,
 }
 
 /// What party 0 keeps between its question and its share.
@@ -56,7 +58,7 @@ impl<'a, M: Party0Material> Party0<'a, M> {
             };
             stock.push(taken);
         }
-        Ok(Self { model, tables, materials, stock, spent: vec![] })
+        Ok(Self { model, tables, materials, stock, spent: vec![], free: vec![] })
     }
 
     /// Runs the online phase; `observe` sees party 0's side of every value as it is made.
@@ -83,7 +85,7 @@ impl<'a, M: Party0Material> Party0<'a, M> {
                 };
                 observe(index, &value);
                 values[index] = Some(value);
-                release(plan, index, moment, &last_use, &mut values);
+                self.release(index, moment, &last_use, &mut values);
                 moment += 1;
             }
             let mut asked = Vec::with_capacity(round.activations.len());
@@ -98,7 +100,7 @@ impl<'a, M: Party0Material> Party0<'a, M> {
                 add_received(channel, plan, index, &mut value, "the answer to")?;
                 observe(index, &value);
                 values[index] = Some(value);
-                release(plan, index, moment, &last_use, &mut values);
+                self.release(index, moment, &last_use, &mut values);
                 moment += 1;
             }
         }
@@ -108,9 +110,30 @@ impl<'a, M: Party0Material> Party0<'a, M> {
         each_width!(value, words => send_words(channel, plan, output, ring, words, "the output"))
     }
 
-    fn zeros(&self, index: usize) -> Words {
+    fn zeros(&mut self, index: usize) -> Words {
         let step = &self.model.plan.steps[index];
-        Words::zeros(step.ring, step.shape.elements() * self.materials.len())
+        let count = step.shape.elements() * self.materials.len();
+        let fits = |w: &Words| w.width() == Words::bits(step.ring) && w.capacity() >= count;
+        let Some(found) = self.free.iter().position(fits) else {
+            return Words::zeros(step.ring, count);
+        };
+        let mut words = self.free.swap_remove(found);
+        words.clear(count);
+        words
+    }
+
+    fn release(
+        &mut self,
+        index: usize,
+        moment: usize,
+        last_use: &[usize],
+        values: &mut [Option<Words>],
+    ) {
+        for operand in &self.model.plan.steps[index].operands {
+            if last_use[operand.index()] == moment {
+                self.free.extend(values[operand.index()].take());
+            }
+        }
     }
 
     fn stock(&mut self, index: usize) -> Result<Stock0, Error> {
@@ -196,9 +219,9 @@ impl<'a, M: Party0Material> Party0<'a, M> {
         let other = || Error::Internal(format!("step v{index} has other weights"));
         match (&step.op, &model.weights.steps[index], asked) {
             (StepOp::Phase(phase), _, Asked::Phase(question, products)) => {
+                let mut shares = self.zeros(index);
                 let rows = self.tables.rows(index).ok_or_else(other)?;
                 let constants = model.phase_constants(index).ok_or_else(other)?;
-                let mut shares = self.zeros(index);
                 each_width!(&mut shares, out => {
                     match (constants, rows, &*products) {
                         (Words::W16(c), Words::W16(rows), Words::W16(products)) => {
@@ -287,18 +310,4 @@ fn last_uses(plan: &Plan, rounds: &[Round]) -> Vec<usize> {
     }
     last_use[plan.output.index()] = usize::MAX;
     last_use
-}
-
-fn release(
-    plan: &Plan,
-    index: usize,
-    moment: usize,
-    last_use: &[usize],
-    values: &mut [Option<Words>],
-) {
-    for operand in &plan.steps[index].operands {
-        if last_use[operand.index()] == moment {
-            values[operand.index()] = None;
-        }
-    }
 }
