@@ -2,7 +2,10 @@
 //! a stand-in that answers at once with bytes of the right length; the time within the channel is taken
 //! off. Medians over repetitions.
 //!
-//! `cargo bench -p polyrt --bench online --profile dev -- plan.bin [plan.weights [batch [instruction set]]]`
+//! `cargo bench -p polyrt --bench online --profile dev -- plan.bin [plan.weights [batch [set]]]`; in the
+//! place of a plan's file also `resnet18` or `resnet50`, with `-` for the weights.
+
+mod networks;
 
 use ir::plan::{Plan, Weights};
 use polyrt::handshake::{Hello, VERSION};
@@ -33,8 +36,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let weights = arguments.next().unwrap_or_else(|| path.replace(".bin", ".weights"));
     let batch = arguments.next().map_or(Ok(1), |b| b.parse())?;
     let only = arguments.next();
-    let (plan, digest) = Plan::from_bytes(&std::fs::read(path)?)?;
-    let weights = Weights::from_bytes(&std::fs::read(weights)?, &plan, digest)?;
+    let (plan, weights, digest) = match networks::named(&path) {
+        Some((plan, weights)) => {
+            plan.verify()?;
+            let digest = weights.plan;
+            (plan, weights, digest)
+        }
+        None => {
+            let (plan, digest) = Plan::from_bytes(&std::fs::read(path)?)?;
+            let weights = Weights::from_bytes(&std::fs::read(weights)?, &plan, digest)?;
+            (plan, weights, digest)
+        }
+    };
     let products: usize = (0..plan.steps.len()).map(|s| plan.multiplications(s)).sum();
     println!("{}: {:.1} M products, batch {batch}", plan.name, products as f64 / 1e6);
     let item = deal(&plan, &weights, Seed::from_system()?, Seed::from_system()?).0;
@@ -45,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let model = Arc::new(Model::with(set, &plan, &weights));
         let mut times = vec![];
-        for _ in 0..41 {
+        for _ in 0..(if products > 1 << 30 { 7 } else { 41 }) {
             times.push(pool.install(|| run(&plan, digest, &model, &item, batch))?);
         }
         times.sort_by(f64::total_cmp);
