@@ -299,15 +299,7 @@ impl Report {
             String::new(),
             format!(
                 "{:<5} {:<15} {:<18} {:>3} {:>3} {:>10} {:>10} {:>11}  {}",
-                "value",
-                "step",
-                "shape",
-                "k",
-                "f",
-                "to party 0",
-                "to party 1",
-                "offline",
-                "node"
+                "value", "step", "shape", "k", "f", "to party 0", "to party 1", "offline", "node"
             ),
         ];
         for s in &self.steps {
