@@ -2,11 +2,13 @@
 //! packed to the bit, least significant bit first.
 
 /// The low `bits` bits set; `bits` from 0 to 64.
+#[inline]
 pub const fn low_mask(bits: u32) -> u64 {
     if bits >= 64 { u64::MAX } else { (1 << bits) - 1 }
 }
 
 /// The representative of `value` mod 2^bits in [−2^(bits−1), 2^(bits−1)).
+#[inline]
 pub const fn to_signed(value: u64, bits: u32) -> i64 {
     ((value << (64 - bits)) as i64) >> (64 - bits)
 }
@@ -50,6 +52,7 @@ impl Packer {
     }
 
     /// Appends the low `bits` bits (at most 64) of `element`.
+    #[inline]
     pub fn push(&mut self, element: u64, bits: u32) {
         self.pending |= ((element & low_mask(bits)) as u128) << self.filled;
         self.filled += bits;
@@ -83,6 +86,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// The next element of `bits` bits (at most 64).
+    #[inline]
     pub fn next(&mut self, bits: u32) -> u64 {
         if self.filled < bits {
             let mut word = [0u8; 8];

@@ -42,6 +42,9 @@ pub enum AgreementError {
     /// The peer encrypts, or expects it.
     #[error("the peer speaks TLS, this side does not: start both with --key and --peer-cert")]
     Tls,
+    /// A role or a flag that this version does not know.
+    #[error("the peer's hello is malformed: was it built from another version?")]
+    Malformed,
     /// Another protocol version.
     #[error("party 0 speaks protocol version {0}, party 1 version {1}")]
     Version(u16, u16),
@@ -158,7 +161,14 @@ impl Hello {
         let deal = DealId(take(rest)?);
         let next = u64::from_le_bytes(take(rest)?);
         let count = u64::from_le_bytes(take(rest)?);
-        let role = if role == 0 { Role::Party0 } else { Role::Party1 };
+        let role = match role {
+            0 => Role::Party0,
+            1 => Role::Party1,
+            _ => return None,
+        };
+        if flags > 7 {
+            return None;
+        }
         let origin = if flags & 1 == 0 { Origin::Dealer } else { Origin::Parties };
         let purpose = if flags & 2 == 0 { Purpose::Run } else { Purpose::Prepare };
         let offer = Offer { role, origin, plan, deal, next, count };
@@ -179,7 +189,7 @@ pub fn exchange(channel: &mut impl Channel, own: &Hello) -> Result<Agreement, Er
     }
     let rest = channel.receive(HELLO_BYTES - HELLO_MAGIC.len());
     let rest = rest.map_err(net("waiting for the peer's hello"))?;
-    let Some(peer) = Hello::parse(&rest) else { unreachable!("hellos have a fixed length") };
+    let peer = Hello::parse(&rest).ok_or(AgreementError::Malformed)?;
     let (party0, party1) = match own.offer.role {
         Role::Party0 => (own, &peer),
         Role::Party1 => (&peer, own),

@@ -9,6 +9,8 @@
 
 pub mod error;
 pub mod handshake;
+pub mod kernel;
+pub mod layout;
 pub mod local;
 pub mod net;
 pub mod offline;
@@ -19,6 +21,8 @@ pub mod session;
 pub mod tables;
 #[cfg(test)]
 mod testing;
+pub mod wire;
+pub mod words;
 
 pub use error::Error;
 pub use local::{InMemory, run_in_memory};

@@ -8,10 +8,11 @@ use crate::net::{Channel, Meter, Traffic};
 use crate::offline::item::{Item, Party0Item, Party1Item};
 use crate::offline::making::{self, Observer};
 use crate::offline::{Party0Material, Party1Material, Role, Supply};
-use crate::online::{Party0, Party1};
+use crate::online::{Model, Party0, Party1};
 use crate::tables::Tables;
 use ir::Tensor;
 use ir::plan::{Digest, Plan, Weights};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// There is a channel to a peer, and nothing is known of it.
@@ -209,14 +210,27 @@ fn check_complete<C, M>(agreed: &Agreed<'_, C, M>, role: Role) -> Result<(), Err
 }
 
 impl<'a, C: Channel, M: Party0Material> Agreed<'a, C, M> {
-    /// Brings in the weights.
+    /// Brings in the weights, packs them, and takes everything from the items that does not depend on
+    /// the input.
     ///
     /// # Errors
     /// If this is party 1's side, or correlations are missing.
     pub fn prepare_party0(self, weights: &'a Weights) -> Result<Prepared<C, Party0<'a, M>>, Error> {
+        let model = Arc::new(Model::new(self.plan, weights));
+        self.prepare_model(model)
+    }
+
+    /// As [`Self::prepare_party0`] with weights that are packed already, for many sessions.
+    ///
+    /// # Errors
+    /// If this is party 1's side, the model is another plan's, or correlations are missing.
+    pub fn prepare_model(self, model: Arc<Model<'a>>) -> Result<Prepared<C, Party0<'a, M>>, Error> {
         check_complete(&self, Role::Party0)?;
+        if !std::ptr::eq(model.plan, self.plan) {
+            return Err(Error::Internal("a model of another plan".into()));
+        }
         let Self { channel, handshake, offline, .. } = self;
-        let party = Party0::new(self.plan, weights, self.tables, self.materials);
+        let party = Party0::new(model, self.tables, self.materials)?;
         Ok(Prepared { channel, handshake, offline, party })
     }
 }

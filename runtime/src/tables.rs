@@ -1,5 +1,6 @@
-//! The public cosine tables of a plan's phase steps.
+//! The public cosine tables of a plan's phase steps, and the form in which they are looked up.
 
+use crate::words::Words;
 use ir::plan::{PhaseTables, Plan, StepOp};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -17,31 +18,42 @@ impl fmt::Display for TableDigest {
 }
 
 /// One table per phase step; steps with the same parameters share theirs.
-pub struct Tables(Vec<Option<Arc<PhaseTables>>>);
+pub struct Tables(Vec<Option<Arc<Table>>>);
+
+/// One table in both forms.
+struct Table {
+    public: Arc<PhaseTables>,
+    rows: Words,
+}
 
 impl Tables {
     /// Computes the tables at scale `2^h`.
     pub fn new(plan: &Plan) -> Self {
         let mut made: HashMap<(u32, u32, u32), Arc<PhaseTables>> = HashMap::new();
+        let mut laid: HashMap<(u32, u32, u32, u32), Arc<Table>> = HashMap::new();
         let tables = plan.steps.iter().map(|step| {
             let StepOp::Phase(phase) = &step.op else { return None };
             let key = (phase.p, phase.harmonics, phase.h);
             let make = || Arc::new(PhaseTables::new(phase.p, phase.harmonics, phase.h));
-            Some(made.entry(key).or_insert_with(make).clone())
+            let public = made.entry(key).or_insert_with(make).clone();
+            let width = Words::bits(phase.q);
+            let lay = || Arc::new(Table { rows: interleaved(&public, width), public });
+            Some(laid.entry((key.0, key.1, key.2, width)).or_insert_with(lay).clone())
         });
         Self(tables.collect())
     }
 
-    /// The table of a phase step; `None` for other steps.
-    pub fn of(&self, step: usize) -> Option<&PhaseTables> {
-        self.0[step].as_deref()
+    /// The table of a phase step in words of its `Q`: for every phase `e` a row of `cos e, sin e,
+    /// cos 2e, …`. `None` for other steps.
+    pub fn rows(&self, step: usize) -> Option<&Words> {
+        self.0[step].as_deref().map(|table| &table.rows)
     }
 
     /// A digest over all tables, which must be the same at both parties.
     pub fn digest(&self) -> TableDigest {
         let mut hash = Sha256::new();
         let mut seen: Vec<*const PhaseTables> = vec![];
-        for table in self.0.iter().flatten() {
+        for table in self.0.iter().flatten().map(|table| &table.public) {
             if seen.contains(&Arc::as_ptr(table)) {
                 continue;
             }
@@ -55,4 +67,11 @@ impl Tables {
         short.copy_from_slice(&digest[..16]);
         TableDigest(short)
     }
+}
+
+fn interleaved(tables: &PhaseTables, width: u32) -> Words {
+    let harmonics = || tables.cos.iter().zip(&tables.sin);
+    let phases = tables.cos.first().map_or(0, Vec::len);
+    let row = |e: usize| harmonics().flat_map(move |(cos, sin)| [cos[e] as u64, sin[e] as u64]);
+    Words::new(width, (0..phases).flat_map(row))
 }

@@ -136,6 +136,12 @@ impl Plan {
         }
     }
 
+    /// Bytes of one party's half of an item that the two parties make: a seed and the explicit shares.
+    pub fn item_bytes(&self) -> usize {
+        let shares = (0..self.steps.len()).filter_map(|step| self.correlation(step));
+        32 + shares.map(|c| c.bytes()).sum::<usize>()
+    }
+
     /// Multiplications of weights with ring elements in one step.
     pub fn multiplications(&self, step: usize) -> usize {
         let s = &self.steps[step];

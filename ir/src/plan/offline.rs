@@ -118,3 +118,29 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exchanges_have_the_bytes_of_their_formulas() {
+        assert_eq!(extension_bytes(129), 2 * 16 * 15);
+        let of_phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2 };
+        let cost = phase(&of_phase, 128);
+        assert_eq!((cost.transfers, cost.reverse_transfers), (1024, 0));
+        assert_eq!(cost.messages, [128 * 15 + 128, 128 * (7 * 16 + 16), 0]);
+        let of_square = Square { t: 3, p: 10, q: 24, shift: 8 };
+        let cost = square(&of_square, 128);
+        let below: usize = (16..=24).sum();
+        assert_eq!((cost.transfers, cost.reverse_transfers), (1280, 256));
+        assert_eq!(cost.messages[0], 1280 * 16 / 8);
+        assert_eq!(cost.messages[1], 16 * (below + 5 * 24) + 256 * 16 / 8);
+        assert_eq!(cost.messages[2], 16 * 2 * 24);
+        let cost = diagonal(16, 128);
+        assert_eq!(cost.messages, [2048 * 16 / 8, 16 * 136, 0]);
+        assert_eq!(polynomial_bits(&of_square, 1), (10, 1));
+        assert_eq!(polynomial_bits(&of_square, 2), (20, 10));
+        assert_eq!(polynomial_bits(&of_square, 3), (24, 14));
+    }
+}

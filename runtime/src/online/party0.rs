@@ -1,207 +1,300 @@
 //! Party 0: holds the masked value of every step.
 
-use super::{Batch, add, missing, receive_batch, send_batch};
+use super::stock::{self, Stock0, stock0};
+use super::{Model, in_parts, local, missing, receive_words, send_wide, send_words};
 use crate::Error;
+use crate::layout::{to_online, to_row_major};
 use crate::net::Channel;
 use crate::offline::Party0Material;
-use crate::protocol::phase::PhaseCorrelation;
 use crate::protocol::polynomial::PolynomialCorrelation;
 use crate::protocol::square::SquareCorrelation;
-use crate::protocol::{linear, phase, polynomial, question_widths, square};
-use crate::secret::{Elements, WideElements};
+use crate::protocol::{phase, polynomial, question_widths, square};
+use crate::secret::WideElements;
 use crate::tables::Tables;
-use ir::Tensor;
-use ir::plan::{Plan, Round, StepOp, StepWeights, Weights};
-use rayon::prelude::*;
+use crate::words::{Words, each_width};
+use ir::op::matrix::Word;
+use ir::plan::{Plan, Round, StepOp, StepWeights};
+use ir::ring::low_mask;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Party 0 before the online phase.
 pub struct Party0<'a, M> {
-    plan: &'a Plan,
-    weights: &'a Weights,
+    model: Arc<Model<'a>>,
     tables: Tables,
     materials: Vec<M>,
+    /// What was taken from the materials so far.
+    stock: Vec<Option<Stock0>>,
+    /// Products that were used, to be wiped after the phase.
+    spent: Vec<Zeroizing<Words>>,
+    /// Memory of values that are not read any more.
+    free: Vec<Words>,
 }
 
-/// What party 0 keeps of one item between its question and its share.
+/// What party 0 keeps between its question and its share.
 enum Asked {
-    Phase(PhaseCorrelation),
-    Square(SquareCorrelation),
-    Polynomial(PolynomialCorrelation, WideElements),
+    Phase(Vec<u16>, Zeroizing<Words>),
+    Square(Vec<u64>, SquareCorrelation),
+    Polynomial(Vec<u64>, PolynomialCorrelation, WideElements),
 }
 
 impl<'a, M: Party0Material> Party0<'a, M> {
     pub(crate) fn new(
-        plan: &'a Plan,
-        weights: &'a Weights,
+        model: Arc<Model<'a>>,
         tables: Tables,
-        materials: Vec<M>,
-    ) -> Self {
-        Self { plan, weights, tables, materials }
+        mut materials: Vec<M>,
+    ) -> Result<Self, Error> {
+        let plan = model.plan;
+        let mut budget = stock::AHEAD;
+        let mut stock = Vec::with_capacity(plan.steps.len());
+        for index in 0..plan.steps.len() {
+            let bytes = stock::bytes(plan, index) * materials.len();
+            let taken = match budget.checked_sub(bytes) {
+                Some(rest) => {
+                    budget = rest;
+                    stock0(plan, model.weights, index, &mut materials)?
+                }
+                None => None,
+            };
+            stock.push(taken);
+        }
+        Ok(Self { model, tables, materials, stock, spent: vec![], free: vec![] })
     }
 
     /// Runs the online phase; `observe` sees party 0's side of every value as it is made.
     pub(crate) fn run(
         &mut self,
         channel: &mut impl Channel,
-        mut observe: impl FnMut(usize, &Batch),
+        mut observe: impl FnMut(usize, &Words),
     ) -> Result<(), Error> {
-        let (plan, weights) = (self.plan, self.weights);
+        let model = self.model.clone();
+        let plan = model.plan;
         let batch = self.materials.len();
         let rounds = plan.rounds();
         let last_use = last_uses(plan, &rounds);
-        let mut values: Vec<Option<Batch>> = plan.steps.iter().map(|_| None).collect();
+        let mut values: Vec<Option<Words>> = plan.steps.iter().map(|_| None).collect();
         let mut moment = 0;
         for round in &rounds {
             for &index in &round.local {
                 let value = if matches!(plan.steps[index].op, StepOp::Input) {
-                    let ring = plan.steps[index].ring;
-                    let words = receive_batch(channel, plan, index, batch, &[ring], "the input")?;
-                    self.tensors(index, words)
+                    let mut words = self.zeros(index);
+                    add_received(channel, plan, index, &mut words, "the input")?;
+                    words
                 } else {
-                    self.local(index, &values)?
+                    self.local(index, batch, &values)?
                 };
                 observe(index, &value);
                 values[index] = Some(value);
-                release(plan, index, moment, &last_use, &mut values);
+                self.release(index, moment, &last_use, &mut values);
                 moment += 1;
             }
             let mut asked = Vec::with_capacity(round.activations.len());
             for &index in &round.activations {
-                let deltas = operand(plan, index, &values)?;
-                let (words, kept): (Vec<Vec<u64>>, Vec<Asked>) = self
-                    .materials
-                    .par_iter_mut()
-                    .zip(deltas)
-                    .map(|(material, delta)| ask(plan, weights, index, material, delta))
-                    .collect::<Result<Vec<_>, _>>()?
-                    .into_iter()
-                    .unzip();
-                let widths = question_widths(&plan.steps[index].op);
-                let items = words.iter().map(Vec::as_slice);
-                send_batch(channel, plan, index, items, &widths, "the question of")?;
-                asked.push((words, kept));
+                asked.push(self.ask(channel, index, operand(plan, index, &values)?)?);
             }
-            let tables = &self.tables;
             let mut shares = Vec::with_capacity(asked.len());
-            for (&index, (words, kept)) in round.activations.iter().zip(asked) {
-                let deltas = operand(plan, index, &values)?;
-                let shares_of: Vec<Elements> = kept
-                    .into_par_iter()
-                    .zip(&words)
-                    .zip(deltas)
-                    .map(|((kept, words), delta)| {
-                        share(plan, weights, tables, index, kept, words, delta)
-                    })
-                    .collect::<Result<_, _>>()?;
-                shares.push(shares_of);
+            for (&index, asked) in round.activations.iter().zip(asked) {
+                shares.push(self.share(index, asked, operand(plan, index, &values)?)?);
             }
-            for (&index, shares) in round.activations.iter().zip(shares) {
-                let ring = plan.steps[index].ring;
-                let mut words =
-                    receive_batch(channel, plan, index, batch, &[ring], "the answer to")?;
-                for (words, share) in words.iter_mut().zip(&shares) {
-                    add(words, share, ring);
-                }
-                let value = self.tensors(index, words);
+            for (&index, mut value) in round.activations.iter().zip(shares) {
+                add_received(channel, plan, index, &mut value, "the answer to")?;
                 observe(index, &value);
                 values[index] = Some(value);
-                release(plan, index, moment, &last_use, &mut values);
+                self.release(index, moment, &last_use, &mut values);
                 moment += 1;
             }
         }
         let output = plan.output.index();
         let value = values[output].as_ref().ok_or_else(|| missing(output))?;
-        let items = value.iter().map(|t| t.data.as_slice());
-        send_batch(channel, plan, output, items, &[plan.steps[output].ring], "the output")
+        let ring = plan.steps[output].ring;
+        each_width!(value, words => send_words(channel, plan, output, ring, words, "the output"))
     }
 
-    fn tensors(&self, index: usize, words: Vec<Vec<u64>>) -> Batch {
-        let shape = &self.plan.steps[index].shape;
-        words.into_iter().map(|data| Tensor::new(shape.clone(), data)).collect()
+    fn zeros(&mut self, index: usize) -> Words {
+        let step = &self.model.plan.steps[index];
+        let count = step.shape.elements() * self.materials.len();
+        let fits = |w: &Words| w.width() == Words::bits(step.ring) && w.capacity() >= count;
+        let Some(found) = self.free.iter().position(fits) else {
+            return Words::zeros(step.ring, count);
+        };
+        let mut words = self.free.swap_remove(found);
+        words.clear(count);
+        words
     }
 
-    fn local(&mut self, index: usize, values: &[Option<Batch>]) -> Result<Batch, Error> {
-        let step = &self.plan.steps[index];
-        let secrets = &self.weights.steps[index];
-        let operands: Vec<&Batch> = step
+    fn release(
+        &mut self,
+        index: usize,
+        moment: usize,
+        last_use: &[usize],
+        values: &mut [Option<Words>],
+    ) {
+        for operand in &self.model.plan.steps[index].operands {
+            if last_use[operand.index()] == moment {
+                self.free.extend(values[operand.index()].take());
+            }
+        }
+    }
+
+    fn stock(&mut self, index: usize) -> Result<Stock0, Error> {
+        if let Some(stock) = self.stock[index].take() {
+            return Ok(stock);
+        }
+        let stock = stock0(self.model.plan, self.model.weights, index, &mut self.materials)?;
+        stock.ok_or_else(|| missing(index))
+    }
+
+    fn local(
+        &mut self,
+        index: usize,
+        batch: usize,
+        values: &[Option<Words>],
+    ) -> Result<Words, Error> {
+        let model = self.model.clone();
+        let step = &model.plan.steps[index];
+        if let Some(constant) = model.constant(index) {
+            let repeated = std::iter::repeat_n(constant, batch).flat_map(Words::elements);
+            return Ok(Words::new(step.ring, repeated));
+        }
+        let operands: Vec<&Words> = step
             .operands
             .iter()
             .map(|o| values[o.index()].as_ref().ok_or_else(|| missing(o.index())))
             .collect::<Result<_, _>>()?;
-        let of_item =
-            |item: usize| operands.iter().map(|batch| &batch[item]).collect::<Vec<&Tensor<u64>>>();
-        let compute = |(item, material): (usize, &mut M)| {
-            Ok(match &step.op {
-                StepOp::Constant => linear::constant(step, secrets),
-                op if op.is_secret_linear() => {
-                    let share = material.linear(index)?;
-                    linear::masked_result(step, secrets, &of_item(item), share)
-                }
-                _ => linear::public(step, &of_item(item)),
-            })
+        let shapes: Vec<_> = step.operands.iter().map(|o| &model.plan.step(*o).shape).collect();
+        let Some(linear) = model.linear(index) else {
+            return Ok(local::public(step, &shapes, &operands));
         };
-        self.materials.par_iter_mut().enumerate().map(compute).collect()
+        let Stock0::Linear(mut value) = self.stock(index)? else { return Err(missing(index)) };
+        if matches!(step.op, StepOp::MatrixProduct { .. }) && step.shape.rank() == 4 {
+            let words = each_width!(operands[0], x => to_row_major(shapes[0], x).into());
+            linear.apply(&words, &mut value);
+            return Ok(each_width!(&value, y => to_online(&step.shape, 1, y).into()));
+        }
+        linear.apply(operands[0], &mut value);
+        Ok(value)
+    }
+
+    fn ask(
+        &mut self,
+        channel: &mut impl Channel,
+        index: usize,
+        delta: &Words,
+    ) -> Result<Asked, Error> {
+        let (plan, weights) = (self.model.plan, self.model.weights);
+        let stock = self.stock(index)?;
+        let step = &plan.steps[index];
+        let what = "the question of";
+        let widths = question_widths(&step.op);
+        match (&step.op, &weights.steps[index], stock) {
+            (StepOp::Phase(phase), _, Stock0::Phase(u, products)) => {
+                let ring = plan.step(step.operands[0]).ring;
+                let e = each_width!(delta, delta => phase::question(phase, ring, delta, &u));
+                send_words(channel, plan, index, phase.p, &e, what)?;
+                Ok(Asked::Phase(e, products))
+            }
+            (StepOp::Square(square), _, Stock0::Square(correlation)) => {
+                let words = square::question(square, &delta.elements(), &correlation);
+                send_wide(channel, plan, index, &words, &widths, what)?;
+                Ok(Asked::Square(words, correlation))
+            }
+            (
+                StepOp::Polynomial { square, .. },
+                StepWeights::Polynomial { coefficients },
+                Stock0::Polynomial(correlation),
+            ) => {
+                let delta = delta.elements();
+                let (words, constants) =
+                    polynomial::question(square, step, coefficients, &delta, &correlation);
+                send_wide(channel, plan, index, &words, &widths, what)?;
+                Ok(Asked::Polynomial(words, correlation, constants))
+            }
+            _ => Err(Error::Internal(format!("step v{index} has other weights"))),
+        }
+    }
+
+    fn share(&mut self, index: usize, asked: Asked, delta: &Words) -> Result<Words, Error> {
+        let model = self.model.clone();
+        let step = &model.plan.steps[index];
+        let other = || Error::Internal(format!("step v{index} has other weights"));
+        match (&step.op, &model.weights.steps[index], asked) {
+            (StepOp::Phase(phase), _, Asked::Phase(question, products)) => {
+                let mut shares = self.zeros(index);
+                let rows = self.tables.rows(index).ok_or_else(other)?;
+                let constants = model.phase_constants(index).ok_or_else(other)?;
+                each_width!(&mut shares, out => {
+                    match (constants, rows, &*products) {
+                        (Words::W16(c), Words::W16(rows), Words::W16(products)) => {
+                            phase_shares(phase, c, rows, &question, products, out);
+                        }
+                        (Words::W32(c), Words::W32(rows), Words::W32(products)) => {
+                            phase_shares(phase, c, rows, &question, products, out);
+                        }
+                        (Words::W64(c), Words::W64(rows), Words::W64(products)) => {
+                            phase_shares(phase, c, rows, &question, products, out);
+                        }
+                        _ => return Err(other()),
+                    }
+                });
+                self.spent.push(products);
+                Ok(shares)
+            }
+            (
+                StepOp::Square(square),
+                StepWeights::Square { constant },
+                Asked::Square(question, correlation),
+            ) => {
+                let delta = delta.elements();
+                let shares =
+                    square::party0_share(square, step, constant, &delta, &question, correlation);
+                Ok(Words::new(step.ring, shares.into_iter()))
+            }
+            (
+                StepOp::Polynomial { square, degree },
+                _,
+                Asked::Polynomial(question, correlation, constants),
+            ) => {
+                let shares =
+                    polynomial::party0_share(square, *degree, &question, constants, correlation);
+                Ok(Words::new(step.ring, shares.into_iter()))
+            }
+            _ => Err(other()),
+        }
     }
 }
 
-fn ask<M: Party0Material>(
-    plan: &Plan,
-    weights: &Weights,
-    index: usize,
-    material: &mut M,
-    delta: &Tensor<u64>,
-) -> Result<(Vec<u64>, Asked), Error> {
-    let step = &plan.steps[index];
-    match (&step.op, &weights.steps[index]) {
-        (StepOp::Phase(phase), _) => {
-            let correlation = material.phase(index)?;
-            let ring = plan.step(step.operands[0]).ring;
-            let words = phase::question(phase, ring, &delta.data, &correlation);
-            Ok((words, Asked::Phase(correlation)))
-        }
-        (StepOp::Square(square), _) => {
-            let correlation = material.square(index)?;
-            let words = square::question(square, &delta.data, &correlation);
-            Ok((words, Asked::Square(correlation)))
-        }
-        (StepOp::Polynomial { square, .. }, StepWeights::Polynomial { coefficients }) => {
-            let correlation = material.polynomial(index)?;
-            let (words, constants) =
-                polynomial::question(square, step, coefficients, &delta.data, &correlation);
-            Ok((words, Asked::Polynomial(correlation, constants)))
-        }
-        _ => Err(Error::Internal(format!("step v{index} has other weights"))),
-    }
+fn phase_shares<Q: Word, W: Word>(
+    phase: &ir::plan::Phase,
+    constants: &[Q],
+    rows: &[Q],
+    question: &[u16],
+    products: &[Q],
+    out: &mut [W],
+) {
+    let per = 2 * phase.harmonics as usize;
+    in_parts(constants.len(), per, question, products, out, |question, products, out| {
+        phase::party0_share(phase, constants, rows, question, products, out);
+    });
 }
 
-fn share(
+/// Receives a step's elements and adds them to `words`.
+fn add_received(
+    channel: &mut impl Channel,
     plan: &Plan,
-    weights: &Weights,
-    tables: &Tables,
     index: usize,
-    kept: Asked,
-    question: &[u64],
-    delta: &Tensor<u64>,
-) -> Result<Elements, Error> {
-    let step = &plan.steps[index];
-    let share = match (&step.op, &weights.steps[index], kept) {
-        (StepOp::Phase(phase), StepWeights::Phase { constant, .. }, Asked::Phase(kept)) => {
-            let tables = tables.of(index).ok_or_else(|| missing(index))?;
-            phase::party0_share(phase, step, constant, tables, question, kept)
-        }
-        (StepOp::Square(square), StepWeights::Square { constant }, Asked::Square(kept)) => {
-            square::party0_share(square, step, constant, &delta.data, question, kept)
-        }
-        (StepOp::Polynomial { square, degree }, _, Asked::Polynomial(kept, constants)) => {
-            polynomial::party0_share(square, *degree, question, constants, kept)
-        }
-        _ => return Err(Error::Internal(format!("step v{index} has other weights"))),
-    };
-    Ok(Zeroizing::new(share))
+    words: &mut Words,
+    what: &str,
+) -> Result<(), Error> {
+    let ring = plan.steps[index].ring;
+    each_width!(words, words => {
+            let mask = Word::low(low_mask(ring));
+
+            receive_words(channel, plan, index, ring, words, #[inline(always)]
+    |a, b| Word::and(ir::Element::plus(a, b), mask), what)
+        })
 }
 
-fn operand<'v>(plan: &Plan, index: usize, values: &'v [Option<Batch>]) -> Result<&'v Batch, Error> {
+fn operand<'v>(plan: &Plan, index: usize, values: &'v [Option<Words>]) -> Result<&'v Words, Error> {
     let id = plan.steps[index].operands[0].index();
     values[id].as_ref().ok_or_else(|| missing(id))
 }
@@ -217,18 +310,4 @@ fn last_uses(plan: &Plan, rounds: &[Round]) -> Vec<usize> {
     }
     last_use[plan.output.index()] = usize::MAX;
     last_use
-}
-
-fn release(
-    plan: &Plan,
-    index: usize,
-    moment: usize,
-    last_use: &[usize],
-    values: &mut [Option<Batch>],
-) {
-    for operand in &plan.steps[index].operands {
-        if last_use[operand.index()] == moment {
-            values[operand.index()] = None;
-        }
-    }
 }

@@ -3,20 +3,23 @@
 
 use crate::Error;
 use crate::handshake::{AgreementError, Hello, VERSION};
+use crate::layout::to_row_major;
 use crate::net::{Channel, MemoryChannel, NetError, Tap, memory_pair};
 use crate::offline::dealer::deal;
 use crate::offline::expand::Seed;
 use crate::offline::item::{Party0Item, Party1Item};
 use crate::offline::store::MemorySupply;
-use crate::offline::{DealId, Party1Material, Role, masks};
-use crate::online::{Party0, Party1};
+use crate::offline::{DealId, Party0Material, Party1Material, Role, masks};
+use crate::online::{Model, Party0, Party1};
 use crate::session::Connected;
 use crate::tables::Tables;
 use crate::testing::{Random, plans};
-use ir::Tensor;
+use crate::words::Words;
 use ir::plan::{Digest, Plan, Step, StepOp, StepWeights, Weights};
 use ir::ring::{low_mask, to_signed};
+use ir::{Shape, Tensor};
 use std::f64::consts::TAU;
+use std::sync::Arc;
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -25,6 +28,21 @@ const WAIT: Duration = Duration::from_secs(20);
 fn insecure_seed_for_tests(random: &mut Random) -> [u8; 32] {
     let words: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();
     words.try_into().unwrap()
+}
+
+fn party0<'a, M: Party0Material>(
+    plan: &'a Plan,
+    weights: &'a Weights,
+    items: Vec<M>,
+) -> Party0<'a, M> {
+    Party0::new(Arc::new(Model::new(plan, weights)), Tables::new(plan), items).unwrap()
+}
+
+/// A batch's items, row-major.
+fn tensors(shape: &Shape, value: &Words) -> Vec<Tensor<u64>> {
+    let items = to_row_major(shape, &value.elements());
+    let tensor = |item: &[u64]| Tensor::new(shape.clone(), item.to_vec());
+    items.chunks_exact(shape.elements()).map(tensor).collect()
 }
 
 /// Runs both parties over the in-memory channel and returns every value of every item, unmasked.
@@ -60,11 +78,11 @@ fn values(plan: &Plan, weights: &Weights, inputs: &[Tensor<u64>]) -> Vec<Vec<Ten
             let outputs = party1.run(&mut end1, inputs).unwrap();
             assert_eq!(outputs.len(), inputs.len());
         });
-        let mut party0 = Party0::new(plan, weights, Tables::new(plan), items0);
+        let mut party0 = party0(plan, weights, items0);
         party0
-            .run(&mut end0, |index, batch| {
+            .run(&mut end0, |index, value| {
                 let ring = low_mask(plan.steps[index].ring);
-                for (item, delta) in batch.iter().enumerate() {
+                for (item, delta) in tensors(&plan.steps[index].shape, value).iter().enumerate() {
                     let mask = &sides1[item][index];
                     assert!(delta.data.iter().chain(&mask.data).all(|v| v & !ring == 0));
                     let pairs = delta.data.iter().zip(&mask.data);
@@ -179,7 +197,7 @@ fn material_is_given_out_once() {
     let (item0, item1) = deal(&plan, &weights, seed(), seed());
     let mut party0 = Party0Item::new(&plan, item0).unwrap();
     let mut party1 = Party1Item::new(&plan, item1).unwrap();
-    use crate::offline::{MaterialError, Party0Material};
+    use crate::offline::MaterialError;
     assert!(party0.phase(2).is_ok());
     assert_eq!(party0.phase(2).err(), Some(MaterialError::Spent(2)));
     assert_eq!(party0.square(2).err(), Some(MaterialError::Kind(2)));
@@ -232,7 +250,7 @@ fn every_bit_on_the_wire_is_a_fair_coin() {
             let mut party1 = Party1::new(&plan, Tables::new(&plan), material1).unwrap();
             party1.run(&mut end1, &inputs).unwrap();
         });
-        let mut party0 = Party0::new(&plan, &weights, Tables::new(&plan), material0);
+        let mut party0 = party0(&plan, &weights, material0);
         party0.run(&mut end0, |_, _| ()).unwrap();
     });
     drop((end0, end1));

@@ -27,30 +27,6 @@ pub fn share(
     LinearShare(s0)
 }
 
-/// Party 0's masked result of a step with secret weights.
-pub fn masked_result(
-    step: &Step,
-    weights: &StepWeights,
-    deltas: &[&Tensor<u64>],
-    share: LinearShare,
-) -> Tensor<u64> {
-    let mut delta = step.apply_linear(weights, deltas);
-    step.add_bias(weights, &mut delta);
-    let ring = low_mask(step.ring);
-    delta.data.iter_mut().zip(share.0.iter()).for_each(|(d, s)| *d = d.wrapping_sub(*s) & ring);
-    delta
-}
-
-/// Party 0's side of a constant, whose mask is zero.
-pub fn constant(step: &Step, weights: &StepWeights) -> Tensor<u64> {
-    let ring = low_mask(step.ring);
-    let data = match weights {
-        StepWeights::Constant(values) => values.iter().map(|v| v & ring).collect(),
-        _ => vec![0; step.shape.elements()],
-    };
-    Tensor::new(step.shape.clone(), data)
-}
-
 /// A public local step on one party's side, masked values or masks alike.
 pub fn public(step: &Step, sides: &[&Tensor<u64>]) -> Tensor<u64> {
     match step.op {

@@ -73,7 +73,12 @@ pub fn unpack_batch(
     reader.is_exhausted().then_some(batch)
 }
 
-/// Where an element's per-channel secrets stand.
+/// Where an element's per-channel secrets stand, in the order of elements online.
+fn online_row<'a, T>(rows: &'a [T], step: &Step, element: usize) -> &'a T {
+    ir::plan::per_channel(rows, crate::layout::channel_of(&step.shape, element))
+}
+
+/// Where an element's per-channel secrets stand, in the row-major order of the offline phase.
 pub(crate) fn row<'a, T>(rows: &'a [T], step: &Step, element: usize) -> &'a T {
     ir::plan::per_channel(rows, step.shape.channel_of(element))
 }

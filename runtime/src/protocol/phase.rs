@@ -16,7 +16,9 @@
 //! party 1, `k'` bits back, per element.
 
 use super::{row, truncate};
+use crate::kernel::sums::row_sums;
 use crate::secret::Elements;
+use ir::op::matrix::{Word, vectorized};
 use ir::plan::{Phase, PhaseTables, Step};
 use ir::ring::low_mask;
 use std::f64::consts::TAU;
@@ -34,62 +36,112 @@ pub struct PhaseCorrelation {
 pub struct PhaseShares(pub Elements);
 
 /// `D`: the phase of one party's side of a value of `ring` bits.
-pub fn phase_of(side: u64, ring: u32, p: u32) -> u64 {
-    (side & low_mask(ring)) >> (ring - p)
+#[inline(always)]
+pub fn phase_of<W: Word>(side: W, ring: u32, p: u32) -> W {
+    side.and(W::low(low_mask(ring))).shift_right(ring - p)
 }
 
 /// Party 0's question for the masked values `delta` of `ring` bits: `e`, one word per element.
-pub fn question(
-    phase: &Phase,
-    ring: u32,
-    delta: &[u64],
-    correlation: &PhaseCorrelation,
-) -> Vec<u64> {
-    let wrap = low_mask(phase.p);
-    let ask = |(&d, &u): (&u64, &u64)| phase_of(d, ring, phase.p).wrapping_sub(u) & wrap;
-    delta.iter().zip(correlation.u.iter()).map(ask).collect()
+pub fn question<W: Word>(phase: &Phase, ring: u32, delta: &[W], u: &[u16]) -> Vec<u16> {
+    let wrap = low_mask(phase.p) as u16;
+    vectorized(
+        #[inline(always)]
+        || {
+            delta
+                .iter()
+                .zip(u)
+                .map(
+                    #[inline(always)]
+                    |(&d, &u): (&W, &u16)| {
+                        (phase_of(d, ring, phase.p).element() as u16).wrapping_sub(u) & wrap
+                    },
+                )
+                .collect()
+        },
+    )
 }
 
-/// Party 0's truncated share, `c₀` of `constant` (units of the step's value) added.
-pub fn party0_share(
+/// Adds party 0's truncated shares to `out`. `rows` are the interleaved tables, `constants` the `c₀` of
+/// [`constants`], a word per element of a period of channels. All slices begin with a period.
+pub fn party0_share<Q: Word, W: Word>(
     phase: &Phase,
-    step: &Step,
-    constant: &[f64],
-    tables: &PhaseTables,
-    question: &[u64],
-    correlation: PhaseCorrelation,
-) -> Vec<u64> {
+    constants: &[Q],
+    rows: &[Q],
+    question: &[u16],
+    products: &[Q],
+    out: &mut [W],
+) {
+    let (per, period) = (2 * phase.harmonics as usize, constants.len());
+    let parts = question.chunks(period).zip(products.chunks(period * per));
+    for (out, (question, products)) in out.chunks_mut(period).zip(parts) {
+        evaluate(
+            per,
+            rows,
+            question,
+            products,
+            #[inline(always)]
+            |at: usize, sums: &[Q]| {
+                let out = &mut out[at..at + sums.len()];
+                for ((out, &z), &c) in out.iter_mut().zip(sums).zip(&constants[at..]) {
+                    let share = truncate::party0(z.plus(c), phase.q, phase.shift);
+                    *out = out.plus(W::low(share.element()));
+                }
+            },
+        );
+    }
+}
+
+/// `c₀` of every channel (units of the step's value) at the scale before the truncation, mod 2^64.
+pub fn constants(phase: &Phase, constant: &[f64]) -> Vec<u64> {
     let scale = f64::from(phase.shift).exp2();
-    let constant: Vec<u64> = constant.iter().map(|c| (c * scale).round() as i64 as u64).collect();
-    let products = correlation.products.chunks_exact(2 * phase.harmonics as usize);
-    let shares = question.iter().zip(products).enumerate().map(|(i, (&e, products))| {
-        let z = evaluate(tables, e, products).wrapping_add(*row(&constant, step, i));
-        truncate::party0(z, phase.q, phase.shift)
-    });
-    shares.collect()
+    constant.iter().map(|c| (c * scale).round() as i64 as u64).collect()
 }
 
-/// Party 1's truncated share.
-pub fn party1_share(
+/// Adds party 1's truncated shares to `out`, its fresh masks, and reduces: its answer.
+pub fn party1_answer<Q: Word, W: Word>(
     phase: &Phase,
-    tables: &PhaseTables,
-    question: &[u64],
-    shares: PhaseShares,
-) -> Elements {
-    let products = shares.0.chunks_exact(2 * phase.harmonics as usize);
-    let shares = question.iter().zip(products).map(|(&e, products)| {
-        truncate::party1(evaluate(tables, e, products), phase.q, phase.shift)
-    });
-    Zeroizing::new(shares.collect())
+    rows: &[Q],
+    question: &[u16],
+    products: &[Q],
+    out: &mut [W],
+) {
+    let ring = W::low(low_mask(phase.q - phase.shift));
+
+    evaluate(
+        2 * phase.harmonics as usize,
+        rows,
+        question,
+        products,
+        #[inline(always)]
+        |at: usize, sums: &[Q]| {
+            for (out, &z) in out[at..at + sums.len()].iter_mut().zip(sums) {
+                let share = truncate::party1(z, phase.q, phase.shift);
+                *out = out.plus(W::low(share.element())).and(ring);
+            }
+        },
+    );
 }
 
-/// `Σ cos(ne)·G_n + sin(ne)·H_n` on one party's shares; the tables are looked up by the public `e`.
-fn evaluate(tables: &PhaseTables, e: u64, products: &[u64]) -> u64 {
-    let harmonics = tables.cos.iter().zip(&tables.sin).zip(products.chunks_exact(2));
-    harmonics.fold(0u64, |z, ((cos, sin), pair)| {
-        z.wrapping_add((cos[e as usize] as u64).wrapping_mul(pair[0]))
-            .wrapping_add((sin[e as usize] as u64).wrapping_mul(pair[1]))
-    })
+/// Calls `each` with positions and `Σ cos(ne)·G_n + sin(ne)·H_n` of consecutive elements, on one party's
+/// shares; the tables are looked up by the public `e`.
+fn evaluate<Q: Word>(
+    per: usize,
+    rows: &[Q],
+    question: &[u16],
+    products: &[Q],
+    mut each: impl FnMut(usize, &[Q]),
+) {
+    const BLOCK: usize = 512;
+    let mut sums = [Q::default(); BLOCK];
+    let blocks = question.chunks(BLOCK).zip(products.chunks(BLOCK * per));
+    for (index, (question, products)) in blocks.enumerate() {
+        let sums = &mut sums[..question.len()];
+        row_sums(per, rows, question, products, sums);
+        vectorized(
+            #[inline(always)]
+            || each(index * BLOCK, sums),
+        );
+    }
 }
 
 /// The ideal functionality: `G_1, H_1, G_2, …` per element, mod 2^64, for the operand's masks `m` of

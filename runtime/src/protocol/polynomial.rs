@@ -8,9 +8,9 @@
 //! element and `j` from 1: `u_j·N_j, u_j·w_j, u_j·β·w_j, β·w_j`. Cost: `(d−1)·Q + 1` bits to party 1,
 //! `k'` bits back. This is the single-round evaluation of powers that PILLAR's ESPN aims at.
 
-use super::row;
 use super::square::{mask_and_top_bit, not_top_bit, offset_truncated};
 use super::truncate::{self, wide_mask};
+use super::{online_row, row};
 use crate::secret::{Elements, WideElements};
 use ir::plan::{Square, Step};
 use zeroize::Zeroizing;
@@ -47,7 +47,7 @@ pub fn question(
     for (i, &delta) in delta.iter().enumerate() {
         let truncated = offset_truncated(square, delta);
         let x = i128::from(truncated) - (1 << (square.p - 2));
-        let s = taylor(row::<Vec<i128>>(coefficients, step, i), x);
+        let s = taylor(online_row::<Vec<i128>>(coefficients, step, i), x);
         for (j, s) in s.iter().enumerate().take(degree).skip(1) {
             let e = s.wrapping_sub(correlation.u[i * (degree - 1) + j - 1]) & wide_mask(square.q);
             words.push(e as u64);

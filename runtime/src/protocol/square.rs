@@ -12,7 +12,7 @@
 //! value of party 0 (`D, a, D·a`) with one of party 1 (`M, c, c·M`) is linear in the correlations, for
 //! `a·x = g·x + (1 − 2g)·β·x`. Nothing in it can fail. Cost: `p + 2` bits to party 1, `k'` bits back.
 
-use super::{row, shift_left, sign, truncate};
+use super::{online_row, shift_left, sign, truncate};
 use crate::secret::Elements;
 use ir::plan::{Square, Step};
 use ir::ring::low_mask;
@@ -80,7 +80,7 @@ pub fn party0_share(
         let own = offset_truncated(square, delta).wrapping_sub(offset);
         let z = combine(square, question, products, 0, 0)
             .wrapping_add(own.wrapping_mul(own))
-            .wrapping_add(*row(constant, step, i) as u64);
+            .wrapping_add(*online_row(constant, step, i) as u64);
         truncate::party0(z, square.q, square.shift)
     });
     shares.collect()

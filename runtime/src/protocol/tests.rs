@@ -6,9 +6,12 @@ use crate::offline::dealer::deal;
 use crate::offline::expand::Seed;
 use crate::offline::item::{Origin, Party0Item, Party1Item, item_bytes};
 use crate::offline::{Party0Material, Party1Material};
+use crate::tables::Tables;
 use crate::testing::Random;
+use crate::words::Words;
 use ir::Shape;
-use ir::plan::{Phase, PhaseTables, Plan, Square, Step, StepOp, StepWeights, ValueId, Weights};
+use ir::op::matrix::Word;
+use ir::plan::{Phase, Plan, Square, Step, StepOp, StepWeights, ValueId, Weights};
 use ir::ring::{low_mask, to_signed};
 use std::f64::consts::TAU;
 
@@ -199,12 +202,30 @@ fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elemen
     let y: Vec<i64> = (0..elements).map(|_| random.bits(k) as i64).collect();
     let delta = masked(&y, &m.data, k);
     let correlation = party0.phase(1).unwrap();
-    let question = phase::question(&phase, k, &delta, &correlation);
+    let u: Vec<u16> = correlation.u.iter().map(|&u| u as u16).collect();
+    let question = phase::question(&phase, k, &delta, &u);
     assert!(question.iter().all(|q| q >> phase.p == 0));
-    let tables = PhaseTables::new(phase.p, phase.harmonics, phase.h);
-    let step = case.step();
-    let share0 = phase::party0_share(&phase, step, &[constant], &tables, &question, correlation);
-    let share1 = phase::party1_share(&phase, &tables, &question, party1.phase(1).unwrap());
+    let tables = Tables::new(&case.plan);
+    let constants = phase::constants(&phase, &[constant]);
+    let period = crate::layout::pattern(&case.step().shape, &constants);
+    let (mut share0, mut share1) = (vec![0u64; elements], vec![0u64; elements]);
+    let (own, other) = (&correlation.products, &party1.phase(1).unwrap().0);
+    match tables.rows(1).unwrap() {
+        Words::W16(rows) => {
+            let [period, own, other] = [&period, own, other].map(|v| narrowed::<u16>(v));
+            phase::party0_share(&phase, &period, rows, &question, &own, &mut share0);
+            phase::party1_answer(&phase, rows, &question, &other, &mut share1);
+        }
+        Words::W32(rows) => {
+            let [period, own, other] = [&period, own, other].map(|v| narrowed::<u32>(v));
+            phase::party0_share(&phase, &period, rows, &question, &own, &mut share0);
+            phase::party1_answer(&phase, rows, &question, &other, &mut share1);
+        }
+        Words::W64(rows) => {
+            phase::party0_share(&phase, &period, rows, &question, own, &mut share0);
+            phase::party1_answer(&phase, rows, &question, other, &mut share1);
+        }
+    }
     let mut worst = 0f64;
     for i in 0..elements {
         let index = phase::phase_of(delta[i], k, phase.p)
@@ -222,6 +243,10 @@ fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elemen
         worst = worst.max((got as f64 - want).abs() - 1.0);
     }
     worst
+}
+
+fn narrowed<W: Word>(elements: &[u64]) -> Vec<W> {
+    elements.iter().map(|&v| W::low(v)).collect()
 }
 
 /// What the rounding of `α`, `β` and of both tables can add, in units of the step's value: every one of
@@ -243,7 +268,7 @@ fn phases_are_within_a_unit_and_the_tables_rounding_for_any_value() {
         let (g2, h) = (random.between(6, 12) as u32, random.between(6, 12) as u32);
         let ring = random.between(14, 24) as u32;
         let shift = g2 + h + random.between(2, 12) as u32;
-        let harmonics = random.between(1, 4) as u32;
+        let harmonics = random.between(1, 5) as u32;
         let phase = Phase { p, q: ring + shift, shift, g2, h, harmonics };
         let worst = check_phase(&mut random, phase, k, 200.0, 200);
         assert!(worst <= table_rounding(&phase, 200.0), "{phase:?}: {worst}");
@@ -259,13 +284,13 @@ fn the_phase_is_rounded_without_bias_and_half_a_step_would_bias_it() {
     let step = 1u64 << (k - p);
     let masks: Vec<u64> = (0..1 << k).collect();
     let u: Vec<u64> = masks.iter().map(|m| (m * 7 + 3) & low_mask(p)).collect();
-    let correlation = phase::PhaseCorrelation { u: u.clone().into(), products: Default::default() };
+    let narrow: Vec<u16> = u.iter().map(|&u| u as u16).collect();
     for y in 0..1u64 << k {
         let mean = |added: u64| {
             let delta: Vec<u64> = masks.iter().map(|m| y + m + added).collect();
-            let question = phase::question(&phase, k, &delta, &correlation);
-            let index = |((e, u), m): ((&u64, &u64), &u64)| {
-                let index = (e + u).wrapping_sub(phase::phase_of(*m, k, p));
+            let question = phase::question(&phase, k, &delta, &narrow);
+            let index = |((e, u), m): ((&u16, &u64), &u64)| {
+                let index = (u64::from(*e) + u).wrapping_sub(phase::phase_of(*m, k, p));
                 (index.wrapping_sub(y / step) & low_mask(p)) as f64
             };
             let sum = question.iter().zip(&u).zip(&masks).map(index).sum::<f64>();

@@ -6,16 +6,20 @@
 //! `⌊(z + n mod 2^t) / 2^t⌋`: `z >> t`, or one more with the probability of `z`'s dropped bits.
 //! A wrap lies in the bits that are dropped, so nothing can fail.
 
+use ir::op::matrix::Word;
 use ir::ring::low_mask;
 
-/// Party 0's share of `z >> shift` mod 2^(q − shift); `q` at most 64.
-pub fn party0(share: u64, q: u32, shift: u32) -> u64 {
-    (share & low_mask(q)) >> shift
+/// Party 0's share of `z >> shift` mod 2^(q − shift); `q` at most the word's bits.
+#[inline(always)]
+pub fn party0<W: Word>(share: W, q: u32, shift: u32) -> W {
+    share.and(W::low(low_mask(q))).shift_right(shift)
 }
 
-/// Party 1's share of `z >> shift` mod 2^(q − shift); `q` at most 64.
-pub fn party1(share: u64, q: u32, shift: u32) -> u64 {
-    ((share.wrapping_neg() & low_mask(q)) >> shift).wrapping_neg() & low_mask(q - shift)
+/// Party 1's share of `z >> shift` mod 2^(q − shift); `q` at most the word's bits.
+#[inline(always)]
+pub fn party1<W: Word>(share: W, q: u32, shift: u32) -> W {
+    let zero = W::default();
+    zero.minus(party0(zero.minus(share), q, shift)).and(W::low(low_mask(q - shift)))
 }
 
 /// As [`party0`] for `q` up to 127; `q − shift` at most 64.
@@ -30,8 +34,9 @@ pub fn wide_party1(share: u128, q: u32, shift: u32) -> u64 {
 
 /// What either party does with its side of a masked value of `ring + shift` bits, to divide by
 /// `2^shift`: `Δ >> shift` and `m >> shift` are a masked value of `ring` bits.
-pub fn masked(side: u64, ring: u32, shift: u32) -> u64 {
-    (side & low_mask(ring + shift)) >> shift
+#[inline(always)]
+pub fn masked<W: Word>(side: W, ring: u32, shift: u32) -> W {
+    side.and(W::low(low_mask(ring + shift))).shift_right(shift)
 }
 
 /// The low `bits` bits set; `bits` from 0 to 127.

@@ -41,9 +41,11 @@ fn questions_are_independent_of_party_1s_masks() {
     let (mut party0, mut party1) = case.deal(&mut random);
     let m = party1.mask(0).unwrap();
     let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
-    let question = phase::question(&parameters, k, &delta, &party0.phase(1).unwrap());
+    let u: Vec<u16> = party0.phase(1).unwrap().u.iter().map(|&u| u as u16).collect();
+    let question = phase::question(&parameters, k, &delta, &u);
+    let mask_phase = |m: u64| phase::phase_of(m, k, 7);
     let unmasked =
-        question.iter().zip(&m.data).map(|(e, m)| e.wrapping_sub(phase::phase_of(*m, k, 7)));
+        question.iter().zip(&m.data).map(|(&e, &m)| u64::from(e).wrapping_sub(mask_phase(m)));
     assert_fair(unmasked, 7, "phase");
 
     let parameters = Square { t: 6, p: 14, q: 40, shift: 20 };

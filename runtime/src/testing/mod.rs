@@ -34,3 +34,16 @@ impl Random {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
+
+/// Whether messages of one length look like fair coins, bit by bit and in all.
+pub fn assert_uniform(messages: &[Vec<u8>]) {
+    let sigmas = |ones: usize, of: usize| (2.0 * ones as f64 - of as f64) / (of as f64).sqrt();
+    let bits = messages[0].len() * 8;
+    let mut total = 0;
+    for bit in 0..bits {
+        let ones = messages.iter().filter(|m| m[bit / 8] >> (bit % 8) & 1 == 1).count();
+        assert!(sigmas(ones, messages.len()).abs() < 5.0, "bit {bit}: {ones} ones");
+        total += ones;
+    }
+    assert!(sigmas(total, bits * messages.len()).abs() < 5.0, "{total} ones");
+}

@@ -99,14 +99,19 @@ impl Builder {
 
     pub fn square(&mut self, operand: usize, square: Square) -> usize {
         let shape = self.shape(operand);
-        let weights = StepWeights::Square { constant: vec![37] };
+        let channels = shape.channels() as i64;
+        let weights =
+            StepWeights::Square { constant: (0..channels).map(|c| 37 - 90 * c).collect() };
         self.push(StepOp::Square(square), &[operand], shape, square.q - square.shift, weights)
     }
 
     pub fn polynomial(&mut self, operand: usize, square: Square, coefficients: Vec<i128>) -> usize {
         let shape = self.shape(operand);
         let degree = coefficients.len() as u32 - 1;
-        let weights = StepWeights::Polynomial { coefficients: vec![coefficients] };
+        let channel = |c: i128| coefficients.iter().map(|v| v - v / 5 * (c % 3)).collect();
+        let channels = shape.channels() as i128;
+        let weights =
+            StepWeights::Polynomial { coefficients: (0..channels).map(channel).collect() };
         let op = StepOp::Polynomial { square, degree };
         self.push(op, &[operand], shape, square.q - square.shift, weights)
     }

@@ -9,8 +9,10 @@ use polyrt::Connected;
 use polyrt::handshake::MAX_BATCH;
 use polyrt::offline::item::Party0Item;
 use polyrt::offline::{Role, Supply};
+use polyrt::online::Model;
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Serve the model: wait for party 1, run the plan with it, and learn nothing.
 ///
@@ -66,14 +68,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     eprintln!("{}", link.line());
     let runs = if arguments.forever { u64::MAX } else { arguments.runs };
+    let model = Arc::new(Model::new(&plan, &weights));
     let mut failed = 0;
     for _ in 0..runs {
         let stream = link.accept(&listener, arguments.wait)?;
+        let party = (&weights, &model);
         let served = match &mut dealt {
-            Some(source) => serve(arguments, &plan, &weights, source, stream, &link),
-            None => open().and_then(|mut source| {
-                serve(arguments, &plan, &weights, &mut source, stream, &link)
-            }),
+            Some(source) => serve(arguments, &plan, party, source, stream, &link),
+            None => open()
+                .and_then(|mut source| serve(arguments, &plan, party, &mut source, stream, &link)),
         };
         match served {
             Ok(()) => {}
@@ -91,7 +94,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn serve<'a>(
     arguments: &Arguments,
     plan: &'a Plan,
-    weights: &Weights,
+    (weights, model): (&Weights, &Arc<Model<'a>>),
     source: &mut Source<'a, Party0Item<'a>>,
     stream: TcpStream,
     link: &Link,
@@ -102,7 +105,7 @@ fn serve<'a>(
     let agreement = agreed.agreement().clone();
     let mut bar = correlations::progress_bar(agreement.fresh);
     let made = agreed.make_party0(weights, &mut bar)?;
-    let finished = made.prepare_party0(weights)?.run()?;
+    let finished = made.prepare_model(model.clone())?.run()?;
     let (batch, is_dealt) = (agreement.batch, arguments.correlations.is_dealt());
     if arguments.json {
         let mut json = report::json(Role::Party0, &finished, batch, &[], &link.line);

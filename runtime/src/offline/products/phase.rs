@@ -165,6 +165,7 @@ mod tests {
     use ir::Shape as TensorShape;
     use ir::plan::{StepOp, offline};
     use ir::ring::low_mask;
+    use sha2::{Digest, Sha256};
 
     fn step(phase: Phase, shape: &[usize]) -> Step {
         Step {
@@ -222,6 +223,30 @@ mod tests {
                 assert!(a | b <= low_mask(q));
             }
         }
+    }
+
+    /// With fixed seeds, so that a change of any message or share shows.
+    #[test]
+    fn known_answer() {
+        let seed = Seed::insecure_for_tests;
+        let (mut party0, mut party1) = both(seed(3), seed(4));
+        let mut hash = Sha256::new();
+        for q in [32, 40] {
+            let phase = Phase { p: 7, q, shift: 20, g2: 7, h: 9, harmonics: 3 };
+            let step = step(phase, &[1, 1, 50]);
+            let coefficients = vec![vec![[0.5, -0.25], [0.0, 1.0], [0.125, 0.75]]];
+            let masks: Vec<u64> = (0..50).map(|i| i * 1009).collect();
+            let u: Vec<u64> = (0..50).map(|i| i * 7 % 128).collect();
+            let (asked, first) = ask(&mut party1, &phase, 16, &masks);
+            let (second, share0) =
+                answer(&mut party0, &phase, &step, &coefficients, 0..50, &u, &first).unwrap();
+            let share1 = asked.finish(&party1, &second).unwrap();
+            hash.update(first);
+            hash.update(second);
+            share0.iter().chain(&*share1).for_each(|share| hash.update(share.to_le_bytes()));
+        }
+        let digest: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(digest, "f4d3ed10647a968b");
     }
 
     /// What the fold relies on, for every table that a plan may have.

@@ -238,7 +238,7 @@ pub fn weigh(shares: impl IntoIterator<Item = u128>) -> u128 {
 mod tests {
     use super::*;
     use crate::offline::transfer::softspoken::ideal;
-    use crate::testing::Random;
+    use crate::testing::{Random, assert_uniform};
 
     #[test]
     fn shares_sum_to_the_product_of_bit_and_scalar() {
@@ -269,6 +269,27 @@ mod tests {
                 assert_eq!(difference & ((1 << all[i % 8]) - 1), 0);
             }
         }
+    }
+
+    #[test]
+    fn messages_look_uniform_for_fixed_secrets() {
+        let mut random = Random::new(43);
+        let hashes = Hashes::new(&[4; 32]);
+        let widths = Widths::new([vec![8], vec![64, 8]]);
+        let (bits, scalars) = ([0, 1, 1, 0, 1, 1, 0, 0], [1, 0, 0, 0xff, u128::MAX, 3]);
+        let keep = |from: &[u128], to: &mut [u128]| to.copy_from_slice(from);
+        let write = |i: usize, to: &mut [u128]| to.copy_from_slice(&scalars[i % 2 * 3..][..3]);
+        let runs = (0..2000).map(|_| {
+            let delta = random.wide(127).to_le_bytes();
+            let (q, b, _) = ideal(&mut random, &delta, bits.len());
+            let sending = Sending { hashes: &hashes, delta: &delta, blocks: &q };
+            let flips = flips(&bits, &b);
+            let (message, _) = send(&widths, &sending, &flips, (4, 3), write, keep).unwrap();
+            (flips, message)
+        });
+        let (flips, messages): (Vec<_>, Vec<_>) = runs.unzip();
+        assert_uniform(&flips);
+        assert_uniform(&messages);
     }
 
     #[test]

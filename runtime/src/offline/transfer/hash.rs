@@ -2,8 +2,7 @@
 //!
 //! A transfer leaves its sender with `q` and `q ⊕ Δ` and its receiver with one of them; what hides the
 //! other is a hash that stays random on `w ⊕ Δ` for any `w` that the receiver knows. Guo, Katz, Wang and
-//! Yu ("Efficient and secure multiparty computation from fixed-key block ciphers", IEEE S&P 2020, section 7.2)
-//! prove that `H(x) = π(σ(x)) ⊕ σ(x)` with `σ(l ‖ r) = (l ⊕ r) ‖ l` is *circular* correlation robust for an
+//! Yu ("Efficient and secure multiparty computation from fixed-key block ciphers", IEEE S&P 2020) prove that `H(x) = π(σ(x)) ⊕ σ(x)` with `σ(l ‖ r) = (l ⊕ r) ‖ l` is *circular* correlation robust for an
 //! ideal permutation π: `H(w ⊕ Δ) ⊕ b·Δ` looks random for distinct `w`, even though Δ itself is added.
 //! π is AES-128 under a public key, drawn anew for every session from both parties' randomness, so that
 //! nothing can be prepared against it. Where one block hides more than 128 bits, block `i` of the pad

@@ -6,6 +6,7 @@
 //! is sent here: each function takes the peer's and returns its own.
 
 pub mod base;
+mod forest;
 pub mod gilboa;
 pub mod hash;
 pub mod lanes;

@@ -5,7 +5,7 @@ use super::lanes::Lane;
 use super::softspoken::ideal;
 use super::tree::{Fold, Shape, party0, party1, shifts};
 use super::{TransferError, tree};
-use crate::testing::Random;
+use crate::testing::{Random, assert_uniform};
 use ir::plan::offline::tree_bytes;
 use ir::ring::{low_mask, packed_bytes};
 
@@ -86,22 +86,6 @@ fn every_place_is_hit() {
     }
 }
 
-/// Fraction of ones over all bits, and the bit at which it is furthest from a half.
-fn uniform(messages: &[Vec<u8>]) {
-    let bits = messages[0].len() * 8;
-    let mut total = 0;
-    for bit in 0..bits {
-        let ones = messages.iter().filter(|m| m[bit / 8] >> (bit % 8) & 1 == 1).count();
-        total += ones;
-        let deviation = ones as f64 - messages.len() as f64 / 2.0;
-        let sigmas = deviation / (messages.len() as f64 / 4.0).sqrt();
-        assert!(sigmas.abs() < 5.0, "bit {bit}: {ones} of {}", messages.len());
-    }
-    let all = (bits * messages.len()) as f64;
-    let sigmas = (total as f64 - all / 2.0) / (all / 4.0).sqrt();
-    assert!(sigmas.abs() < 5.0, "{sigmas}");
-}
-
 /// With fixed secrets, every bit of both messages and of both parties' shares is a fair coin.
 #[test]
 fn messages_and_shares_look_uniform_for_fixed_secrets() {
@@ -110,10 +94,10 @@ fn messages_and_shares_look_uniform_for_fixed_secrets() {
     let (places, scalars) = ([0, 5], [0, 1, 0xffff, 77, 0, 0, 3, 0x8000]);
     let runs: Vec<Sides> = (0..2000).map(|_| run(&mut random, &shape, &places, &scalars)).collect();
     let bytes = |shares: &[u64]| shares.iter().flat_map(|s| (*s as u16).to_le_bytes()).collect();
-    uniform(&runs.iter().map(|run| run.shifts.clone()).collect::<Vec<_>>());
-    uniform(&runs.iter().map(|run| run.message.clone()).collect::<Vec<_>>());
-    uniform(&runs.iter().map(|run| bytes(&run.party0)).collect::<Vec<_>>());
-    uniform(&runs.iter().map(|run| bytes(&run.party1)).collect::<Vec<_>>());
+    assert_uniform(&runs.iter().map(|run| run.shifts.clone()).collect::<Vec<_>>());
+    assert_uniform(&runs.iter().map(|run| run.message.clone()).collect::<Vec<_>>());
+    assert_uniform(&runs.iter().map(|run| bytes(&run.party0)).collect::<Vec<_>>());
+    assert_uniform(&runs.iter().map(|run| bytes(&run.party1)).collect::<Vec<_>>());
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! What a plan costs before anything runs: rounds, bytes, correlations, and time on named networks.
 
+mod offline;
+
+pub use offline::{OfflineEstimate, OfflineReport, offline};
+
 use crate::evaluate::tail;
 use ir::plan::{Digest, Direction, Plan};
 use serde::Serialize;
@@ -111,6 +115,8 @@ pub struct Report {
     pub activations: usize,
     /// Bytes of activation messages, both ways, per activation.
     pub bytes_per_activation: f64,
+    /// Making the correlations.
+    pub offline: OfflineReport,
     /// Correlations per inference, by kind.
     pub correlations: Vec<CorrelationReport>,
     /// Multiplications with weights per inference.
@@ -148,6 +154,12 @@ pub struct StepReport {
     pub correlation_elements: usize,
     /// Bytes of one party's explicit shares per inference.
     pub correlation_bytes: usize,
+    /// Messages offline, for the batch.
+    pub offline_messages: usize,
+    /// Bytes offline to party 0, for the batch.
+    pub offline_bytes_to_party0: usize,
+    /// Bytes offline to party 1, for the batch.
+    pub offline_bytes_to_party1: usize,
     /// Multiplications with weights per inference.
     pub multiplications: usize,
 }
@@ -183,8 +195,9 @@ pub fn steps(plan: &Plan, batch: usize) -> Vec<StepReport> {
     let messages = plan.messages();
     plan.steps
         .iter()
+        .zip(offline::steps(plan, batch))
         .enumerate()
-        .map(|(index, step)| {
+        .map(|(index, (step, offline))| {
             let of_step = || messages.iter().filter(|m| m.step == index);
             let bytes = |to| of_step().filter(|m| m.direction == to).map(|m| m.bytes(batch)).sum();
             let correlation = plan.correlation(index);
@@ -201,6 +214,9 @@ pub fn steps(plan: &Plan, batch: usize) -> Vec<StepReport> {
                 bytes_to_party1: bytes(Direction::ToParty1),
                 correlation_elements: correlation.map_or(0, |c| c.elements),
                 correlation_bytes: correlation.map_or(0, |c| c.bytes()),
+                offline_messages: offline.messages,
+                offline_bytes_to_party0: offline.bytes.0,
+                offline_bytes_to_party1: offline.bytes.1,
                 multiplications: plan.multiplications(index),
             }
         })
@@ -266,6 +282,7 @@ pub fn report(
         bytes_to_party1: to1,
         activations,
         bytes_per_activation: of_activations as f64 / (activations * batch).max(1) as f64,
+        offline: offline(plan, batch, networks),
         correlations,
         multiplications: steps.iter().map(|s| s.multiplications).sum(),
         machine,
@@ -282,15 +299,7 @@ impl Report {
             String::new(),
             format!(
                 "{:<5} {:<15} {:<18} {:>3} {:>3} {:>10} {:>10} {:>11}  {}",
-                "value",
-                "step",
-                "shape",
-                "k",
-                "f",
-                "to party 0",
-                "to party 1",
-                "correlation",
-                "node"
+                "value", "step", "shape", "k", "f", "to party 0", "to party 1", "offline", "node"
             ),
         ];
         for s in &self.steps {
@@ -305,7 +314,7 @@ impl Report {
                 s.fraction_bits,
                 number(s.bytes_to_party0),
                 number(s.bytes_to_party1),
-                number(s.correlation_bytes),
+                number(s.offline_bytes_to_party0 + s.offline_bytes_to_party1),
                 tail(&s.name, 28),
                 if s.parameters.is_empty() {
                     String::new()
@@ -355,6 +364,7 @@ impl Report {
                 n.network.mbit
             ));
         }
+        lines.extend(self.offline.lines());
         lines.join("\n")
     }
 }

@@ -1,0 +1,195 @@
+//! The offline phase in the report: what two parties exchange to make the correlations of a run.
+
+use super::{Network, thousands};
+use ir::plan::{MAX_GROUP, Plan};
+use serde::Serialize;
+
+/// Seconds of one core for a transform of 4096 coefficients with the work around it, for a correlated
+/// transfer, and for a leaf of a tree with its share of the sums, at one party; measured where
+/// docs/performance.md says.
+const TRANSFORM: f64 = 45e-6;
+const TRANSFER: f64 = 0.10e-6;
+const LEAF: f64 = 6.5e-9;
+/// Cores that the estimate assumes at each party.
+const CORES: f64 = 2.0;
+
+/// Making the correlations of a batch.
+#[derive(Debug, Serialize)]
+pub struct OfflineReport {
+    /// Inferences whose correlations are made together.
+    pub batch: usize,
+    /// Messages, setup included.
+    pub messages: usize,
+    /// Bytes to party 0, setup included.
+    pub bytes_to_party0: usize,
+    /// Bytes to party 1, setup included.
+    pub bytes_to_party1: usize,
+    /// Bytes per inference, both ways, when 16 are made together.
+    pub bytes_each_in_sixteen: usize,
+    /// Of these bytes (for the batch), those of linear steps.
+    pub linear_bytes: usize,
+    /// Correlated oblivious transfers.
+    pub transfers: usize,
+    /// Number-theoretic transforms of either party, as if all had 4096 coefficients.
+    pub transforms: usize,
+    /// Leaves of trees.
+    pub leaves: usize,
+    /// Parameters of the encryption: degree, and bits of the modulus.
+    pub encryption: Vec<(usize, u32)>,
+    /// Bytes of one item in party 0's and in party 1's store.
+    pub item_bytes: usize,
+    /// Estimated time per network.
+    pub networks: Vec<OfflineEstimate>,
+}
+
+/// Estimated time of the offline phase on a network.
+#[derive(Debug, Serialize)]
+pub struct OfflineEstimate {
+    /// The network.
+    pub network: Network,
+    /// Waiting for messages that must follow each other.
+    pub latency_ms: f64,
+    /// Sending bytes, the busier direction.
+    pub transfer_ms: f64,
+    /// Computation of the slower party.
+    pub compute_ms: f64,
+    /// Latency, and the longer of the other two.
+    pub total_ms: f64,
+}
+
+/// What the offline phase of one step costs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepCost {
+    /// Bytes to party 0 and to party 1.
+    pub bytes: (usize, usize),
+    /// Messages.
+    pub messages: usize,
+}
+
+/// Per step, the offline phase of `batch` inferences.
+pub fn steps(plan: &Plan, batch: usize) -> Vec<StepCost> {
+    let mut costs = vec![StepCost::default(); plan.steps.len()];
+    each_group(plan, batch, |schedule, times| {
+        for exchange in &schedule.exchanges {
+            let cost = &mut costs[exchange.step];
+            cost.bytes.0 += times * (exchange.bytes[0] + exchange.bytes[2]);
+            cost.bytes.1 += times * exchange.bytes[1];
+            cost.messages += times * (2 + usize::from(exchange.bytes[2] > 0));
+        }
+    });
+    costs
+}
+
+fn each_group(plan: &Plan, batch: usize, mut visit: impl FnMut(&ir::plan::Schedule, usize)) {
+    let group = plan.group(batch);
+    for (size, times) in [(group, batch / group), (batch % group, 1)] {
+        if size > 0 && times > 0 {
+            visit(&plan.schedule(size), times);
+        }
+    }
+}
+
+/// The offline phase of a plan for runs of `batch` inferences.
+pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport {
+    let (to0, to1, messages) = plan.offline_traffic(batch);
+    let sixteen = plan.offline_traffic(MAX_GROUP);
+    let (mut linear_bytes, mut transfers, mut leaves, mut own, mut other) = (0, 0, 0, 0.0, 0.0);
+    each_group(plan, batch, |schedule, times| {
+        for exchange in &schedule.exchanges {
+            let count = exchange.items.len() * exchange.elements.len();
+            if let Some(packing) = plan.packing(exchange.step, exchange.items.len()) {
+                linear_bytes += times * exchange.bytes.iter().sum::<usize>();
+                let (party1, party0) = packing.transforms();
+                let weight = times as f64 * packing.lwe.degree() as f64 / 4096.0;
+                own += weight * party0 as f64;
+                other += weight * party1 as f64;
+            }
+            if let Some(cost) = plan.product_cost(exchange.step, count) {
+                transfers += times * (cost.transfers + cost.reverse_transfers);
+            }
+            if let ir::plan::StepOp::Phase(phase) = &plan.steps[exchange.step].op {
+                leaves += times * count << phase.p;
+            }
+        }
+    });
+    let transforms = own + other;
+    let seconds = own.max(other) * TRANSFORM + transfers as f64 * TRANSFER + leaves as f64 * LEAF;
+    let depth = linear_depth(plan);
+    let estimate = |network: &Network| {
+        // The setup's three flights, then a wait per linear step that needs another one's result, and
+        // one for the activations behind the last.
+        let latency_ms = (3.0 + depth as f64) * network.rtt_ms;
+        let transfer_ms = to0.max(to1) as f64 * 8.0 / (network.mbit * 1e3);
+        let compute_ms = seconds * 1e3 / CORES;
+        let total_ms = latency_ms + transfer_ms.max(compute_ms);
+        let network = network.clone();
+        OfflineEstimate { network, latency_ms, transfer_ms, compute_ms, total_ms }
+    };
+    OfflineReport {
+        batch,
+        messages,
+        bytes_to_party0: to0,
+        bytes_to_party1: to1,
+        bytes_each_in_sixteen: (sixteen.0 + sixteen.1) / MAX_GROUP,
+        linear_bytes,
+        transfers,
+        transforms: transforms.round() as usize,
+        leaves,
+        encryption: plan.rlwe.iter().map(|set| (set.degree(), set.modulus_bits())).collect(),
+        item_bytes: plan.item_bytes(),
+        networks: networks.iter().map(estimate).collect(),
+    }
+}
+
+/// The longest chain of linear steps without an activation between.
+fn linear_depth(plan: &Plan) -> usize {
+    let mut depth = vec![0usize; plan.steps.len()];
+    for (index, step) in plan.steps.iter().enumerate() {
+        let before = step.operands.iter().map(|o| depth[o.index()]).max().unwrap_or(0);
+        depth[index] = match &step.op {
+            op if op.is_activation() => 0,
+            op => before + usize::from(op.is_secret_linear()),
+        };
+    }
+    depth.into_iter().max().unwrap_or(0) + 1
+}
+
+impl OfflineReport {
+    /// The lines that people read.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            format!("offline, by the two parties alone: {} messages", self.messages),
+            format!(
+                "  {} bytes to party 0, {} bytes to party 1, {} in all",
+                thousands(self.bytes_to_party0),
+                thousands(self.bytes_to_party1),
+                thousands(self.bytes_to_party0 + self.bytes_to_party1)
+            ),
+            format!(
+                "  {} bytes of them for linear steps; {} bytes per inference when {MAX_GROUP} are made together",
+                thousands(self.linear_bytes),
+                thousands(self.bytes_each_in_sixteen)
+            ),
+            format!(
+                "  {} transforms, {} transfers, {} leaves of trees; {} bytes per item in a store",
+                thousands(self.transforms),
+                thousands(self.transfers),
+                thousands(self.leaves),
+                thousands(self.item_bytes)
+            ),
+        ];
+        let sets = self.encryption.iter().map(|(degree, bits)| format!("{degree} of {bits} bits"));
+        let sets: Vec<String> = sets.collect();
+        if !sets.is_empty() {
+            lines.push(format!("  ring-LWE of degree {}, 128 bits of security", sets.join(", ")));
+        }
+        lines.push("estimated time offline (two cores each):".into());
+        for n in &self.networks {
+            lines.push(format!(
+                "  {:<10} {:>8.0} ms = {:.0} latency + the longer of {:.0} transfer, {:.0} compute",
+                n.network.name, n.total_ms, n.latency_ms, n.transfer_ms, n.compute_ms
+            ));
+        }
+        lines
+    }
+}

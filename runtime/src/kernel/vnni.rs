@@ -1,0 +1,199 @@
+//! AVX-512 with VNNI: 16 output channels per register, `vpdpwssd` for words and `vpdpbusd` for bytes.
+//!
+//! A tile is `P` places by `B` blocks of sums in registers, `P·B ≤ 24`; per step it loads `B` lines of
+//! weights and repeats the step of every place in all lanes. Both instructions are the wrapping forms,
+//! never the saturating ones: a pair of words whose products sum to 2^31 wraps, as it should. The
+//! bytes of elements are unsigned, those of weights signed, as `vpdpbusd` has them. The meaning of the
+//! limbs stands in [`super::lines`].
+//!
+//! Cost: 32 products per instruction; the sums stay in registers for all of a place's inputs.
+
+// Pointers into limbs and lines, and instructions that the machine was asked for at run time.
+#![allow(unsafe_code)]
+
+use super::lines::{BLOCK, Job, Limb, Line, Span};
+use ir::op::matrix::Word;
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+/// Whether this machine has the instructions.
+pub fn is_available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// Adds the products of `places` to `out`, their outputs, and reduces by `mask`. Words of 16 or 32 bits.
+///
+/// # Panics
+/// If the machine does not have the instructions, or the buffers are too short.
+pub fn apply<W: Word>(job: &Job<'_>, places: Range<usize>, out: &mut [W], mask: W) {
+    assert!(is_available() && (W::BITS == 16 || W::BITS == 32));
+    assert!(out.len() == places.len() * job.walk.outputs() && job.is_sound(places.end));
+    for group in 0..job.walk.groups {
+        for &span in &job.weights.spans {
+            let mut done = 0;
+            while done < places.len() {
+                let left = places.len() - done;
+                let at = At { group, span, place: places.start + done };
+                let out = &mut out[done * job.walk.outputs()..];
+                // SAFETY: the instructions are there, and the limbs reach as far as the last place.
+                done += unsafe { tile(job, at, left, out, mask) };
+            }
+        }
+    }
+}
+
+/// Which outputs a tile makes.
+#[derive(Clone, Copy)]
+struct At {
+    group: usize,
+    span: Span,
+    place: usize,
+}
+
+/// Computes the largest tile of at most `left` places; how many they were.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn tile<W: Word>(job: &Job<'_>, at: At, left: usize, out: &mut [W], mask: W) -> usize {
+    macro_rules! first_that_fits {
+        ($blocks:literal: $($places:literal)*) => {{
+            // SAFETY: as the caller's.
+            $(if left >= $places {
+                unsafe { sums::<W, $places, $blocks>(job, at, out, mask) };
+                return $places;
+            })*
+            unreachable!("a tile of one place fits")
+        }};
+    }
+    match at.span.blocks {
+        1 => first_that_fits!(1: 8 6 4 3 2 1),
+        2 => first_that_fits!(2: 8 6 4 3 2 1),
+        3 => first_that_fits!(3: 8 6 4 3 2 1),
+        _ => first_that_fits!(4: 6 5 4 3 2 1),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn sums<W: Word, const P: usize, const B: usize>(
+    job: &Job<'_>,
+    at: At,
+    out: &mut [W],
+    mask: W,
+) {
+    let mut bases = [0; P];
+    job.walk.bases(at.place, &mut bases);
+    let mut sums = [[_mm512_setzero_si512(); B]; P];
+    for (i, &limb) in job.weights.limbs.iter().enumerate() {
+        if i > 0 {
+            sums.as_flattened_mut().iter_mut().for_each(|s| *s = _mm512_slli_epi32::<16>(*s));
+        }
+        let lines = job.weights.lines(limb, at.group, at.span).as_ptr();
+        let (bytes, width) = job.limb(limb);
+        let group = at.group * job.walk.group_inputs;
+        let steps = job.weights.steps(limb);
+        // SAFETY: the caller's limbs reach as far as the places; lines hold `B` of every step.
+        unsafe {
+            let bases = bases.map(|base| bytes.add((base + group) * width));
+            if limb == Limb::HighBytes {
+                multiply::<P, B, true>(&mut sums, lines, bases, &job.walk.runs, width, steps);
+            } else {
+                multiply::<P, B, false>(&mut sums, lines, bases, &job.walk.runs, width, steps);
+            }
+        }
+    }
+    let outputs = job.walk.outputs();
+    for (place, sums) in sums.iter().enumerate() {
+        for (block, &sum) in sums.iter().enumerate() {
+            let first = (at.span.first + block) * BLOCK;
+            let lanes = BLOCK.min(job.walk.group_outputs - first);
+            let start = place * outputs + at.group * job.walk.group_outputs + first;
+            let out = &mut out[start..start + lanes];
+            // SAFETY: the lanes are the length of `out`.
+            unsafe { add(sum, out, mask) };
+        }
+    }
+}
+
+/// `sums += lines · steps` over all runs.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn multiply<const P: usize, const B: usize, const BYTES: bool>(
+    sums: &mut [[__m512i; B]; P],
+    mut lines: *const Line,
+    bases: [*const u8; P],
+    runs: &[usize],
+    width: usize,
+    steps: usize,
+) {
+    let mut kept = *sums;
+    for &run in runs {
+        for step in 0..steps {
+            let at = run * width + step * 4;
+            // SAFETY: the caller's bases reach as far as every run's steps, and the lines are `B` per
+            // step of every run.
+            unsafe {
+                let weights: [__m512i; B] =
+                    std::array::from_fn(|b| _mm512_load_si512(lines.wrapping_add(b).cast()));
+                lines = lines.wrapping_add(B);
+                for p in 0..P {
+                    let x =
+                        _mm512_set1_epi32(bases[p].wrapping_add(at).cast::<i32>().read_unaligned());
+                    for b in 0..B {
+                        kept[p][b] = if BYTES {
+                            _mm512_dpbusd_epi32(kept[p][b], x, weights[b])
+                        } else {
+                            _mm512_dpwssd_epi32(kept[p][b], x, weights[b])
+                        };
+                    }
+                }
+            }
+        }
+    }
+    *sums = kept;
+}
+
+/// `out = (out + sum) & mask`, as many lanes as `out` has.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn add<W: Word>(sum: __m512i, out: &mut [W], mask: W) {
+    let lanes = ((1u32 << out.len()) - 1) as __mmask16;
+    let pointer = out.as_mut_ptr();
+    // SAFETY: only lanes of `out` are read and written; the word is as wide as the branch says.
+    unsafe {
+        if W::BITS == 16 {
+            let old = _mm256_maskz_loadu_epi16(lanes, pointer.cast());
+            let new = _mm256_add_epi16(old, _mm512_cvtepi32_epi16(sum));
+            let new = _mm256_and_si256(new, _mm256_set1_epi16(mask.element() as i16));
+            _mm256_mask_storeu_epi16(pointer.cast(), lanes, new);
+        } else {
+            let old = _mm512_maskz_loadu_epi32(lanes, pointer.cast());
+            let new = _mm512_add_epi32(old, sum);
+            let new = _mm512_and_si512(new, _mm512_set1_epi32(mask.element() as i32));
+            _mm512_mask_storeu_epi32(pointer.cast(), lanes, new);
+        }
+    }
+}
+
+/// Products per nanosecond where nothing is loaded.
+///
+/// # Panics
+/// If the machine does not have the instructions.
+pub fn peak() -> f64 {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    fn chains(rounds: usize) -> i32 {
+        let x = _mm512_set1_epi32(std::hint::black_box(0x0003_0005));
+        let mut sums: [__m512i; 24] =
+            std::array::from_fn(|i| _mm512_set1_epi32(std::hint::black_box(i as i32)));
+        for _ in 0..rounds {
+            sums.iter_mut().for_each(|s| *s = _mm512_dpwssd_epi32(*s, x, x));
+        }
+        sums.iter().fold(0, |sum, s| sum.wrapping_add(_mm512_reduce_add_epi32(*s)))
+    }
+    assert!(is_available());
+    let rounds = 20_000;
+    let start = std::time::Instant::now();
+    // SAFETY: the instructions are there.
+    std::hint::black_box(unsafe { chains(rounds) });
+    (rounds * 24 * 32) as f64 / start.elapsed().as_nanos() as f64
+}

@@ -1,0 +1,171 @@
+//! Words to bits and back at the speed of memory: the format is [`ir::ring::pack`]'s.
+//!
+//! Eight elements of `b` bits are `b` whole bytes. Reading, every element of such a group lies within
+//! eight bytes (`b ≤ 57`) from a byte and a shift that are the same in every group. Writing, as many
+//! elements as fit in 64 bits are joined before they go to the stream. Words of 8, 16 and 32 bits are
+//! copied.
+
+#[cfg(target_arch = "x86_64")]
+#[path = "wire_vbmi.rs"]
+mod vbmi;
+
+use ir::op::matrix::{Word, vectorized};
+use ir::ring::{Unpacker, low_mask, packed_bytes};
+
+/// Packs the low `bits` bits of every word.
+pub fn pack<W: Word>(words: &[W], bits: u32) -> Vec<u8> {
+    let mut bytes = vec![0; packed_bytes(words.len(), bits) + 8];
+    vectorized(
+        #[inline(always)]
+        || match bits {
+            8 => copy_out(words, &mut bytes, |w| [w.element() as u8]),
+            16 => copy_out(words, &mut bytes, |w| (w.element() as u16).to_le_bytes()),
+            32 => copy_out(words, &mut bytes, |w| (w.element() as u32).to_le_bytes()),
+            1..=16 => join::<W, 4>(words, bits, &mut bytes),
+            17..=21 => join::<W, 3>(words, bits, &mut bytes),
+            22..=32 => join::<W, 2>(words, bits, &mut bytes),
+            _ => join::<W, 1>(words, bits, &mut bytes),
+        },
+    );
+    bytes.truncate(packed_bytes(words.len(), bits));
+    bytes
+}
+
+#[inline(always)]
+fn copy_out<W: Word, const N: usize>(words: &[W], bytes: &mut [u8], le: impl Fn(W) -> [u8; N]) {
+    let (chunks, _) = bytes.as_chunks_mut::<N>();
+    chunks.iter_mut().zip(words).for_each(|(to, &w)| *to = le(w));
+}
+
+/// `GROUP` elements at a time; `GROUP·bits ≤ 64`.
+#[inline(always)]
+fn join<W: Word, const GROUP: usize>(words: &[W], bits: u32, bytes: &mut [u8]) {
+    let mask = low_mask(bits);
+    let (mut pending, mut filled, mut at) = (0u128, 0u32, 0);
+    let mut push = |value: u64, count: usize| {
+        pending |= u128::from(value) << filled;
+        filled += bits * count as u32;
+        if filled >= 64 {
+            bytes[at..at + 8].copy_from_slice(&(pending as u64).to_le_bytes());
+            (pending, filled, at) = (pending >> 64, filled - 64, at + 8);
+        }
+    };
+    let joined = |group: &[W]| {
+        group.iter().rev().fold(0u64, |value, w| value.unbounded_shl(bits) | w.element() & mask)
+    };
+    let (groups, rest) = words.as_chunks::<GROUP>();
+    groups.iter().for_each(|group| push(joined(group), GROUP));
+    push(joined(rest), rest.len());
+    bytes[at..at + 8].copy_from_slice(&(pending as u64).to_le_bytes());
+}
+
+/// Unpacks as many elements of `bits` bits as there are words, `word = combine(word, element)`; whether
+/// `bytes` has exactly the bytes of them and the padding bits are zero.
+pub fn unpack<W: Word>(
+    bytes: &[u8],
+    bits: u32,
+    words: &mut [W],
+    combine: impl Fn(W, W) -> W,
+) -> bool {
+    if bytes.len() != packed_bytes(words.len(), bits) {
+        return false;
+    }
+    let used = words.len() * bits as usize % 8;
+    if used > 0 && bytes.last().is_some_and(|last| last >> used != 0) {
+        return false;
+    }
+    vectorized(
+        #[inline(always)]
+        || match bits {
+            8 => copy_in(bytes, words, |[b]: [u8; 1]| u64::from(b), combine),
+            16 => copy_in(bytes, words, |b| u64::from(u16::from_le_bytes(b)), combine),
+            32 => copy_in(bytes, words, |b| u64::from(u32::from_le_bytes(b)), combine),
+            _ => split(bytes, bits, words, combine),
+        },
+    );
+    true
+}
+
+/// Elements that are unpacked to words before they are combined.
+const BLOCK: usize = 1024;
+
+#[inline(always)]
+fn copy_in<W: Word, const N: usize>(
+    bytes: &[u8],
+    words: &mut [W],
+    element: impl Fn([u8; N]) -> u64,
+    combine: impl Fn(W, W) -> W,
+) {
+    let (chunks, _) = bytes.as_chunks::<N>();
+    words.iter_mut().zip(chunks).for_each(|(w, &b)| *w = combine(*w, W::low(element(b))));
+}
+
+#[inline(always)]
+fn split<W: Word>(bytes: &[u8], bits: u32, words: &mut [W], combine: impl Fn(W, W) -> W) {
+    #[cfg(target_arch = "x86_64")]
+    let (bytes, words) = {
+        let (mut bytes, mut words) = (bytes, words);
+        let mut block = [W::default(); BLOCK];
+        loop {
+            let most = words.len().min(BLOCK);
+            let done = vbmi::unpack(bytes, bits, &mut block[..most]);
+            if done == 0 {
+                break (bytes, words);
+            }
+            let (now, rest) = words.split_at_mut(done);
+            now.iter_mut().zip(&block).for_each(|(word, &v)| *word = combine(*word, v));
+            (bytes, words) = (&bytes[done * bits as usize / 8..], rest);
+        }
+    };
+    let mask = low_mask(bits);
+    let group = bits as usize;
+    let whole = if bits <= 57 { bytes.len().saturating_sub(8) / group } else { 0 };
+    let whole = whole.min(words.len() / 8);
+    let (groups, rest) = words.split_at_mut(whole * 8);
+    let places: [(usize, u32); 8] = std::array::from_fn(|i| (i * group / 8, (i as u32 * bits) % 8));
+    let (groups, _) = groups.as_chunks_mut::<8>();
+    for (index, words) in groups.iter_mut().enumerate() {
+        let bytes = &bytes[index * group..index * group + group + 8];
+        for (word, (at, shift)) in words.iter_mut().zip(places) {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&bytes[at..at + 8]);
+            *word = combine(*word, W::low(u64::from_le_bytes(eight) >> shift & mask));
+        }
+    }
+    let mut reader = Unpacker::new(&bytes[whole * group..]);
+    rest.iter_mut().for_each(|word| *word = combine(*word, W::low(reader.next(bits))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Random;
+
+    fn check<W: Word + PartialEq>(random: &mut Random, bits: u32, count: usize) {
+        let elements: Vec<u64> = (0..count).map(|_| random.next() & low_mask(bits)).collect();
+        let garbage = |&v: &u64| W::low(v | u64::MAX.unbounded_shl(bits));
+        let words: Vec<W> = elements.iter().map(garbage).collect();
+        let bytes = pack(&words, bits);
+        assert!(bytes == ir::ring::pack(&elements, bits), "{bits} bits, {count} elements");
+        let mut back = vec![W::low(5); count];
+        assert!(unpack(&bytes, bits, &mut back, |a, b| b.minus(a)));
+        assert!(back.iter().zip(&elements).all(|(&b, &e)| b.plus(W::low(5)) == W::low(e)));
+        assert!(!unpack(&[bytes.as_slice(), &[0]].concat(), bits, &mut back, |_, b| b));
+        let used = count * bits as usize % 8;
+        if used > 0 {
+            let mut set = bytes.clone();
+            *set.last_mut().unwrap() |= 1 << used;
+            assert!(!unpack(&set, bits, &mut back, |_, b| b));
+        }
+    }
+
+    #[test]
+    fn bits_are_those_of_the_ring_at_every_width() {
+        let mut random = Random::new(51);
+        for count in [0, 1, 7, 8, 9, 31, 32, 33, 200, 1001] {
+            (1..=16).for_each(|bits| check::<u16>(&mut random, bits, count));
+            (1..=32).for_each(|bits| check::<u32>(&mut random, bits, count));
+            (1..=64).for_each(|bits| check::<u64>(&mut random, bits, count));
+        }
+    }
+}
