@@ -79,15 +79,14 @@ fn run(
 ) -> Result<f64, polyrt::Error> {
     let items = (0..batch).filter_map(|_| Party0Item::new(plan, item.clone())).collect();
     let mut supply = MemorySupply::new(Role::Party0, digest, DEAL, items);
-    let offer =
-        Offer {
-            role: Role::Party1,
-            origin: Origin::Dealer,
-            plan: digest,
-            deal: DEAL,
-            next: 0,
-            count: batch as u64,
-        };
+    let offer = Offer {
+        role: Role::Party1,
+        origin: Origin::Dealer,
+        plan: digest,
+        deal: DEAL,
+        next: 0,
+        count: batch as u64,
+    };
     let tables = Tables::new(plan).digest();
     let hello = Hello {
         version: VERSION,
