@@ -8,12 +8,12 @@
 mod networks;
 
 use ir::plan::{Plan, Weights};
-use polyrt::handshake::{Hello, VERSION};
+use polyrt::handshake::{Hello, Purpose, VERSION};
 use polyrt::kernel::InstructionSet;
 use polyrt::net::{Channel, NetError, Receiving, Sending};
 use polyrt::offline::dealer::deal;
 use polyrt::offline::expand::Seed;
-use polyrt::offline::item::Party0Item;
+use polyrt::offline::item::{Origin, Party0Item};
 use polyrt::offline::store::MemorySupply;
 use polyrt::offline::{DealId, Offer, Role};
 use polyrt::online::Model;
@@ -79,10 +79,23 @@ fn run(
 ) -> Result<f64, polyrt::Error> {
     let items = (0..batch).filter_map(|_| Party0Item::new(plan, item.clone())).collect();
     let mut supply = MemorySupply::new(Role::Party0, digest, DEAL, items);
-    let offer =
-        Offer { role: Role::Party1, plan: digest, deal: DEAL, next: 0, count: batch as u64 };
+    let offer = Offer {
+        role: Role::Party1,
+        origin: Origin::Dealer,
+        plan: digest,
+        deal: DEAL,
+        next: 0,
+        count: batch as u64,
+    };
     let tables = Tables::new(plan).digest();
-    let hello = Hello { version: VERSION, batch: batch as u32, tables, offer };
+    let hello = Hello {
+        version: VERSION,
+        batch: batch as u32,
+        tables,
+        purpose: Purpose::Run,
+        is_replaceable: false,
+        offer,
+    };
     let mut confirm = b"agreed\r\n".to_vec();
     confirm.extend([0; 8]);
     let hello = hello.to_bytes();

@@ -14,8 +14,6 @@ use zeroize::Zeroizing;
 pub struct Forest {
     /// Room for every tree's leaves; before that, its nodes so far.
     pub nodes: Zeroizing<Vec<Block>>,
-    /// Ones in party 1's node on the path.
-    on_path: Zeroizing<Vec<Block>>,
     /// Blocks of pads.
     pub hashed: Zeroizing<Vec<Block>>,
     /// For `Q` up to 32.
@@ -42,13 +40,7 @@ impl Forest {
     /// Empty memory for a batch of trees.
     pub fn new(shape: &Shape) -> Self {
         let blocks = || Zeroizing::new(Vec::with_capacity(shape.batch() * shape.leaves()));
-        Self {
-            nodes: blocks(),
-            on_path: blocks(),
-            hashed: blocks(),
-            narrow: Pads::new(),
-            wide: Pads::new(),
-        }
+        Self { nodes: blocks(), hashed: blocks(), narrow: Pads::new(), wide: Pads::new() }
     }
 }
 
@@ -94,7 +86,9 @@ impl WithCipher for Grow0<'_> {
     }
 }
 
-/// Party 1's trees, with garbage on the paths.
+/// Party 1's trees. Node `x` of a level is kept at `x ⊕ M'`, as far as the bits of `M'` go there: so the path
+/// is always at 0, where there is garbage. In the lowest [`EARLY`] bits, once they are all there, `x` is moved
+/// to its place `x ⊕ M' ⊕ M`, and the path to the lowest bits of `M`.
 pub struct Grow1<'a> {
     /// Where they grow.
     pub forest: &'a mut Forest,
@@ -104,49 +98,78 @@ pub struct Grow1<'a> {
     pub transfers: &'a [Block],
     /// `b`, `p` per tree.
     pub choices: &'a [u8],
+    /// `M`, one per tree.
+    pub places: &'a [u64],
     /// Party 0's message, `p − 1` blocks per tree.
     pub levels: &'a [Block],
 }
 
+/// The bits of a place that [`Grow1`] takes care of, as far as there are as many; what exchanges a single
+/// entry with the next is so done while there are few of them.
+pub const EARLY: usize = 2;
+
 impl WithCipher for Grow1<'_> {
     #[inline(always)]
     fn run<C: Cipher>(self, cipher: &C) {
-        let Self { forest, p, transfers, choices, levels } = self;
-        let Forest { nodes, on_path, .. } = forest;
+        let Self { forest, p, transfers, choices, places, levels } = self;
+        let nodes = &mut forest.nodes;
         nodes.resize((transfers.len() / p) << p, Block::default());
-        on_path.resize(nodes.len(), Block::default());
-        let sides = |b: u8| [b ^ 1, b].map(|side| select([0xff; 16], side));
-        let trees = nodes.chunks_exact_mut(1 << p).zip(on_path.chunks_exact_mut(1 << p));
-        let own = transfers.chunks_exact(p).zip(choices.chunks_exact(p));
-        for ((nodes, on_path), (t, b)) in trees.zip(own) {
-            let [left, right] = sides(b[0]);
-            (nodes[0], nodes[1]) = (and(t[0], left), and(t[0], right));
-            (on_path[0], on_path[1]) = (right, left);
+        for (nodes, t) in nodes.chunks_exact_mut(1 << p).zip(transfers.chunks_exact(p)) {
+            (nodes[0], nodes[1]) = (Block::default(), t[0]);
         }
-        for level in 1..p {
-            let trees = nodes.chunks_exact_mut(1 << p).zip(on_path.chunks_exact_mut(1 << p));
+        for level in 1..=p {
+            let trees = nodes.chunks_exact_mut(1 << p).zip(places);
             let own = transfers.chunks_exact(p).zip(choices.chunks_exact(p));
-            for (tree, ((nodes, on_path), (t, b))) in trees.zip(own).enumerate() {
-                let parents = 1 << level;
-                grow(cipher, nodes, parents);
-                let (left, right) = nodes[..2 * parents].split_at_mut(parents);
-                let [off_left, off_right] = sides(b[level]);
-                let known = xor(and(sum(left), off_left), and(sum(right), off_right));
-                let missing = xor(xor(levels[tree * (p - 1) + level - 1], t[level]), known);
-                let (left_path, right_path) = on_path[..2 * parents].split_at_mut(parents);
-                put(left, left_path, and(missing, off_left));
-                put(right, left_path, and(missing, off_right));
-                right_path.copy_from_slice(left_path);
-                mask(right_path, off_left);
-                mask(left_path, off_right);
+            for (tree, ((nodes, place), (t, b))) in trees.zip(own).enumerate() {
+                if level == p.min(EARLY) {
+                    exchange(&mut nodes[..1 << level], *place);
+                }
+                if level == p {
+                    continue;
+                }
+                let (same, other) = nodes[..2 << level].split_at_mut(1 << level);
+                cipher.hash(same, other);
+                // Off the path are the right children, which are hashes, if this is all ones.
+                let is_right = b[level].wrapping_neg();
+                let pairs = same.as_flattened_mut().iter_mut().zip(other.as_flattened_mut());
+                pairs.for_each(|(same, other)| {
+                    let (node, hash) = (*same, *other);
+                    (*same, *other) = (hash ^ (node & is_right), hash ^ (node & !is_right));
+                });
+                let known = xor(levels[tree * (p - 1) + level - 1], t[level]);
+                let missing = xor(known, sum(other));
+                let on_path = if level < EARLY { 0 } else { *place };
+                add_early(other, missing, on_path);
             }
         }
     }
 }
 
+/// Moves node `x` to `x ⊕ place`, for at most `2^EARLY` nodes.
 #[inline(always)]
-fn and(a: Block, b: Block) -> Block {
-    (u128::from_ne_bytes(a) & u128::from_ne_bytes(b)).to_ne_bytes()
+fn exchange(nodes: &mut [Block], place: u64) {
+    for bit in 0..nodes.len().ilog2() {
+        for low in (0..nodes.len()).filter(|x| x >> bit & 1 == 0) {
+            let high = low | 1 << bit;
+            let difference = select(xor(nodes[low], nodes[high]), (place >> bit) as u8 & 1);
+            nodes[low] = xor(nodes[low], difference);
+            nodes[high] = xor(nodes[high], difference);
+        }
+    }
+}
+
+/// Adds `value` to the node that the lowest bits of `place` name.
+#[inline(always)]
+fn add_early(nodes: &mut [Block], value: Block, place: u64) {
+    for (x, node) in nodes.iter_mut().enumerate().take(1 << EARLY) {
+        *node = xor(*node, select(value, is_early(x, place)));
+    }
+}
+
+/// 1 if the lowest bits of `place` name `x`, which is below `2^EARLY`, or else 0.
+#[inline(always)]
+pub fn is_early(x: usize, place: u64) -> u8 {
+    (((x as u64 ^ place) % (1 << EARLY)).wrapping_sub(1) >> 63) as u8
 }
 
 /// The XOR of some blocks, a power of two many and at least two.
@@ -156,32 +179,4 @@ fn sum(blocks: &[Block]) -> Block {
     let mut sums = [Block::default(); 4];
     wide.iter().for_each(|blocks| xor_into(&mut sums, blocks));
     rest.iter().chain(&sums).fold(Block::default(), |sum, block| xor(sum, *block))
-}
-
-/// `blocks ⊕= masks ∧ value`.
-#[inline(always)]
-fn put(blocks: &mut [Block], masks: &[Block], value: Block) {
-    let (wide, rest) = blocks.as_chunks_mut::<4>();
-    let (wide_masks, rest_masks) = masks.as_chunks::<4>();
-    let values = [value; 4];
-    for (blocks, masks) in wide.iter_mut().zip(wide_masks) {
-        let (values, masks) = (values.as_flattened(), masks.as_flattened());
-        let bytes = blocks.as_flattened_mut().iter_mut();
-        bytes.zip(values.iter().zip(masks)).for_each(|(byte, (v, m))| *byte ^= v & m);
-    }
-    rest.iter_mut()
-        .zip(rest_masks)
-        .for_each(|(block, mask)| *block = xor(*block, and(*mask, value)));
-}
-
-/// `blocks ∧= value`.
-#[inline(always)]
-fn mask(blocks: &mut [Block], value: Block) {
-    let (wide, rest) = blocks.as_chunks_mut::<4>();
-    let values = [value; 4];
-    for blocks in wide {
-        let bytes = blocks.as_flattened_mut().iter_mut();
-        bytes.zip(values.as_flattened()).for_each(|(byte, v)| *byte &= v);
-    }
-    rest.iter_mut().for_each(|block| *block = and(*block, value));
 }

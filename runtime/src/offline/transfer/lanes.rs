@@ -25,20 +25,11 @@ pub trait Lane: Copy + Default + Zeroize + Send + Sync + 'static {
     /// `self` where `mask` is zero, `−self` where all its bits are set.
     fn negate_if(self, mask: Self) -> Self;
 
-    /// Writes block `x`'s lanes to `vectors[x·lanes + first ..]`.
-    fn spread(blocks: &[Block], vectors: &mut [Self], lanes: usize, first: usize);
+    /// Exchanges two slices of the same length where `bit` is 1, and not where it is 0.
+    fn exchange(a: &mut [Self], b: &mut [Self], bit: u64);
 
-    /// Adds `values` to entry `place` of the vectors, touching all.
-    fn add_at(vectors: &mut [Self], values: &[Self], place: u64);
-}
-
-/// All bits set if an integer is zero, or else none.
-macro_rules! ones_if_zero {
-    ($value:expr) => {{
-        let value = $value;
-        (value.wrapping_sub(1) & !value) >> (Self::BITS - 1)
-    }
-    .wrapping_neg()};
+    /// Writes the lanes of block `x` to `vectors[(x ⊕ shift)·lanes + first ..]`.
+    fn spread(blocks: &[Block], vectors: &mut [Self], lanes: usize, first: usize, shift: usize);
 }
 
 macro_rules! lane {
@@ -81,36 +72,28 @@ macro_rules! lane {
                 (self ^ mask).wrapping_sub(mask)
             }
 
-            fn spread(blocks: &[Block], vectors: &mut [Self], lanes: usize, first: usize) {
-                const BYTES: usize = 16 / $per_block;
-                for (block, vectors) in blocks.iter().zip(vectors.chunks_exact_mut(lanes)) {
-                    let words = block.as_chunks::<BYTES>().0;
-                    for (to, word) in vectors[first..first + $per_block].iter_mut().zip(words) {
-                        *to = Self::from_le_bytes(*word);
-                    }
+            #[inline(always)]
+            fn exchange(a: &mut [Self], b: &mut [Self], bit: u64) {
+                let mask = (bit as Self).wrapping_neg();
+                for (a, b) in a.iter_mut().zip(b) {
+                    let difference = (*a ^ *b) & mask;
+                    *a ^= difference;
+                    *b ^= difference;
                 }
             }
 
-            #[inline(always)]
-            fn add_at(vectors: &mut [Self], values: &[Self], place: u64) {
-                let lanes = values.len();
-                if 16 % lanes == 0 && vectors.len() >= 16 {
-                    let values: [Self; 16] = std::array::from_fn(|i| values[i % lanes]);
-                    let mut other: [Self; 16] =
-                        std::array::from_fn(|i| ((i / lanes) as Self).wrapping_sub(place as Self));
-                    for chunk in vectors.as_chunks_mut::<16>().0 {
-                        for i in 0..16 {
-                            chunk[i] = chunk[i].wrapping_add(values[i] & ones_if_zero!(other[i]));
-                            other[i] = other[i].wrapping_add((16 / lanes) as Self);
-                        }
-                    }
-                } else {
-                    for (index, entry) in vectors.chunks_exact_mut(lanes).enumerate() {
-                        let here = ones_if_zero!((index as Self).wrapping_sub(place as Self));
-                        for (lane, value) in entry.iter_mut().zip(values) {
-                            *lane = lane.wrapping_add(*value & here);
-                        }
-                    }
+            fn spread(
+                blocks: &[Block],
+                vectors: &mut [Self],
+                lanes: usize,
+                first: usize,
+                shift: usize,
+            ) {
+                const BYTES: usize = 16 / $per_block;
+                for (x, block) in blocks.iter().enumerate() {
+                    let words = block.as_chunks::<BYTES>().0;
+                    let to = &mut vectors[(x ^ shift) * lanes + first..][..$per_block];
+                    to.iter_mut().zip(words).for_each(|(to, w)| *to = Self::from_le_bytes(*w));
                 }
             }
         }

@@ -13,7 +13,7 @@
 //! first, the XOR of the left children masked by `q_i`: with `t_i` it opens to the XOR of the children on
 //! side `b_i`. It so computes all nodes but those on the path with bits `¬b_i`; `t_1` is the first level's
 //! node off the path. The path ends in the leaf `M'`, uniform and known to party 1 alone; party 1 sends
-//! `δ = M − M' mod 2^p`, and leaf `x` stands for place `x + δ`.
+//! `δ = M ⊕ M'`, and leaf `x` stands for place `x ⊕ δ`.
 //!
 //! *Shares.* A leaf is hashed to pads `r_x[j]`. Party 0 sends `c_j = s_j + Σ_x r_x[j]` and takes `−r_x[j]`;
 //! party 1 takes `r_x[j]` and, at `M`, `c_j` less what it knows.
@@ -26,13 +26,14 @@
 //! levels and trees query distinct `w` up to a collision of 128-bit blocks, so one Δ serves all
 //! trees of a session.
 //!
-//! *Constant time.* Party 1 keeps garbage in the nodes on its path, expands it like the rest, and puts in
-//! what it lacks by a masked XOR over the whole level: no address, length or branch depends on `M`.
+//! *Constant time.* Party 1 keeps garbage in the nodes on its path and expands it like the rest. It holds
+//! node `x` at `x ⊕ M'`, where the path is at 0, and brings leaves to their places `x ⊕ M' ⊕ M` by one masked
+//! exchange of halves per bit of `M`: no address, length or branch depends on `M` or `M'`.
 //!
 //! *Cost* per element: `p` transfers, `p` bits to party 0, `16(p − 1)` bytes and `J·Q` bits to party 1;
 //! `2^p·(1 + ⌈J/4⌉)` block cipher calls at each party, `2^p·(1 + ⌈J/2⌉)` for `Q > 32`.
 
-use super::forest::{Forest, Grow0, Grow1, Pads};
+use super::forest::{EARLY, Forest, Grow0, Grow1, Pads, is_early};
 use super::hash::{Block, Cipher, Hashes, WithCipher};
 use super::lanes::{Lane, add_all};
 use super::{TransferError, expect_length};
@@ -40,6 +41,7 @@ use crate::secret::Elements;
 use ir::plan::offline::tree_bytes;
 use ir::ring::{low_mask, pack, unpack};
 use rayon::prelude::*;
+use std::iter;
 use zeroize::Zeroizing;
 
 /// The parameters of a set of trees.
@@ -87,7 +89,7 @@ impl Shape {
 /// `δ` of every element, packed: party 1's message, for its places and the choices of its transfers.
 pub fn shifts(shape: &Shape, places: &[u64], choices: &[u8]) -> Vec<u8> {
     let ends = choices.chunks_exact(shape.p as usize).map(path);
-    let shift = |(place, end): (&u64, u64)| place.wrapping_sub(end) & low_mask(shape.p);
+    let shift = |(place, end): (&u64, u64)| place ^ end;
     pack(&places.iter().zip(ends).map(shift).collect::<Vec<_>>(), shape.p)
 }
 
@@ -130,8 +132,8 @@ pub fn party0<F: Fold>(
                 let grow = Grow0 { forest, p, delta, transfers, levels };
                 hashes.tree.with(grow);
                 corrections.copy_from_slice(scalars);
-                let ends = Ends::Party0 { corrections };
-                forest.finish(shape, hashes, shifts, ends, fold, shares);
+                let ends = Ends::Party0 { corrections, shifts };
+                forest.finish(shape, hashes, ends, fold, shares);
             },
         );
     message.truncate(count * level_bytes(shape));
@@ -164,16 +166,13 @@ pub fn party1<F: Fold>(
         .zip(places.par_chunks(batch))
         .enumerate()
         .for_each_init(
-            || (Forest::new(shape), Vec::with_capacity(batch)),
-            |(forest, shifts), (at, (((shares, corrections), (transfers, choices)), places))| {
+            || Forest::new(shape),
+            |forest, (at, (((shares, corrections), (transfers, choices)), places))| {
                 let levels =
                     &levels.as_chunks().0[at * batch * (p - 1)..][..places.len() * (p - 1)];
-                hashes.tree.with(Grow1 { forest, p, transfers, choices, levels });
-                let ends = choices.chunks_exact(p).map(path);
-                shifts.clear();
-                shifts.extend(places.iter().zip(ends).map(|(m, end)| m.wrapping_sub(end)));
+                hashes.tree.with(Grow1 { forest, p, transfers, choices, places, levels });
                 let ends = Ends::Party1 { corrections, places };
-                forest.finish(shape, hashes, shifts, ends, fold, shares);
+                forest.finish(shape, hashes, ends, fold, shares);
             },
         );
     Ok(shares)
@@ -190,29 +189,28 @@ fn level_bytes(shape: &Shape) -> usize {
 }
 
 impl Forest {
-    /// Turns leaves into shares: rotates them to their places, hashes them to pads, settles the element's
-    /// scalars and folds.
+    /// Turns leaves into shares: hashes them to pads in their places, settles the element's scalars and
+    /// folds.
     fn finish<F: Fold>(
         &mut self,
         shape: &Shape,
         hashes: &Hashes,
-        shifts: &[u64],
         ends: Ends,
         fold: &F,
         shares: &mut [u64],
     ) {
-        let leaves = shape.leaves();
-        for (tree, shift) in self.nodes.chunks_exact_mut(leaves).zip(shifts) {
-            tree.rotate_right((shift & low_mask(shape.p)) as usize);
-        }
+        let shifts = match &ends {
+            Ends::Party0 { shifts, .. } => shifts,
+            Ends::Party1 { .. } => &[][..],
+        };
         if shape.is_narrow() {
             let Self { nodes, hashed, narrow, .. } = self;
-            let lanes = pads(shape, hashes, nodes, hashed, narrow);
+            let lanes = pads(shape, hashes, shifts, (nodes, hashed), narrow);
             let settle = Settle { shape, lanes, pads: narrow, ends, fold, shares };
             hashes.tree.with(settle);
         } else {
             let Self { nodes, hashed, wide, .. } = self;
-            let lanes = pads(shape, hashes, nodes, hashed, wide);
+            let lanes = pads(shape, hashes, shifts, (nodes, hashed), wide);
             let settle = Settle { shape, lanes, pads: wide, ends, fold, shares };
             hashes.tree.with(settle);
         }
@@ -222,17 +220,18 @@ impl Forest {
 /// What differs between the parties once leaves are pads.
 enum Ends<'a> {
     /// The scalars, to which the sums of the pads are added; shares are negated.
-    Party0 { corrections: &'a mut [u64] },
-    /// Party 0's corrections, from which the sums are taken away to be put in their places.
+    Party0 { corrections: &'a mut [u64], shifts: &'a [u64] },
+    /// Party 0's corrections, from which the sums are taken away to be put in their places, which are those
+    /// of the paths. All but the lowest bits of leaves are then still to be moved to their places.
     Party1 { corrections: &'a [u64], places: &'a [u64] },
 }
 
-/// Hashes leaves to pads and returns the lanes per leaf.
+/// Hashes leaves `x` to pads in places `x ⊕ δ`, where there is a shift, and returns the lanes per leaf.
 fn pads<L: Lane>(
     shape: &Shape,
     hashes: &Hashes,
-    nodes: &[Block],
-    hashed: &mut Vec<Block>,
+    shifts: &[u64],
+    (nodes, hashed): (&[Block], &mut Vec<Block>),
     Pads { vectors, .. }: &mut Pads<L>,
 ) -> usize {
     let blocks = shape.scalars.div_ceil(L::PER_BLOCK);
@@ -241,7 +240,11 @@ fn pads<L: Lane>(
     vectors.resize(nodes.len() * lanes, L::default());
     for block in 0..blocks {
         hashes.pad(block, nodes, hashed);
-        L::spread(hashed, vectors, lanes, block * L::PER_BLOCK);
+        let trees = hashed.chunks_exact(shape.leaves());
+        let trees = trees.zip(vectors.chunks_exact_mut(shape.leaves() * lanes));
+        for ((hashed, vectors), &shift) in trees.zip(shifts.iter().chain(iter::repeat(&0))) {
+            L::spread(hashed, vectors, lanes, block * L::PER_BLOCK, shift as usize);
+        }
     }
     lanes
 }
@@ -265,7 +268,7 @@ impl<L: Lane, F: Fold> WithCipher for Settle<'_, L, F> {
         {
             add_all(vectors, lanes, sums);
             match &mut ends {
-                Ends::Party0 { corrections } => {
+                Ends::Party0 { corrections, .. } => {
                     let corrections = &mut corrections[tree * scalars..][..scalars];
                     for (correction, sum) in corrections.iter_mut().zip(sums.iter()) {
                         *correction = correction.wrapping_add(sum.to_u64()) & low;
@@ -278,7 +281,18 @@ impl<L: Lane, F: Fold> WithCipher for Settle<'_, L, F> {
                     for (sum, correction) in sums.iter_mut().zip(corrections) {
                         *sum = L::from_u64(*correction).sub(*sum);
                     }
-                    L::add_at(vectors, &sums[..lanes], places[tree]);
+                    let place = places[tree];
+                    for (x, entry) in vectors.chunks_exact_mut(lanes).take(1 << EARLY).enumerate() {
+                        let here = L::from_u64(is_early(x, place).into());
+                        let entry = entry.iter_mut().zip(sums.iter());
+                        entry.for_each(|(lane, sum)| *lane = lane.add(sum.mul(here)));
+                    }
+                    for bit in EARLY..shape.p as usize {
+                        for pair in vectors.chunks_exact_mut(lanes << (bit + 1)) {
+                            let (low, high) = pair.split_at_mut(lanes << bit);
+                            L::exchange(low, high, place >> bit & 1);
+                        }
+                    }
                     fold.fold(vectors, lanes, out);
                     out.iter_mut().for_each(|share| *share &= low);
                 }
