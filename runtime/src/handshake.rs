@@ -69,6 +69,11 @@ pub enum AgreementError {
         "party 0's store is of deal {0}, party 1's of deal {1}: neither can use the other's items; add --force at both to start anew"
     )]
     Stores(DealId, DealId),
+    /// A store that has fewer items than the other one used: it is an old copy.
+    #[error(
+        "party 0 has {0} items, party 1 has {1}, and {2} are used up: one store is an old copy; add --force at both to start anew"
+    )]
+    OldCopy(u64, u64, u64),
     /// Halves of different deals.
     #[error(
         "party 0 has correlations of deal {0}, party 1 of deal {1}: both need halves of one deal"
@@ -239,12 +244,16 @@ fn compare(
     }
     let size = batch as usize;
     if party0.purpose == Purpose::Prepare {
-        if a.deal == b.deal {
-            let end = a.count.min(b.count);
+        let (end, used) = (a.count.min(b.count), a.next.max(b.next));
+        // Below the marks, new items would stand under serials that a second old copy has as well.
+        if a.deal == b.deal && used <= end {
             return Ok(Agreement { batch: size, serials: end..end, fresh: size, deal: a.deal });
         }
         if !party0.is_replaceable || !party1.is_replaceable {
-            return Err(AgreementError::Stores(a.deal, b.deal));
+            return Err(match a.deal == b.deal {
+                true => AgreementError::OldCopy(a.count, b.count, used),
+                false => AgreementError::Stores(a.deal, b.deal),
+            });
         }
         let both = Sha256::new().chain_update(a.deal.0).chain_update(b.deal.0).finalize();
         let mut deal = DealId([0; 16]);
