@@ -583,20 +583,24 @@ fn read_header(path: &Path, file: &mut File) -> Result<(Header, u64), StoreError
 }
 
 /// The number of whole records, and the first from which on all are unused. The last record of a file
-/// that grows may have been cut off by a crash: it counts if its checksum matches.
+/// that grows may have been cut off by a crash, or be zeros where a file system made the file longer
+/// before it wrote: it counts if its state is one and, while it is unused, its checksum matches.
 fn scan(file: &mut File, header: &Header, records_at: u64) -> io::Result<(u64, u64)> {
     let bytes = record_bytes(header);
     let mut count = (file.metadata()?.len().saturating_sub(records_at) / bytes).min(MAX_ITEMS);
-    let mut next = 0;
-    for serial in 0..count {
+    let is_growing = header.origin() == Origin::Parties;
+    let (all, mut next) = (count, 0);
+    for serial in 0..all {
         let mut state = [0];
         file.seek(SeekFrom::Start(records_at + serial * bytes))?;
         file.read_exact(&mut state)?;
-        if state != [UNUSED] {
+        if is_growing && serial + 1 == all && !matches!(state, [UNUSED | USED]) {
+            count -= 1;
+        } else if state != [UNUSED] {
             next = serial + 1;
         }
     }
-    if header.origin() == Origin::Parties && next < count {
+    if is_growing && next < count && count == all {
         let mut item = Zeroizing::new(vec![0; header.item_bytes as usize]);
         let mut stored = [0; CHECKSUM];
         file.seek(SeekFrom::Start(records_at + (count - 1) * bytes + 1))?;
