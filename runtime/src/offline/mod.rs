@@ -4,6 +4,8 @@
 
 pub mod dealer;
 pub mod expand;
+#[cfg(test)]
+mod growing_tests;
 pub mod item;
 pub mod making;
 pub mod masks;
