@@ -1,7 +1,7 @@
 //! Party 0's side: it brings the weights and learns its shares.
 
 use super::slots::Slots;
-use super::{Link, Observer, groups, no_products, set_up};
+use super::{Link, Observer, groups, item_seeds, no_products, set_up};
 use crate::Error;
 use crate::net::Channel;
 use crate::offline::Role;
@@ -34,9 +34,7 @@ pub fn make(
             .map_err(|e| Error::Peer(e.to_string()))?;
         let mut number = 0;
         for size in groups(plan, count) {
-            let seeds: Vec<Seed> =
-                (0..size).map(|_| Seed::from_system()).collect::<Result<_, _>>()?;
-            let slots = Slots::new(plan, size);
+            let (seeds, slots) = (item_seeds(size)?, Slots::new(plan, size));
             let group = Group { plan, weights, keys: &keys, seeds, slots, number: &mut number };
             group.make(link, &mut transfers)?.into_iter().try_for_each(&mut keep)?;
             link.done(size);

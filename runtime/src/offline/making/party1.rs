@@ -1,7 +1,7 @@
 //! Party 1's side: its masks are drawn or follow, and it learns its shares.
 
 use super::slots::Slots;
-use super::{Link, Observer, groups, no_products, set_up};
+use super::{Link, Observer, groups, item_seeds, no_products, set_up};
 use crate::Error;
 use crate::net::Channel;
 use crate::offline::Role;
@@ -65,7 +65,7 @@ impl<'a> Group<'a> {
         size: usize,
         number: &'a mut u32,
     ) -> Result<Self, Error> {
-        let seeds: Vec<Seed> = (0..size).map(|_| Seed::from_system()).collect::<Result<_, _>>()?;
+        let seeds = item_seeds(size)?;
         let own = |seed: &Seed| {
             let mask = |(index, step): (usize, &ir::plan::Step)| match &step.op {
                 StepOp::Constant => Some(SecretTensor::new(Tensor::zeros(step.shape.clone()))),
