@@ -151,11 +151,13 @@ impl<'a, M> Growing<'a, M> {
         open: Open<'a, M>,
     ) -> Result<Store<'a, M>> {
         let digest = self.offer().plan;
-        if let Self::Open(mut store) = self {
-            if store.offer().deal == agreement.deal {
+        match self {
+            Self::Open(mut store) if store.offer().deal == agreement.deal => {
                 store.truncate(agreement.serials.start)?;
                 return Ok(store);
             }
+            // An old store is replaced: its lock goes with it.
+            Self::Open(_) | Self::Absent(_) => {}
         }
         polyrt::offline::store::create_growing(path, role, plan, digest, agreement.deal)?;
         Ok(open(path, plan, digest, Origin::Parties)?)
