@@ -11,6 +11,8 @@
 //! group    the schedule's exchanges, in the order of its actions
 //! ```
 
+#[cfg(test)]
+mod hostile_tests;
 mod party0;
 mod party1;
 mod slots;
@@ -71,9 +73,11 @@ impl Link<'_> {
             let sent = writer.join();
             let sent = sent.map_err(|_| Error::Internal("the sending thread stopped".into()))?;
             match (result, sent) {
-                // What could not be sent is why nothing came back.
-                (_, Err(cause)) => Err(Error::net("sending in the offline phase", cause)),
-                (result, Ok(())) => result,
+                // What could not be sent is why nothing came back, or came of another reason to end.
+                (Ok(_) | Err(Error::Net { .. }), Err(cause)) => {
+                    Err(Error::net("sending in the offline phase", cause))
+                }
+                (result, _) => result,
             }
         })
     }
