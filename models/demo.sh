@@ -16,13 +16,9 @@ show polyc compile "models/$model.onnx" -o plan.bin --calibrate models/digits_tr
 show polyc report plan.bin
 "$bin/polyc" report "$work/plan.bin"
 
-show polyrt deal plan.bin --count 20
-"$bin/polyrt" deal "$work/plan.bin" --count 20
-
-# The client gets the plan and its own correlations, and nothing else.
-mkdir -p "$work/client/plan.correlations"
+# The client gets the plan, and nothing else.
+mkdir "$work/client"
 cp "$work/plan.bin" "$work/client/"
-mv "$work/plan.correlations/party1.correlations" "$work/client/plan.correlations/"
 
 show "polyrt party0 plan.bin &    # the model's owner"
 "$bin/polyrt" party0 "$work/plan.bin" &

@@ -86,6 +86,7 @@ fn run(
         deal: DEAL,
         next: 0,
         count: batch as u64,
+        length: batch as u64,
     };
     let tables = Tables::new(plan).digest();
     let hello = Hello {

@@ -8,7 +8,8 @@
 //! confirm  magic "agreed\r\n" | first serial u64
 //! ```
 //!
-//! `batch` is party 1's number of inputs (or of items to prepare), and the most that party 0 accepts. `tables` is a digest of the
+//! The number of items is where the run of unused ones ends, and to prepare where new ones begin. `batch` is
+//! party 1's number of inputs (or of items to prepare), and the most that party 0 accepts. `tables` is a digest of the
 //! cosine tables, which both parties compute: were they to differ in one unit, so would the result.
 //! As both hold both hellos, a mismatch gives the same line on both sides, without a message about it.
 
@@ -72,6 +73,11 @@ pub enum AgreementError {
         "party 0's store is of deal {0}, party 1's of deal {1}: neither can use the other's items; add --force at both to start anew"
     )]
     Stores(DealId, DealId),
+    /// A store that has fewer items than the other one used: it is an old copy.
+    #[error(
+        "party 0 has {0} items, party 1 has {1}, and {2} are used up: one store is an old copy; add --force at both to start anew"
+    )]
+    OldCopy(u64, u64, u64),
     /// Halves of different deals.
     #[error(
         "party 0 has correlations of deal {0}, party 1 of deal {1}: both need halves of one deal"
@@ -140,7 +146,11 @@ impl Hello {
         bytes.extend_from_slice(&self.tables.0);
         bytes.extend_from_slice(&self.offer.deal.0);
         bytes.extend_from_slice(&self.offer.next.to_le_bytes());
-        bytes.extend_from_slice(&self.offer.count.to_le_bytes());
+        let count = match self.purpose {
+            Purpose::Run => self.offer.count,
+            Purpose::Prepare => self.offer.length,
+        };
+        bytes.extend_from_slice(&count.to_le_bytes());
         let mut hello = [0; HELLO_BYTES];
         hello.copy_from_slice(&bytes);
         hello
@@ -171,7 +181,7 @@ impl Hello {
         }
         let origin = if flags & 1 == 0 { Origin::Dealer } else { Origin::Parties };
         let purpose = if flags & 2 == 0 { Purpose::Run } else { Purpose::Prepare };
-        let offer = Offer { role, origin, plan, deal, next, count };
+        let offer = Offer { role, origin, plan, deal, next, count, length: count };
         Some(Self { version, batch, tables, purpose, is_replaceable: flags & 4 != 0, offer })
     }
 }
@@ -249,12 +259,18 @@ fn compare(
     }
     let size = batch as usize;
     if party0.purpose == Purpose::Prepare {
-        if a.deal == b.deal {
-            let end = a.count.min(b.count);
+        // Lengths differ by what a crash left. One that ends below the other's marks is an old copy, and a
+        // peer that claims much more is not believed.
+        let (short, end) = (a.length.min(b.length), a.length.max(b.length));
+        let used = a.next.max(b.next);
+        if a.deal == b.deal && used <= short && end - short <= u64::from(MAX_BATCH) {
             return Ok(Agreement { batch: size, serials: end..end, fresh: size, deal: a.deal });
         }
         if !party0.is_replaceable || !party1.is_replaceable {
-            return Err(AgreementError::Stores(a.deal, b.deal));
+            return Err(match a.deal == b.deal {
+                true => AgreementError::OldCopy(a.length, b.length, used),
+                false => AgreementError::Stores(a.deal, b.deal),
+            });
         }
         let both = Sha256::new().chain_update(a.deal.0).chain_update(b.deal.0).finalize();
         let mut deal = DealId([0; 16]);

@@ -1,96 +1,9 @@
 //! The binary as people use it: two processes over loopback, and its refusals.
 
-#[allow(dead_code, reason = "shared with the unit tests, which use more of it")]
-#[path = "../src/testing/mod.rs"]
-mod testing;
+#[allow(dead_code, reason = "shared with the other tests of the binary")]
+mod processes;
 
-use ir::Tensor;
-use ir::array_file::{read_npy, write_npy};
-use ir::plan::{Evaluator, Rounding};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use testing::plans;
-
-struct Bench(PathBuf);
-
-impl Bench {
-    /// A directory with a plan, its weights and three inputs.
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("polyrt-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        let (plan, weights) = plans::every_kind();
-        std::fs::write(path.join("plan.bin"), plan.to_bytes().0).unwrap();
-        std::fs::write(path.join("plan.weights"), weights.to_bytes(None)).unwrap();
-        let inputs = plans::inputs(&plan, 3, 8);
-        let data = inputs.iter().flat_map(|x| x.data.clone()).collect();
-        let mut shape = plan.input_shape().clone();
-        shape.0[0] = 3;
-        std::fs::write(path.join("x.npy"), write_npy(&Tensor::new(shape, data))).unwrap();
-        Self(path)
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_polyrt"));
-        command.current_dir(&self.0).args(arguments.split_whitespace());
-        command
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// Starts party 0 on a free port and returns it with the address.
-    fn serve(&self, arguments: &str) -> (Child, String) {
-        let mut child = self
-            .command(&format!("party0 plan.bin --listen 127.0.0.1:0 {arguments}"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = address(&lines.next().unwrap().unwrap());
-        std::thread::spawn(move || lines.for_each(drop));
-        (child, address)
-    }
-}
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Where party 0 says that it listens.
-fn address(line: &str) -> String {
-    line.split("listens at ").nth(1).unwrap().split(';').next().unwrap().into()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The last line of stderr of a command that must fail with `status`.
-fn refusal(output: &Output, status: i32) -> String {
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{stderr}");
-    let line = stderr.lines().last().unwrap_or_default().to_owned();
-    assert!(line.starts_with("error: "), "{stderr}");
-    line
-}
-
-fn check_output(path: &Path) {
-    let (plan, weights) = plans::every_kind();
-    let encoded: Vec<_> =
-        plans::inputs(&plan, 3, 8).iter().map(|x| plan.encode_input(x).unwrap()).collect();
-    let evaluator = Evaluator::new(&plan, &weights);
-    let noise = ir::plan::carry_noise(&evaluator, &encoded, 30);
-    let exact = evaluator.run_batch(&encoded, Rounding::Nearest);
-    let got = read_npy(&std::fs::read(path).unwrap()).unwrap().tensor;
-    assert_eq!(got.shape.0, [3, 5]);
-    for (a, b) in got.data.iter().zip(exact.iter().flat_map(|y| &y.data)) {
-        assert!(f64::from(a - b).abs() <= noise.bound, "{a} {b} {}", noise.bound);
-    }
-}
+use processes::{BATCH, Bench, refusal, testing::plans, text};
 
 #[test]
 fn two_processes_agree_with_the_evaluator_and_use_items_up() {
@@ -103,11 +16,11 @@ fn two_processes_agree_with_the_evaluator_and_use_items_up() {
 
     let (plan, _) = plans::every_kind();
     let (to0, to1, messages) = plan.traffic(3);
-    let (party0, address) = bench.serve("--runs 2");
-    let run =
-        bench.run(&format!("party1 plan.bin --input x.npy --output y.npy --connect {address}"));
-    let out = text(&run.stdout);
-    assert!(run.status.success(), "{}", text(&run.stderr));
+    let (party0, address) = bench.serve("--runs 2 --dealer-correlations");
+    let party1 = format!(
+        "party1 plan.bin --input x.npy --output y.npy --connect {address} --dealer-correlations"
+    );
+    let out = bench.done(&party1);
     assert!(
         out.contains(&format!(
             "{messages} messages, {to0} bytes to party 0, {to1} bytes to party 1"
@@ -115,19 +28,73 @@ fn two_processes_agree_with_the_evaluator_and_use_items_up() {
     );
     assert!(out.contains("from a dealer") && out.contains("not encrypted"));
     assert_eq!(out.lines().filter(|l| l.starts_with("input ")).count(), 3);
-    check_output(&bench.0.join("y.npy"));
-    let run = bench.run(&format!("party1 plan.bin --input x.npy --json --connect {address}"));
-    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    bench.check_output("y.npy");
+    let json: serde_json::Value =
+        serde_json::from_str(&bench.done(&format!("{party1} --json"))).unwrap();
     assert_eq!(json["online"]["bytes_to_party0"], to0);
+    assert_eq!((&json["correlations"], &json["items"]["made_now"]), (&"dealer".into(), &0.into()));
     assert_eq!(json["results"].as_array().unwrap().len(), 3);
     assert_eq!(json["wire"]["overhead_bytes"], 4 * messages, "four bytes per message");
-    assert!(party0.wait_with_output().unwrap().status.success());
+    assert!(party0.finish().status.success());
 
-    let (party0, address) = bench.serve("");
-    let run = bench.run(&format!("party1 plan.bin --input x.npy --connect {address}"));
+    let runs = bench.both("--dealer-correlations", "--dealer-correlations plan.correlations");
     let left = "party 0 has 1 of 7 correlations left, party 1 1 of 7, and 3 are needed";
-    assert!(refusal(&run, 1).contains(left));
-    assert_eq!(party0.wait_with_output().unwrap().status.code(), Some(1));
+    runs.iter().for_each(|run| assert!(refusal(run, 1).contains(left)));
+}
+
+#[test]
+fn without_a_dealer_the_two_parties_make_what_they_need() {
+    let bench = Bench::new("alone");
+    let (plan, _) = plans::every_kind();
+    let (online, offline) = (plan.traffic(BATCH), plan.offline_traffic(BATCH));
+    let runs = bench.both_json("", "");
+    for run in &runs {
+        for (phase, (to0, to1, messages)) in [("online", online), ("offline", offline)] {
+            let phase = &run[phase];
+            assert_eq!(phase["bytes_to_party0"], to0);
+            assert_eq!(phase["bytes_to_party1"], to1);
+            assert_eq!(phase["messages"], messages);
+        }
+        assert_eq!((&run["correlations"], &run["batch"]), (&"parties".into(), &BATCH.into()));
+        let items = &run["items"];
+        assert_eq!(
+            (&items["first"], &items["end"], &items["made_now"]),
+            (&0.into(), &0.into(), &BATCH.into())
+        );
+        let plain = (online.0 + online.1 + offline.0 + offline.1) as u64;
+        let wire = |name: &str| run["wire"][name].as_u64().unwrap();
+        let all = wire("bytes_sent") + wire("bytes_received") - wire("overhead_bytes");
+        assert_eq!(all, plain + run["handshake_bytes"].as_u64().unwrap());
+    }
+    let mut names: Vec<_> = bench
+        .0
+        .read_dir()
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["plan.bin", "plan.weights", "x.npy", "y.npy"], "nothing is kept");
+}
+
+#[test]
+fn a_dealer_that_one_party_alone_trusts_is_refused_at_both() {
+    let bench = Bench::new("half_dealt");
+    assert!(bench.run("deal plan.bin --count 3").status.success());
+    let (dealer, parties) = ("a trusted dealer", "the two parties");
+    for (options, makers) in [
+        (["--dealer-correlations", ""], [dealer, parties]),
+        (["", "--dealer-correlations"], [parties, dealer]),
+    ] {
+        let line = format!(
+            "error: party 0 uses correlations made by {}, party 1 by {}: give both \
+             --dealer-correlations, or neither",
+            makers[0], makers[1]
+        );
+        for output in bench.both(options[0], options[1]) {
+            assert_eq!(refusal(&output, 1), line);
+        }
+    }
+    assert_eq!(bench.listing("plan.correlations")[0]["unused"], 3, "nothing was used up");
 }
 
 /// Makes the keys of two parties; how either is started.
@@ -142,39 +109,40 @@ fn keys(bench: &Bench) -> [String; 2] {
 #[test]
 fn two_processes_over_tls() {
     let bench = Bench::new("tls");
-    assert!(bench.run("deal plan.bin --count 6").status.success());
     let [key0, key1] = keys(&bench);
     let (plan, _) = plans::every_kind();
-    let (to0, to1, messages) = plan.traffic(3);
+    let online = plan.traffic(BATCH);
+    let offline = plan.offline_traffic(BATCH);
     let (party0, address) = bench.serve(&format!("--runs 2 {key0}"));
     let party1 = format!("party1 plan.bin --input x.npy --output y.npy --connect {address} {key1}");
-    let run = bench.run(&party1);
-    assert!(run.status.success(), "{}", text(&run.stderr));
-    check_output(&bench.0.join("y.npy"));
-    let out = text(&run.stdout);
-    assert!(
-        out.contains(&format!(
-            "{messages} messages, {to0} bytes to party 0, {to1} bytes to party 1"
-        ))
-    );
+    let out = bench.done(&party1);
+    bench.check_output("y.npy");
+    for (phase, (to0, to1, messages)) in [("online", online), ("offline", offline)] {
+        let line =
+            format!("{phase}: {messages} messages, {to0} bytes to party 0, {to1} bytes to party 1");
+        assert!(out.contains(&line), "{out} lacks {line}");
+    }
+    assert!(out.contains("correlations: by the two parties alone, 3 made now"), "{out}");
     assert!(out.contains("link: TLS 1.3, encrypted both ways; we are "), "{out}");
     assert!(out.contains("TLS framing: "), "{out}");
-    let run = bench.run(&format!("{party1} --json"));
-    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
-    let (wire, online) = (&json["wire"], &json["online"]);
-    assert_eq!((&wire["tls"], &online["bytes_to_party0"]), (&true.into(), &to0.into()));
+    let json: serde_json::Value =
+        serde_json::from_str(&bench.done(&format!("{party1} --json"))).unwrap();
+    let wire = &json["wire"];
+    assert_eq!(
+        (&wire["tls"], &json["online"]["bytes_to_party0"]),
+        (&true.into(), &online.0.into())
+    );
     let number = |value: &serde_json::Value| value.as_u64().unwrap();
-    let plain = (to0 + to1) as u64 + number(&json["handshake_bytes"]);
+    let plain = (online.0 + online.1 + offline.0 + offline.1) as u64;
     let all = number(&wire["bytes_sent"]) + number(&wire["bytes_received"]);
-    assert_eq!(number(&wire["overhead_bytes"]), all - plain);
-    let served = party0.wait_with_output().unwrap();
+    assert_eq!(number(&wire["overhead_bytes"]), all - plain - number(&json["handshake_bytes"]));
+    let served = party0.finish();
     assert!(served.status.success() && text(&served.stdout).contains("link: TLS 1.3"));
 }
 
 #[test]
 fn a_stranger_is_refused_in_a_line_on_both_sides() {
     let bench = Bench::new("stranger");
-    assert!(bench.run("deal plan.bin --count 1").status.success());
     let [key0, key1] = keys(&bench);
     assert!(bench.run("keygen --out c").status.success());
     let out = text(&bench.run("keygen --out d").stdout);
@@ -189,17 +157,10 @@ fn a_stranger_is_refused_in_a_line_on_both_sides() {
         ("", &key1, "the peer speaks TLS, this side does not", "the peer does not speak TLS"),
     ];
     for (link0, link1, line0, line1) in cases {
-        let mut party0 =
-            bench.command(&format!("party0 plan.bin --listen 127.0.0.1:0 --timeout 20 {link0}"));
-        let mut party0 = party0.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(party0.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let address = address(&lines.next().unwrap());
-        let party1 =
-            bench.run(&format!("party1 plan.bin --input x.npy --connect {address} {link1}"));
-        let (error0, error1) = (lines.last().unwrap(), refusal(&party1, 1));
-        assert!(error0.starts_with("error: ") && error0.contains(line0), "{error0}");
+        let [party0, party1] = bench.both(&format!("--timeout 20 {link0}"), link1);
+        let (error0, error1) = (refusal(&party0, 1), refusal(&party1, 1));
+        assert!(error0.contains(line0), "{error0}");
         assert!(error1.contains(line1), "{error1}");
-        assert_eq!(party0.wait().unwrap().code(), Some(1));
         assert_eq!(text(&party1.stderr).lines().count(), 1);
     }
 }
@@ -238,7 +199,6 @@ fn keys_are_made_once_and_read_by_their_owner_alone() {
 #[test]
 fn a_link_that_is_half_described_is_refused() {
     let bench = Bench::new("half");
-    assert!(bench.run("deal plan.bin --count 1").status.success());
     keys(&bench);
     for (link, line) in [
         ("--key a.key", "--key without --peer-cert: "),
@@ -266,27 +226,22 @@ fn a_relay_makes_a_network_between_two_processes() {
     let bench = Bench::new("relay");
     assert!(bench.run("deal plan.bin --count 3").status.success());
     let [key0, key1] = keys(&bench);
-    let (party0, address0) = bench.serve(&key0);
-    let mut relay = bench
-        .command(&format!("relay --listen 127.0.0.1:0 --connect {address0} --rtt 30 --rate 1000"))
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(relay.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.ends_with("with a round trip of 30 ms and 1000 Mbit/s each way\n"), "{line}");
-    let run = bench
-        .run(&format!("party1 plan.bin --input x.npy --json --connect {} {key1}", address(&line)));
-    assert!(run.status.success(), "{}", text(&run.stderr));
-    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let (party0, address0) = bench.serve(&format!("{key0} --dealer-correlations"));
+    let relay = format!("relay --listen 127.0.0.1:0 --connect {address0} --rtt 30 --rate 1000");
+    let mut relay = bench.start(&relay);
+    let line = relay.line();
+    assert!(line.ends_with("with a round trip of 30 ms and 1000 Mbit/s each way"), "{line}");
+    let address = line.split("listens at ").nth(1).and_then(|t| t.split(';').next()).unwrap();
+    let party1 = "party1 plan.bin --input x.npy --json --dealer-correlations";
+    let run = bench.done(&format!("{party1} --connect {address} {key1}"));
+    let json: serde_json::Value = serde_json::from_str(&run).unwrap();
     let (plan, _) = plans::every_kind();
     // Input and output besides a question and an answer per round.
     let trips = plan.rounds().iter().filter(|round| !round.activations.is_empty()).count() + 1;
     let seconds = json["online"]["seconds"].as_f64().unwrap();
     assert!(seconds >= trips as f64 * 0.03, "{trips} round trips took {seconds} s");
-    assert!(party0.wait_with_output().unwrap().status.success());
-    relay.kill().unwrap();
-    relay.wait().unwrap();
+    assert!(party0.finish().status.success());
+    drop(relay);
     for (arguments, line) in [
         ("--network lan --rate 0", "--rate is 0, expected 0.001 to 1000000 Mbit/s"),
         ("--network far --rtt -1", "--rtt is -1, expected 0 to 60000 ms"),
@@ -301,18 +256,21 @@ fn a_relay_makes_a_network_between_two_processes() {
 #[test]
 fn local_runs_both_parties() {
     let bench = Bench::new("local");
-    let run = bench.run("local plan.bin --input x.npy --output y.npy");
-    assert!(run.status.success(), "{}", text(&run.stderr));
-    check_output(&bench.0.join("y.npy"));
+    for dealer in ["", "--dealer"] {
+        bench.done(&format!("local plan.bin --input x.npy --output y.npy {dealer}"));
+        bench.check_output("y.npy");
+        std::fs::remove_file(bench.0.join("y.npy")).unwrap();
+    }
     assert!(!bench.0.join("plan.correlations").exists());
 }
 
 #[test]
 fn refusals_are_one_line_and_have_a_status() {
     let bench = Bench::new("refusals");
-    let missing = refusal(&bench.run("party1 plan.bin --input x.npy"), 2);
-    assert!(missing.ends_with("make some with `polyrt deal plan.bin --count N`"), "{missing}");
-    assert!(bench.run("deal plan.bin --count 1").status.success());
+    for party in ["party0 plan.bin", "party1 plan.bin --input x.npy"] {
+        let missing = refusal(&bench.run(&format!("{party} --dealer-correlations")), 2);
+        assert!(missing.ends_with("make some with `polyrt deal plan.bin --count N`"), "{missing}");
+    }
     let closed =
         refusal(&bench.run("party1 plan.bin --input x.npy --connect 127.0.0.1:1 --wait 0"), 1);
     assert!(closed.contains("nothing listens at 127.0.0.1:1"), "{closed}");
@@ -337,19 +295,17 @@ fn refusals_are_one_line_and_have_a_status() {
 fn one_process_at_a_time_has_a_correlation_file() {
     let bench = Bench::new("locked");
     assert!(bench.run("deal plan.bin --count 1").status.success());
-    let (mut party0, _) = bench.serve("");
-    let second = refusal(&bench.run("party0 plan.bin --listen 127.0.0.1:0"), 1);
+    let (_party0, _) = bench.serve("--dealer-correlations");
+    let second = "party0 plan.bin --listen 127.0.0.1:0 --wait 30 --dealer-correlations";
+    let second = refusal(&bench.run(second), 1);
     assert!(second.contains("is in use by another process"), "{second}");
-    party0.kill().unwrap();
-    party0.wait().unwrap();
 }
 
 #[test]
 fn a_client_that_hangs_is_let_go() {
     let bench = Bench::new("hang");
-    assert!(bench.run("deal plan.bin --count 1").status.success());
     let (party0, address) = bench.serve("--timeout 1");
     let stream = std::net::TcpStream::connect(&address).unwrap();
-    assert_eq!(party0.wait_with_output().unwrap().status.code(), Some(1));
+    assert_eq!(party0.finish().status.code(), Some(1));
     drop(stream);
 }

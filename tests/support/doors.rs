@@ -134,7 +134,7 @@ pub fn hello(bytes: &[u8]) -> bool {
 pub fn own_hello(role: Role) -> Hello {
     let small = &*SMALL;
     let (plan, origin) = (small.digest, Origin::Dealer);
-    let offer = Offer { role, origin, plan, deal: DealId([9; 16]), next: 2, count: 7 };
+    let offer = Offer { role, origin, plan, deal: DealId([9; 16]), next: 2, count: 7, length: 7 };
     let tables = Tables::new(&small.plan).digest();
     let purpose = Purpose::Run;
     Hello { version: VERSION, batch: 4, tables, purpose, is_replaceable: false, offer }

@@ -4,6 +4,8 @@
 
 pub mod dealer;
 pub mod expand;
+#[cfg(test)]
+mod growing_tests;
 pub mod item;
 pub mod making;
 pub mod masks;
@@ -114,10 +116,12 @@ pub struct Offer {
     pub plan: Digest,
     /// Their making.
     pub deal: DealId,
-    /// The first serial that this party has not used.
+    /// The first unused serial.
     pub next: u64,
-    /// The number of items.
+    /// The first serial behind it that is used or not there.
     pub count: u64,
+    /// The number of records: where new ones begin.
+    pub length: u64,
 }
 
 /// Where a party's items come from.

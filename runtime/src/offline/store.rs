@@ -11,7 +11,9 @@
 //! A dealt file is written whole and appears under its name then. A file of the two parties grows:
 //! [`Store::append`] makes one record durable at a time, so that a crash loses at most the record that was
 //! being written, which the next opening leaves out. The serial of an item is its place in the file; the
-//! two parties' files have the same deal id, and what one of them lost or used, neither uses.
+//! two parties' files have the same deal id, and what one of them lost or used, neither uses. A file that
+//! is shorter than the peer's is filled up with used records before both append, so that no serial is ever
+//! given twice.
 //!
 //! Items are used in the order of their serials. A mark is on disk ([`File::sync_data`]) before the item
 //! is read, so that a crash at any point loses items and never uses one twice. What was read is
@@ -342,13 +344,13 @@ pub struct Listing {
 pub fn list(path: &Path) -> Result<Listing, StoreError> {
     let mut file = File::open(path).map_err(io_error(path))?;
     let (header, records_at) = read_header(path, &mut file)?;
-    let (count, next) = scan(&mut file, &header, records_at).map_err(io_error(path))?;
+    let found = scan(&mut file, &header, records_at).map_err(io_error(path))?;
     Ok(Listing {
         role: header.role(),
         origin: header.origin(),
         plan: header.plan,
         deal: DealId(header.deal),
-        items: (count, count - next),
+        items: (found.length, found.unused),
         item_bytes: record_bytes(&header),
     })
 }
@@ -390,21 +392,35 @@ impl<'a, M> Store<'a, M> {
         if !is_whole || header.count > MAX_ITEMS || header.item_bytes != item_bytes as u64 {
             return Err(StoreError::Length { path: name, found: length, expected });
         }
-        let (count, next) = scan(&mut file, &header, records_at).map_err(&io)?;
-        let offer = Offer { role, origin, plan: digest, deal: DealId(header.deal), next, count };
+        let Found { next, end: count, length, .. } =
+            scan(&mut file, &header, records_at).map_err(&io)?;
+        let deal = DealId(header.deal);
+        let offer = Offer { role, origin, plan: digest, deal, next, count, length };
         Ok(Self { path: path.to_owned(), file, plan, offer, records_at, item_bytes, material })
     }
 
-    /// Leaves out items from `count` on: those that the other party does not have.
+    /// Fills up to `length` records with used ones, where the other party's file is longer: what is
+    /// appended then has the same serial at both, and no serial is ever given twice.
     ///
     /// # Errors
     /// If the operating system refuses.
-    pub fn truncate(&mut self, count: u64) -> Result<(), StoreError> {
-        self.offer.count = self.offer.count.min(count);
-        self.offer.next = self.offer.next.min(self.offer.count);
-        let length = self.record_at(self.offer.count);
-        let cut = self.file.set_len(length).and_then(|()| self.file.sync_all());
-        cut.map_err(io_error(&self.path))
+    pub fn pad(&mut self, length: u64) -> Result<(), StoreError> {
+        while self.offer.length < length {
+            let start = self.record_at(self.offer.length);
+            let end = self.record_at(self.offer.length + 1);
+            let write = |mut file: &File| {
+                file.seek(SeekFrom::Start(start))?;
+                file.write_all(&[USED])?;
+                file.set_len(end)?;
+                file.sync_all()
+            };
+            write(&self.file).map_err(io_error(&self.path))?;
+            self.offer.length += 1;
+            if self.offer.next == self.offer.count {
+                (self.offer.next, self.offer.count) = (self.offer.length, self.offer.length);
+            }
+        }
+        Ok(())
     }
 
     /// Appends an item and makes it durable; its serial is the number of items before.
@@ -415,10 +431,10 @@ impl<'a, M> Store<'a, M> {
     /// # Panics
     /// If the item has another length than the plan's.
     pub fn append(&mut self, item: &[u8]) -> Result<(), StoreError> {
-        let Offer { role, deal, count, .. } = self.offer;
+        let Offer { role, deal, length, .. } = self.offer;
         assert_eq!(item.len(), self.item_bytes, "items of one plan");
-        let start = self.record_at(count);
-        let record = record(deal, role, count, item);
+        let start = self.record_at(length);
+        let record = record(deal, role, length, item);
         let write = |mut file: &File| {
             file.seek(SeekFrom::Start(start))?;
             file.write_all(&record)?;
@@ -428,7 +444,11 @@ impl<'a, M> Store<'a, M> {
             let _ = self.file.set_len(start);
             io_error(&self.path)(cause)
         })?;
-        self.offer.count += 1;
+        // Unless used records stand between, the run of unused ones grows.
+        if self.offer.count == length {
+            self.offer.count += 1;
+        }
+        self.offer.length += 1;
         Ok(())
     }
 
@@ -510,7 +530,8 @@ impl<M> MemorySupply<M> {
     /// A supply of `items`, the first of which has serial 0.
     pub fn new(role: Role, plan: Digest, deal: DealId, items: Vec<M>) -> Self {
         let count = items.len() as u64;
-        let offer = Offer { role, origin: Origin::Dealer, plan, deal, next: 0, count };
+        let origin = Origin::Dealer;
+        let offer = Offer { role, origin, plan, deal, next: 0, count, length: count };
         Self { offer, items: items.into() }
     }
 }
@@ -542,7 +563,8 @@ pub struct NoSupply<M> {
 impl<M> NoSupply<M> {
     /// For a party of a plan. `deal` names the items that a store without any offers.
     pub fn new(role: Role, plan: Digest, deal: DealId) -> Self {
-        let offer = Offer { role, origin: Origin::Parties, plan, deal, next: 0, count: 0 };
+        let origin = Origin::Parties;
+        let offer = Offer { role, origin, plan, deal, next: 0, count: 0, length: 0 };
         Self { offer, material: std::marker::PhantomData }
     }
 }
@@ -582,31 +604,53 @@ fn read_header(path: &Path, file: &mut File) -> Result<(Header, u64), StoreError
     Ok((header, (start.len() - rest.len()) as u64))
 }
 
-/// The number of whole records, and the first from which on all are unused. The last record of a file
-/// that grows may have been cut off by a crash: it counts if its checksum matches.
-fn scan(file: &mut File, header: &Header, records_at: u64) -> io::Result<(u64, u64)> {
+/// What a file's records are.
+struct Found {
+    /// The first unused one.
+    next: u64,
+    /// The first behind it that is not unused.
+    end: u64,
+    /// Their number.
+    length: u64,
+    /// Unused ones in all.
+    unused: u64,
+}
+
+/// Reads the states of all whole records. The last one of a file that grows may have been cut off by a
+/// crash: it counts if it is marked as used, or its checksum matches.
+fn scan(file: &mut File, header: &Header, records_at: u64) -> io::Result<Found> {
     let bytes = record_bytes(header);
-    let mut count = (file.metadata()?.len().saturating_sub(records_at) / bytes).min(MAX_ITEMS);
-    let mut next = 0;
-    for serial in 0..count {
+    let whole = (file.metadata()?.len().saturating_sub(records_at) / bytes).min(MAX_ITEMS);
+    let mut states = Vec::new();
+    for serial in 0..whole {
         let mut state = [0];
         file.seek(SeekFrom::Start(records_at + serial * bytes))?;
         file.read_exact(&mut state)?;
-        if state != [UNUSED] {
-            next = serial + 1;
-        }
+        states.push(state[0]);
     }
-    if header.origin() == Origin::Parties && next < count {
+    if header.origin() == Origin::Parties
+        && let Some(&last) = states.last()
+        && last != USED
+    {
+        let serial = states.len() as u64 - 1;
         let mut item = Zeroizing::new(vec![0; header.item_bytes as usize]);
         let mut stored = [0; CHECKSUM];
-        file.seek(SeekFrom::Start(records_at + (count - 1) * bytes + 1))?;
+        file.seek(SeekFrom::Start(records_at + serial * bytes + 1))?;
         file.read_exact(&mut item)?;
         file.read_exact(&mut stored)?;
-        if checksum(DealId(header.deal), header.role(), count - 1, &item) != stored {
-            count -= 1;
+        let is_whole = checksum(DealId(header.deal), header.role(), serial, &item) == stored;
+        if last != UNUSED || !is_whole {
+            states.pop();
         }
     }
-    Ok((count, next.min(count)))
+    let first = states.iter().position(|&s| s == UNUSED).unwrap_or(states.len());
+    let run = states[first..].iter().take_while(|&&s| s == UNUSED).count();
+    Ok(Found {
+        next: first as u64,
+        end: (first + run) as u64,
+        length: states.len() as u64,
+        unused: states.iter().filter(|&&s| s == UNUSED).count() as u64,
+    })
 }
 
 fn private_file(path: &Path) -> io::Result<File> {

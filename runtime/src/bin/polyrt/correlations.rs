@@ -101,7 +101,7 @@ impl CorrelationArguments {
             if path.exists() {
                 return Ok(Source::Store(open(&path, plan, digest, Origin::Parties)?));
             }
-            let (plan, at) = (plan_path.display(), path.display());
+            let at = path.display();
             eprintln!(
                 "note: no {at}: what is needed is made during the run; `polyrt prepare {plan}` makes it before"
             );
@@ -141,7 +141,7 @@ impl<'a, M> Growing<'a, M> {
         Ok(Self::Absent(NoSupply::new(role, digest, id)))
     }
 
-    /// The store that the agreed items go to, without those that the peer does not have.
+    /// The store that the agreed items go to, in step with the peer's.
     pub fn for_agreement(
         self,
         path: &Path,
@@ -153,7 +153,7 @@ impl<'a, M> Growing<'a, M> {
         let digest = self.offer().plan;
         match self {
             Self::Open(mut store) if store.offer().deal == agreement.deal => {
-                store.truncate(agreement.serials.start)?;
+                store.pad(agreement.serials.start)?;
                 return Ok(store);
             }
             // The old file is closed before it is replaced.

@@ -11,16 +11,21 @@
 //! group    the schedule's exchanges, in the order of its actions
 //! ```
 
+#[cfg(test)]
+mod hostile_tests;
 mod party0;
 mod party1;
 mod slots;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod view_tests;
 
 pub use party0::make as party0;
 pub use party1::make as party1;
 
 use super::Role;
+use super::expand::Seed;
 use super::transfer::{Transfers, setup};
 use crate::Error;
 use crate::net::{Channel, Receiving};
@@ -68,9 +73,11 @@ impl Link<'_> {
             let sent = writer.join();
             let sent = sent.map_err(|_| Error::Internal("the sending thread stopped".into()))?;
             match (result, sent) {
-                // What could not be sent is why nothing came back.
-                (_, Err(cause)) => Err(Error::net("sending in the offline phase", cause)),
-                (result, Ok(())) => result,
+                // What could not be sent is why nothing came back, or came of another reason to end.
+                (Ok(_) | Err(Error::Net { .. }), Err(cause)) => {
+                    Err(Error::net("sending in the offline phase", cause))
+                }
+                (result, _) => result,
             }
         })
     }
@@ -108,7 +115,7 @@ fn set_up(
 ) -> Result<(Transfers, Vec<u8>), Error> {
     let during = "setting up the offline phase";
     let refused = |e: super::transfer::TransferError| Error::Peer(e.to_string());
-    let (begun, mut message) = setup::begin(role, super::expand::Seed::from_system()?);
+    let (begun, mut message) = setup::begin(role, Seed::from_system()?);
     message.extend(keys);
     link.send(message);
     let peer = link.receive(setup::BEGIN_BYTES + peer_keys, during)?;
@@ -124,6 +131,15 @@ fn set_up(
 
 fn no_products(step: usize) -> Error {
     Error::Internal(format!("step v{step} has no products of its kind"))
+}
+
+/// Fresh seeds of a group's items.
+fn item_seeds(count: usize) -> Result<Vec<Seed>, Error> {
+    #[cfg(test)]
+    if let Some(seeds) = view_tests::insecure_fixed_seeds(count) {
+        return Ok(seeds);
+    }
+    Ok((0..count).map(|_| Seed::from_system()).collect::<Result<_, _>>()?)
 }
 
 /// The sizes of the groups of `count` items.

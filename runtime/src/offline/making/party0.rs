@@ -1,7 +1,7 @@
 //! Party 0's side: it brings the weights and learns its shares.
 
 use super::slots::Slots;
-use super::{Link, Observer, groups, no_products, set_up};
+use super::{Link, Observer, groups, item_seeds, no_products, set_up};
 use crate::Error;
 use crate::net::Channel;
 use crate::offline::Role;
@@ -34,9 +34,7 @@ pub fn make(
             .map_err(|e| Error::Peer(e.to_string()))?;
         let mut number = 0;
         for size in groups(plan, count) {
-            let seeds: Vec<Seed> =
-                (0..size).map(|_| Seed::from_system()).collect::<Result<_, _>>()?;
-            let slots = Slots::new(plan, size);
+            let (seeds, slots) = (item_seeds(size)?, Slots::new(plan, size));
             let group = Group { plan, weights, keys: &keys, seeds, slots, number: &mut number };
             group.make(link, &mut transfers)?.into_iter().try_for_each(&mut keep)?;
             link.done(size);
@@ -51,6 +49,7 @@ struct Group<'a> {
     keys: &'a PublicKeys,
     seeds: Vec<Seed>,
     slots: Slots,
+    /// The number of the group's first exchange; no two exchanges of a session have the same.
     number: &'a mut u32,
 }
 
@@ -63,11 +62,13 @@ impl Group<'_> {
         for action in &schedule.actions {
             let (Action::Begin(index) | Action::Finish(index)) = *action;
             let exchange = &schedule.exchanges[index];
+            let number = *self.number + index as u32;
+            transfers.enter(number);
             let during = format!("waiting for party 1's part of v{}", exchange.step);
             match action {
                 Action::Begin(_) => {
                     let message = link.receive(exchange.bytes[0], &during)?;
-                    let (answer, state) = match self.linear(exchange, &message)? {
+                    let (answer, state) = match self.linear(exchange, number, &message)? {
                         Some((answer, shares)) => (answer, products::Open::Done(shares)),
                         None => {
                             let seeds = &self.seeds[exchange.items.clone()];
@@ -95,6 +96,7 @@ impl Group<'_> {
                 }
             }
         }
+        *self.number += schedule.exchanges.len() as u32;
         Ok(self.slots.into_items(&self.seeds))
     }
 
@@ -102,6 +104,7 @@ impl Group<'_> {
     fn linear(
         &mut self,
         exchange: &Exchange,
+        number: u32,
         message: &[u8],
     ) -> Result<Option<(Vec<u8>, Shares)>, Error> {
         let Some(packing) = self.plan.packing(exchange.step, exchange.items.len()) else {
@@ -116,9 +119,8 @@ impl Group<'_> {
             seed.elements(exchange.step, Purpose::Mask, step.shape.elements(), step.ring)
         };
         let shares: Vec<Elements> = seeds.iter().map(share).collect();
-        let answer = self.keys.answer(&packing, *self.number, weights, message, &shares);
+        let answer = self.keys.answer(&packing, number, weights, message, &shares);
         let answer = answer.map_err(|e| Error::Peer(e.to_string()))?;
-        *self.number += 1;
         let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
         Ok(Some((answer, Shares::Narrow(Zeroizing::new(shares)))))
     }

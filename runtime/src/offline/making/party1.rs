@@ -1,7 +1,7 @@
 //! Party 1's side: its masks are drawn or follow, and it learns its shares.
 
 use super::slots::Slots;
-use super::{Link, Observer, groups, no_products, set_up};
+use super::{Link, Observer, groups, item_seeds, no_products, set_up};
 use crate::Error;
 use crate::net::Channel;
 use crate::offline::Role;
@@ -55,6 +55,7 @@ struct Group<'a> {
     /// Per item, the mask of every step as far as it is known.
     masks: Vec<Vec<Option<SecretTensor>>>,
     slots: Slots,
+    /// The number of the group's first exchange; no two exchanges of a session have the same.
     number: &'a mut u32,
 }
 
@@ -65,7 +66,7 @@ impl<'a> Group<'a> {
         size: usize,
         number: &'a mut u32,
     ) -> Result<Self, Error> {
-        let seeds: Vec<Seed> = (0..size).map(|_| Seed::from_system()).collect::<Result<_, _>>()?;
+        let seeds = item_seeds(size)?;
         let own = |seed: &Seed| {
             let mask = |(index, step): (usize, &ir::plan::Step)| match &step.op {
                 StepOp::Constant => Some(SecretTensor::new(Tensor::zeros(step.shape.clone()))),
@@ -102,9 +103,13 @@ impl<'a> Group<'a> {
         let schedule = self.plan.schedule(self.seeds.len());
         let mut begun: Vec<Option<Begun>> = schedule.exchanges.iter().map(|_| None).collect();
         for action in &schedule.actions {
+            let (Action::Begin(index) | Action::Finish(index)) = *action;
+            let number = *self.number + index as u32;
+            transfers.enter(number);
             match *action {
                 Action::Begin(index) => {
-                    let (state, message) = self.begin(&schedule.exchanges[index], transfers)?;
+                    let exchange = &schedule.exchanges[index];
+                    let (state, message) = self.begin(exchange, number, transfers)?;
                     begun[index] = Some(state);
                     link.send(message);
                 }
@@ -120,12 +125,14 @@ impl<'a> Group<'a> {
                 }
             }
         }
+        *self.number += schedule.exchanges.len() as u32;
         Ok(self.slots.into_items(&self.seeds))
     }
 
     fn begin(
         &mut self,
         exchange: &Exchange,
+        number: u32,
         transfers: &mut Transfers,
     ) -> Result<(Begun, Vec<u8>), Error> {
         let (plan, step) = (self.plan, &self.plan.steps[exchange.step]);
@@ -137,8 +144,7 @@ impl<'a> Group<'a> {
             .collect::<Option<_>>()
             .ok_or_else(|| Error::Internal(format!("the mask of v{operand} is not known")))?;
         if let Some(packing) = plan.packing(exchange.step, masks.len()) {
-            let message = self.keys.encrypt(&packing, *self.number, &masks);
-            *self.number += 1;
+            let message = self.keys.encrypt(&packing, number, &masks);
             return Ok((Begun::Linear(packing), message));
         }
         let elements = exchange.elements.clone();

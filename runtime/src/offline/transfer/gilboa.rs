@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn shares_sum_to_the_product_of_bit_and_scalar() {
         let mut random = Random::new(41);
-        let hashes = Hashes::new(&[3; 32]);
+        let hashes = Hashes::new(&[3; 32], 0);
         for count in [1, 7, 63, 64, 65, 200] {
             let pattern = [vec![9], vec![1, 127, 64], vec![65, 2], vec![0, 33]];
             let widths = Widths::new(pattern.clone());
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn messages_look_uniform_for_fixed_secrets() {
         let mut random = Random::new(43);
-        let hashes = Hashes::new(&[4; 32]);
+        let hashes = Hashes::new(&[4; 32], 0);
         let widths = Widths::new([vec![8], vec![64, 8]]);
         let (bits, scalars) = ([0, 1, 1, 0, 1, 1, 0, 0], [1, 0, 0, 0xff, u128::MAX, 3]);
         let keep = |from: &[u128], to: &mut [u128]| to.copy_from_slice(from);
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn set_padding_is_refused() {
         let mut random = Random::new(42);
-        let hashes = Hashes::new(&[3; 32]);
+        let hashes = Hashes::new(&[3; 32], 0);
         let (q, _, t) = ideal(&mut random, &[1; 16], 3);
         let sending = Sending { hashes: &hashes, delta: &[1; 16], blocks: &q };
         let widths = Widths::new([vec![3]]);

@@ -171,7 +171,7 @@ impl Key {
     }
 }
 
-/// The public permutations of a session.
+/// The public permutations of an exchange.
 pub struct Hashes {
     /// Of the inner nodes of trees.
     pub tree: Key,
@@ -180,10 +180,11 @@ pub struct Hashes {
 }
 
 impl Hashes {
-    /// The permutations of the session named `session`, to which both parties contributed.
-    pub fn new(session: &[u8; 32]) -> Self {
+    /// The permutations of an exchange in the session named `session`, to which both parties contributed.
+    pub fn new(session: &[u8; 32], exchange: u32) -> Self {
         let key = |index: u8| {
             let hash = Sha256::new().chain_update(b"polyrt fixed-key hash").chain_update(session);
+            let hash = hash.chain_update(exchange.to_le_bytes());
             let mut key = Block::default();
             key.copy_from_slice(&hash.chain_update([index]).finalize()[..16]);
             Key::new(key)
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn hashes_differ_between_inputs_uses_and_sessions() {
-        let hashes = Hashes::new(&[1; 32]);
+        let hashes = Hashes::new(&[1; 32], 0);
         let inputs: Vec<Block> = (0..200u128).map(u128::to_le_bytes).collect();
         let mut outputs = vec![[0; 16]; 200];
         let mut seen = std::collections::HashSet::new();
@@ -223,7 +224,7 @@ mod tests {
             hashes.pad(index, &inputs, &mut outputs);
             seen.extend(outputs.clone());
         }
-        Hashes::new(&[2; 32]).tree.hash(&inputs, &mut outputs);
+        Hashes::new(&[2; 32], 0).tree.hash(&inputs, &mut outputs);
         seen.extend(outputs.clone());
         assert_eq!(seen.len(), 200 * (PAD_BLOCKS + 2));
         let mut plain = vec![sigma(inputs[3])];

@@ -23,12 +23,22 @@ pub use softspoken::{CotReceiver, CotSender, Received};
 
 /// One party's transfers with its peer, in both directions.
 pub struct Transfers {
-    /// The public permutations.
+    /// Names the session: both parties contributed to it.
+    session: [u8; 32],
+    /// The public permutations of the exchange that was entered last.
     pub hashes: Hashes,
     /// Those in which this party has `Δ`.
     pub sender: CotSender,
     /// Those in which this party has the choices.
     pub receiver: CotReceiver,
+}
+
+impl Transfers {
+    /// Takes up an exchange: its permutations are its own, so that whoever searches for `Δ` through one of
+    /// them has no more than that exchange's hashes to compare with.
+    pub fn enter(&mut self, exchange: u32) {
+        self.hashes = Hashes::new(&self.session, exchange);
+    }
 }
 
 /// Why a message of the peer was refused.

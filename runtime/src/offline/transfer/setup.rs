@@ -113,7 +113,8 @@ impl Grown {
     pub fn finish(self, peer: &[u8]) -> Result<Transfers, TransferError> {
         let punctured = seeds::grow_punctured(&self.delta, &self.keys, peer)?;
         Ok(Transfers {
-            hashes: Hashes::new(&self.session),
+            hashes: Hashes::new(&self.session, 0),
+            session: self.session,
             sender: CotSender::new(self.delta, punctured),
             receiver: CotReceiver::new(self.leaves),
         })

@@ -34,7 +34,7 @@ struct Sides {
 
 fn run(random: &mut Random, shape: &Shape, places: &[u64], scalars: &[u64]) -> Sides {
     let delta: Block = (u128::from(random.next()) << 64 | u128::from(random.next())).to_le_bytes();
-    let hashes = Hashes::new(&[random.bits(8) as u8; 32]);
+    let hashes = Hashes::new(&[random.bits(8) as u8; 32], 0);
     let (q, choices, t) = ideal(random, &delta, shape.transfers(places.len()));
     let shifts = shifts(shape, places, &choices);
     assert_eq!(shifts.len(), packed_bytes(places.len(), shape.p));
@@ -104,7 +104,7 @@ fn messages_and_shares_look_uniform_for_fixed_secrets() {
 fn malformed_messages_are_refused() {
     let mut random = Random::new(24);
     let shape = Shape { p: 3, scalars: 1, q: 5 };
-    let (delta, hashes) = ([9; 16], Hashes::new(&[0; 32]));
+    let (delta, hashes) = ([9; 16], Hashes::new(&[0; 32], 0));
     let (q, choices, t) = ideal(&mut random, &delta, shape.transfers(1));
     let fold = All(shape);
     let party0 = |shifts: &[u8]| {
@@ -137,7 +137,7 @@ fn throughput() {
     }
     let mut random = Random::new(25);
     let shape = Shape { p: 8, scalars: 4, q: 32 };
-    let (delta, hashes, count) = ([9; 16], Hashes::new(&[0; 32]), 100_000);
+    let (delta, hashes, count) = ([9; 16], Hashes::new(&[0; 32], 0), 100_000);
     let (q, choices, t) = ideal(&mut random, &delta, shape.transfers(count));
     let places: Vec<u64> = (0..count).map(|_| random.bits(8)).collect();
     let scalars = vec![1; 4 * count];
