@@ -29,6 +29,8 @@ mod lines;
 #[cfg(target_arch = "x86_64")]
 mod sums_avx512;
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod unpack_vbmi;
+#[cfg(target_arch = "x86_64")]
 mod vnni;
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Party0<'a, M> {
     stock: Vec<Option<Stock0>>,
     /// Products that were used, to be wiped after the phase.
     spent: Vec<Zeroizing<Words>>,
+    /// Likewise for `u`.
+    asked_with: Vec<Zeroizing<Vec<u16>>>,
     /// Memory of values that are not read any more.
     free: Vec<Words>,
 }
@@ -58,7 +60,15 @@ impl<'a, M: Party0Material> Party0<'a, M> {
             };
             stock.push(taken);
         }
-        Ok(Self { model, tables, materials, stock, spent: vec![], free: vec![] })
+        Ok(Self {
+            model,
+            tables,
+            materials,
+            stock,
+            spent: vec![],
+            asked_with: vec![],
+            free: vec![],
+        })
     }
 
     /// Runs the online phase; `observe` sees party 0's side of every value as it is made.
@@ -190,6 +200,7 @@ impl<'a, M: Party0Material> Party0<'a, M> {
             (StepOp::Phase(phase), _, Stock0::Phase(u, products)) => {
                 let ring = plan.step(step.operands[0]).ring;
                 let e = each_width!(delta, delta => phase::question(phase, ring, delta, &u));
+                self.asked_with.push(u);
                 send_words(channel, plan, index, phase.p, &e, what)?;
                 Ok(Asked::Phase(e, products))
             }
