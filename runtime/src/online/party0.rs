@@ -3,6 +3,7 @@
 use super::stock::{self, Stock0, stock0};
 use super::{Model, in_parts, local, missing, receive_words, send_wide, send_words};
 use crate::Error;
+use crate::kernel::Ahead;
 use crate::layout::{to_online, to_row_major};
 use crate::net::Channel;
 use crate::offline::Party0Material;
@@ -85,13 +86,14 @@ impl<'a, M: Party0Material> Party0<'a, M> {
         let mut values: Vec<Option<Words>> = plan.steps.iter().map(|_| None).collect();
         let mut moment = 0;
         for round in &rounds {
+            let next = round.activations.first().copied();
             for &index in &round.local {
                 let value = if matches!(plan.steps[index].op, StepOp::Input) {
                     let mut words = self.zeros(index);
                     add_received(channel, plan, index, &mut words, "the input")?;
                     words
                 } else {
-                    self.local(index, batch, &values)?
+                    self.local(index, next, batch, &values)?
                 };
                 observe(index, &value);
                 values[index] = Some(value);
@@ -157,6 +159,7 @@ impl<'a, M: Party0Material> Party0<'a, M> {
     fn local(
         &mut self,
         index: usize,
+        next: Option<usize>,
         batch: usize,
         values: &[Option<Words>],
     ) -> Result<Words, Error> {
@@ -181,7 +184,11 @@ impl<'a, M: Party0Material> Party0<'a, M> {
             linear.apply(&words, &mut value);
             return Ok(each_width!(&value, y => to_online(&step.shape, 1, y).into()));
         }
-        linear.apply(operands[0], &mut value);
+        let ahead = match next.and_then(|next| self.stock[next].as_ref()) {
+            Some(Stock0::Phase(_, products)) => Ahead::of(products),
+            _ => Ahead::default(),
+        };
+        linear.apply_and_fetch(operands[0], &mut value, ahead);
         Ok(value)
     }
 
