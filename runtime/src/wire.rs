@@ -6,9 +6,7 @@
 //! copied.
 
 #[cfg(target_arch = "x86_64")]
-#[path = "wire_vbmi.rs"]
-mod vbmi;
-
+use crate::kernel::unpack_vbmi;
 use ir::op::matrix::{Word, vectorized};
 use ir::ring::{Unpacker, low_mask, packed_bytes};
 
@@ -108,7 +106,7 @@ fn split<W: Word>(bytes: &[u8], bits: u32, words: &mut [W], combine: impl Fn(W, 
         let mut block = [W::default(); BLOCK];
         loop {
             let most = words.len().min(BLOCK);
-            let done = vbmi::unpack(bytes, bits, &mut block[..most]);
+            let done = unpack_vbmi::unpack(bytes, bits, &mut block[..most]);
             if done == 0 {
                 break (bytes, words);
             }

@@ -17,6 +17,7 @@
 //!
 //! *Cost* per 16 products of a step: one instruction for `k ≤ 16`, 1.5 or 2 above.
 
+use super::Ahead;
 use super::walk::Walk;
 use ir::op::matrix::Word;
 use zeroize::Zeroize;
@@ -208,6 +209,8 @@ pub struct Job<'a> {
     pub weights: &'a LineWeights,
     /// The elements.
     pub limbs: Limbs<'a>,
+    /// What is read next.
+    pub ahead: Ahead,
 }
 
 impl<'a> Job<'a> {

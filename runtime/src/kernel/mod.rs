@@ -29,6 +29,8 @@ mod lines;
 #[cfg(target_arch = "x86_64")]
 mod sums_avx512;
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod unpack_vbmi;
+#[cfg(target_arch = "x86_64")]
 mod vnni;
 
 #[cfg(test)]
@@ -98,6 +100,23 @@ enum Packed {
     Vnni(lines::LineWeights),
 }
 
+/// Memory that is read soon: a hint.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead {
+    address: usize,
+    bytes: usize,
+}
+
+impl Ahead {
+    /// The words, or as many of the first of them as leave room in a core's cache.
+    pub fn of(words: &Words) -> Self {
+        const MOST: usize = 1 << 19;
+        each_width!(words, words => {
+            Self { address: words.as_ptr().addr(), bytes: size_of_val(&words[..]).min(MOST) }
+        })
+    }
+}
+
 /// Products per task below which another core is not worth its waking.
 const TASK: usize = 1 << 22;
 /// Places of a chunk of items, where there are as many.
@@ -133,6 +152,14 @@ impl PackedLinear {
     /// # Panics
     /// If `x` and `out` are not the same whole number of items, or `out` has words of another ring.
     pub fn apply(&self, x: &Words, out: &mut Words) {
+        self.apply_and_fetch(x, out, Ahead::default());
+    }
+
+    /// As [`Self::apply`]; brings memory that is read next into the cache meanwhile.
+    ///
+    /// # Panics
+    /// As [`Self::apply`].
+    pub fn apply_and_fetch(&self, x: &Words, out: &mut Words, ahead: Ahead) {
         match (&self.weights, out) {
             (Packed::Diagonal(factors), out) => each_width!(out, out => {
                 let mask = Word::low(low_mask(self.ring));
@@ -142,13 +169,21 @@ impl PackedLinear {
             (Packed::Words32(weights), Words::W32(out)) => self.portable(weights, x, out),
             (Packed::Words64(weights), Words::W64(out)) => self.portable(weights, x, out),
             #[cfg(target_arch = "x86_64")]
-            (Packed::Avx2(weights), Words::W16(out)) => self.lines(avx2::apply, weights, x, out),
+            (Packed::Avx2(weights), Words::W16(out)) => {
+                self.lines(avx2::apply, weights, x, out, ahead)
+            }
             #[cfg(target_arch = "x86_64")]
-            (Packed::Avx2(weights), Words::W32(out)) => self.lines(avx2::apply, weights, x, out),
+            (Packed::Avx2(weights), Words::W32(out)) => {
+                self.lines(avx2::apply, weights, x, out, ahead)
+            }
             #[cfg(target_arch = "x86_64")]
-            (Packed::Vnni(weights), Words::W16(out)) => self.lines(vnni::apply, weights, x, out),
+            (Packed::Vnni(weights), Words::W16(out)) => {
+                self.lines(vnni::apply, weights, x, out, ahead)
+            }
             #[cfg(target_arch = "x86_64")]
-            (Packed::Vnni(weights), Words::W32(out)) => self.lines(vnni::apply, weights, x, out),
+            (Packed::Vnni(weights), Words::W32(out)) => {
+                self.lines(vnni::apply, weights, x, out, ahead)
+            }
             _ => panic!("words of another ring than of {} bits", self.ring),
         }
     }
@@ -173,18 +208,21 @@ impl PackedLinear {
         weights: &lines::LineWeights,
         x: &Words,
         out: &mut [W],
+        ahead: Ahead,
     ) {
         thread_local!(static SCRATCH: Cell<lines::Scratch> = Cell::default());
         let (mask, walk) = (W::low(low_mask(self.ring)), &self.walk);
         self.chunks(x, out, |items, out, tasks| {
             let mut scratch = SCRATCH.take();
+            let items_start = items.start;
             let limbs = match x {
                 Words::W16(x) if lines::reads_in_place(walk, weights) => {
                     lines::Limbs::words(&x[items])
                 }
                 _ => each_width!(x, x => scratch.split(walk, weights, &x[items])),
             };
-            let job = lines::Job { walk, weights, limbs };
+            let ahead = if tasks == 1 && items_start == 0 { ahead } else { Ahead::default() };
+            let job = lines::Job { walk, weights, limbs, ahead };
             self.parts(out, tasks, |places, out| kernel(&job, places, out, mask));
             SCRATCH.set(scratch);
         });

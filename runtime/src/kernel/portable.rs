@@ -100,15 +100,13 @@ impl<W: Word + zeroize::Zeroize> PortableWeights<W> {
             let tail = blocks.len() * LANES;
             for (block, out) in blocks.iter_mut().enumerate() {
                 let at = block * LANES;
-                let mut sums = *out;
                 for (tap, weights) in walk.runs.iter().zip(self.0.chunks_exact(channels)) {
-                    let x = &planes[base[0] + tap + at..][..LANES];
-                    let weights = &weights[at..at + LANES];
-                    for lane in 0..LANES {
-                        sums[lane] = sums[lane].multiply_add(weights[lane], x[lane]);
+                    let x = planes[base[0] + tap + at..].first_chunk::<LANES>();
+                    if let (Some(x), Some(w)) = (x, weights[at..].first_chunk::<LANES>()) {
+                        *out = multiply_add(out, w, x);
                     }
                 }
-                *out = sums.map(|v| v.and(mask));
+                out.iter_mut().for_each(|v| *v = v.and(mask));
             }
             for (lane, out) in rest.iter_mut().enumerate() {
                 for (tap, weights) in walk.runs.iter().zip(self.0.chunks_exact(channels)) {
@@ -119,6 +117,19 @@ impl<W: Word + zeroize::Zeroize> PortableWeights<W> {
             }
         }
     }
+}
+
+#[inline(always)]
+fn multiply_add<W: Word, const LANES: usize>(
+    sums: &[W; LANES],
+    weights: &[W; LANES],
+    x: &[W; LANES],
+) -> [W; LANES] {
+    let mut result = *sums;
+    for lane in 0..LANES {
+        result[lane] = result[lane].multiply_add(weights[lane], x[lane]);
+    }
+    result
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@
 //! raw, of lengths that follow from plan and batch ([`ir::plan::Message::bytes`]).
 //!
 //! A value of a batch is one vector of narrow words, item after item, in the order of [`crate::layout`],
-//! on the wire as well. What correlations need of reordering is done before the phase begins ([`stock`]),
+//! on the wire as well. What correlations need of reordering is done before the phase begins (`stock.rs`),
 //! so that in it the computation is the products ([`crate::kernel`]) and passes at the speed of memory.
 
 mod local;

@@ -3,6 +3,7 @@
 use super::stock::{self, Stock0, stock0};
 use super::{Model, in_parts, local, missing, receive_words, send_wide, send_words};
 use crate::Error;
+use crate::kernel::Ahead;
 use crate::layout::{to_online, to_row_major};
 use crate::net::Channel;
 use crate::offline::Party0Material;
@@ -27,6 +28,8 @@ pub struct Party0<'a, M> {
     stock: Vec<Option<Stock0>>,
     /// Products that were used, to be wiped after the phase.
     spent: Vec<Zeroizing<Words>>,
+    /// Likewise for `u`.
+    asked_with: Vec<Zeroizing<Vec<u16>>>,
     /// Memory of values that are not read any more.
     free: Vec<Words>,
 }
@@ -58,7 +61,15 @@ impl<'a, M: Party0Material> Party0<'a, M> {
             };
             stock.push(taken);
         }
-        Ok(Self { model, tables, materials, stock, spent: vec![], free: vec![] })
+        Ok(Self {
+            model,
+            tables,
+            materials,
+            stock,
+            spent: vec![],
+            asked_with: vec![],
+            free: vec![],
+        })
     }
 
     /// Runs the online phase; `observe` sees party 0's side of every value as it is made.
@@ -75,13 +86,14 @@ impl<'a, M: Party0Material> Party0<'a, M> {
         let mut values: Vec<Option<Words>> = plan.steps.iter().map(|_| None).collect();
         let mut moment = 0;
         for round in &rounds {
+            let next = round.activations.first().copied();
             for &index in &round.local {
                 let value = if matches!(plan.steps[index].op, StepOp::Input) {
                     let mut words = self.zeros(index);
                     add_received(channel, plan, index, &mut words, "the input")?;
                     words
                 } else {
-                    self.local(index, batch, &values)?
+                    self.local(index, next, batch, &values)?
                 };
                 observe(index, &value);
                 values[index] = Some(value);
@@ -147,6 +159,7 @@ impl<'a, M: Party0Material> Party0<'a, M> {
     fn local(
         &mut self,
         index: usize,
+        next: Option<usize>,
         batch: usize,
         values: &[Option<Words>],
     ) -> Result<Words, Error> {
@@ -171,7 +184,11 @@ impl<'a, M: Party0Material> Party0<'a, M> {
             linear.apply(&words, &mut value);
             return Ok(each_width!(&value, y => to_online(&step.shape, 1, y).into()));
         }
-        linear.apply(operands[0], &mut value);
+        let ahead = match next.and_then(|next| self.stock[next].as_ref()) {
+            Some(Stock0::Phase(_, products)) => Ahead::of(products),
+            _ => Ahead::default(),
+        };
+        linear.apply_and_fetch(operands[0], &mut value, ahead);
         Ok(value)
     }
 
@@ -190,6 +207,7 @@ impl<'a, M: Party0Material> Party0<'a, M> {
             (StepOp::Phase(phase), _, Stock0::Phase(u, products)) => {
                 let ring = plan.step(step.operands[0]).ring;
                 let e = each_width!(delta, delta => phase::question(phase, ring, delta, &u));
+                self.asked_with.push(u);
                 send_words(channel, plan, index, phase.p, &e, what)?;
                 Ok(Asked::Phase(e, products))
             }

@@ -1,4 +1,4 @@
-//! [`super::unpack`]'s bits to words by AVX-512 VBMI. Every 64-bit lane takes the eight bytes in which
+//! [`crate::wire::unpack`]'s bits to words by AVX-512 VBMI. Every 64-bit lane takes the eight bytes in which
 //! its elements lie, by one permutation of bytes; then every byte of a word is cut out of its lane at a
 //! bit of its own. Four words of 16 bits per lane need `4b + 4 ≤ 64`, two of 32 bits `2b + 6 ≤ 64`.
 
