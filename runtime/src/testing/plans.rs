@@ -86,7 +86,8 @@ impl Builder {
     }
 
     pub fn phase(&mut self, operand: usize, ring: u32, amplitude: f64) -> usize {
-        let phase = Phase { p: 7, q: ring + 24, shift: 24, g2: 7, h: 9, harmonics: 2 };
+        let phase =
+            Phase { p: 7, q: ring + 24, shift: 24, g2: 7, h: 9, harmonics: 2, amplitude: 6 };
         let shape = self.shape(operand);
         let random = &mut self.random;
         let mut value = || (random.unit() - 0.5) * amplitude;

@@ -194,7 +194,7 @@ mod tests {
             let shift = g2 + h + random.between(0, 8) as u32;
             let q = random.between(u64::from(shift) + 1, [32, 64][round % 2]) as u32;
             let harmonics = random.between(1, 6) as u32;
-            let phase = Phase { p, q, shift, g2, h, harmonics };
+            let phase = Phase { p, q, shift, g2, h, harmonics, amplitude: 0 };
             let step = step(phase, &[1, 3, 5, 7]);
             let coefficients = coefficients(&mut random, &phase, [1, 3][round / 2 % 2]);
             let start = random.between(0, 104) as usize;
@@ -205,7 +205,7 @@ mod tests {
             let ideal = products(&phase, &step, &coefficients, ring, &masks, &u);
             let ideal = &ideal[2 * harmonics as usize * start..];
 
-            let cost = offline::phase(&phase, elements.len());
+            let cost = offline::trees(&phase, elements.len());
             let (masks, u) = (&masks[elements.clone()], &u[elements.clone()]);
             let (asked, first) = ask(&mut party1, &phase, ring, masks);
             assert_eq!(first.len(), cost.messages[0]);
@@ -248,7 +248,7 @@ mod tests {
         let seed = Seed::insecure_for_tests;
         let (mut party0, mut party1) = both(seed(3), seed(4));
         let mut random = Random::new(32);
-        let phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2 };
+        let phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2, amplitude: 0 };
         let count = 190_000;
         let step = step(phase, &[1, 10, count / 10]);
         let coefficients = coefficients(&mut random, &phase, 10);
