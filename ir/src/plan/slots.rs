@@ -128,6 +128,11 @@ impl SlotPacking {
         128 - self.plain_modulus().leading_zeros()
     }
 
+    /// The `t` of a pair.
+    pub fn modulus(&self, pair: usize) -> u64 {
+        self.moduli[(pair >> self.lwe.log_degree) % self.moduli.len()]
+    }
+
     /// Slots of a chunk: `k·N`.
     pub fn slots(&self) -> usize {
         self.moduli.len() * self.lwe.degree()
@@ -311,7 +316,8 @@ mod tests {
             for amplitude in [8, 10, 15] {
                 for count in [4096, 8192, 16384, 32768] {
                     let phase = phase(harmonics, amplitude);
-                    let trees: usize = super::super::offline::trees(&phase, count).messages.iter().sum();
+                    let trees: usize =
+                        super::super::offline::trees(&phase, count).messages.iter().sum();
                     let sets = SlotPacking::candidates(&phase);
                     let best = SlotPacking::new(&phase, count, &sets).unwrap();
                     let per = |bytes: usize| bytes as f64 / count as f64;

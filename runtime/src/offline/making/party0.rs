@@ -7,7 +7,7 @@ use crate::net::Channel;
 use crate::offline::Role;
 use crate::offline::expand::{Purpose, Seed};
 use crate::offline::item::Item;
-use crate::offline::products::{self, Shares};
+use crate::offline::products::{self, Shares, Tools};
 use crate::offline::rlwe::PublicKeys;
 use crate::offline::transfer::Transfers;
 use crate::secret::Elements;
@@ -72,11 +72,14 @@ impl Group<'_> {
                         None => {
                             let seeds = &self.seeds[exchange.items.clone()];
                             let (plan, weights) = (self.plan, self.weights);
-                            products::answer(transfers, plan, weights, exchange, seeds, &message)
+                            let (keys, number) = (self.keys, *self.number);
+                            let tools = &mut Tools { transfers, keys, number };
+                            products::answer(tools, plan, weights, exchange, seeds, &message)
                                 .map_err(refused)?
                                 .ok_or_else(|| no_products(exchange.step))?
                         }
                     };
+                    *self.number += 1;
                     link.send(answer);
                     match state {
                         products::Open::Done(shares) => {
@@ -118,7 +121,6 @@ impl Group<'_> {
         let shares: Vec<Elements> = seeds.iter().map(share).collect();
         let answer = self.keys.answer(&packing, *self.number, weights, message, &shares);
         let answer = answer.map_err(|e| Error::Peer(e.to_string()))?;
-        *self.number += 1;
         let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
         Ok(Some((answer, Shares::Narrow(Zeroizing::new(shares)))))
     }

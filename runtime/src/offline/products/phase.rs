@@ -55,14 +55,28 @@ pub fn answer(
     expect_length(message, extension + packed_bytes(count, phase.p))?;
     let (extension, shifts) = message.split_at(extension);
     let blocks = transfers.sender.extend(shape.transfers(count), extension)?;
-    let factors = Factors::new(phase);
+    let factors = factors(phase, step, harmonics, elements, u);
     let mut scalars = Zeroizing::new(Vec::with_capacity(count * shape.scalars));
-    for (element, &u) in elements.zip(u) {
-        let pairs = factors.of(row::<Vec<_>>(harmonics, step, element % step.shape.elements()), u);
-        scalars.extend(pairs.flatten().map(|factor| factor as u64));
-    }
+    scalars.extend(factors.iter().flatten().map(|&factor| factor as u64));
     let (hashes, delta) = (&transfers.hashes, transfers.sender.delta());
     tree::party0(&shape, hashes, delta, &blocks, shifts, &scalars, &Tables::new(phase))
+}
+
+/// `α_n, β_n` for every element and harmonic.
+pub fn factors(
+    phase: &Phase,
+    step: &Step,
+    harmonics: &[Vec<[f64; 2]>],
+    elements: Range<usize>,
+    u: &[u64],
+) -> Zeroizing<Vec<[i64; 2]>> {
+    let factors = Factors::new(phase);
+    let mut all = Zeroizing::new(Vec::with_capacity(u.len() * phase.harmonics as usize));
+    for (element, &u) in elements.zip(u) {
+        let row = row::<Vec<_>>(harmonics, step, element % step.shape.elements());
+        all.extend(factors.of(row, u));
+    }
+    all
 }
 
 impl Asked {
@@ -156,7 +170,7 @@ impl Fold for Tables {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::offline::expand::Seed;
     use crate::offline::transfer::setup::both;
@@ -166,7 +180,7 @@ mod tests {
     use ir::plan::{StepOp, offline};
     use ir::ring::low_mask;
 
-    fn step(phase: Phase, shape: &[usize]) -> Step {
+    pub fn step(phase: Phase, shape: &[usize]) -> Step {
         Step {
             name: String::new(),
             op: StepOp::Phase(phase),
@@ -177,7 +191,7 @@ mod tests {
         }
     }
 
-    fn coefficients(random: &mut Random, phase: &Phase, rows: usize) -> Vec<Vec<[f64; 2]>> {
+    pub fn coefficients(random: &mut Random, phase: &Phase, rows: usize) -> Vec<Vec<[f64; 2]>> {
         let mut value = || random.unit() - 0.5;
         let mut row = || (0..phase.harmonics).map(|_| [value(), value()]).collect();
         (0..rows).map(|_| row()).collect()

@@ -17,6 +17,7 @@
 //! whose distribution is within 2^−41 per coefficient of one that does not depend on `W`.
 
 mod ring;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -86,6 +87,8 @@ enum Stream {
     RefreshError = 20,
     /// Flooding.
     Flood = 21,
+    /// Party 0's shares of slots.
+    Share = 22,
 }
 
 /// The number of a key in place of an exchange.
@@ -130,7 +133,7 @@ impl SecretKeys {
         let encrypt = |index: usize| {
             let mut c0 = Zeroizing::new(vec![0; key.ring.words()]);
             packing.operands((index / channels, index % channels), |at, item, element| {
-                encoder.put(&mut c0, at, masks[item][element] & ring_mask);
+                encoder.add(&mut c0, at, masks[item][element] & ring_mask);
             });
             let errors = errors(&self.own, Stream::Error, number, index, key.ring.degree());
             key.ring.add_small(&mut c0, &errors, 1);
@@ -336,30 +339,31 @@ impl PublicKeys {
     ) -> Answer {
         let key = &self.keys[packing.set];
         let (ring, k) = (&key.ring, packing.ring());
-        let degree = ring.degree();
         let (low, high) = key.lwe.answer_bits(k);
         let index = image * packing.groups().2 + output;
         self.refresh(packing.set, number, index, sums);
-        let mut packer = Packer::with_capacity(packed_bytes(degree, high));
-        for at in 0..degree {
-            push_wide(&mut packer, round_fraction(ring.fraction(&sums[1], at), high), high);
-        }
         let mut wanted = vec![];
         packing.results((image, output), |at, item, element| wanted.push((at, item, element)));
-        // Uniform in ±2^−(k+4) of a turn, which is 2^f errors or more.
-        let room = 128 - k - 3;
-        let mut stream = self.own.keystream(Stream::Flood as u8, number, index as u32);
+        let mut flood = self.flood(number, index, k);
         let mut first = |&(at, item, element): &(usize, usize, usize)| {
-            let mut flood = [0; 16];
-            stream.apply_keystream(&mut flood);
-            let flood = u128::from_le_bytes(flood) >> (128 - room);
             let share = u128::from(shares[item][element]) << (128 - k);
             let fraction = ring.fraction(&sums[0], at).wrapping_sub(share);
-            let flooded = fraction.wrapping_add(flood).wrapping_sub(1 << (room - 1));
-            round_fraction(flooded, low)
+            round_fraction(fraction.wrapping_add(flood()), low)
         };
         let firsts = wanted.iter().map(&mut first).collect();
-        Answer { second: packer.finish(), firsts }
+        Answer { second: pack_fractions(ring, &sums[1], high), firsts }
+    }
+
+    /// The flooding of an answer with a plaintext modulus of `k` bits, coefficient by coefficient: uniform
+    /// in `±2^−(k+4)` of a turn, which is `2^f` errors or more.
+    fn flood(&self, number: u32, index: usize, k: u32) -> impl FnMut() -> u128 {
+        let room = 128 - k - 3;
+        let mut stream = self.own.keystream(Stream::Flood as u8, number, index as u32);
+        move || {
+            let mut flood = Zeroizing::new([0; 16]);
+            stream.apply_keystream(&mut *flood);
+            (u128::from_le_bytes(*flood) >> (128 - room)).wrapping_sub(1 << (room - 1))
+        }
     }
 }
 
@@ -435,6 +439,15 @@ type Small = Zeroizing<Vec<i64>>;
 /// The nearest multiple of `2^−bits` to a fraction, in that unit.
 fn round_fraction(fraction: u128, bits: u32) -> u128 {
     fraction.wrapping_add(1 << (127 - bits)) >> (128 - bits)
+}
+
+/// All coefficients of what [`Ring::inverse`] returned as fractions of `bits` bits.
+fn pack_fractions(ring: &Ring, polynomial: &[u64], bits: u32) -> Vec<u8> {
+    let mut packer = Packer::with_capacity(packed_bytes(ring.degree(), bits));
+    for at in 0..ring.degree() {
+        push_wide(&mut packer, round_fraction(ring.fraction(polynomial, at), bits), bits);
+    }
+    packer.finish()
 }
 
 fn pack_residues(polynomial: &[u64], lwe: &RingLwe, bytes: &mut Vec<u8>) {
