@@ -26,7 +26,8 @@ pub(super) fn lower_phase(t: &Trigonometric, scale: f64, p: u32) -> (Phase, Step
         .collect();
     let pairs = harmonics.iter().flatten();
     let largest = pairs.map(|[a, b]: &[f64; 2]| a.hypot(*b)).fold(0.0, f64::max);
-    let amplitude = (largest.max(1.0).log2().ceil() as u32).max(AMPLITUDE);
+    let holds = |bits: &u32| f64::from(*bits).exp2() >= largest;
+    let amplitude = (AMPLITUDE..).find(holds).unwrap_or(AMPLITUDE);
     let order = t.order() as u32;
     let phase = Phase { p, q: 0, shift, g2: G2, h: H, harmonics: order, amplitude };
     (phase, StepWeights::Phase { constant, harmonics })

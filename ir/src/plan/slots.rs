@@ -333,4 +333,64 @@ mod tests {
             }
         }
     }
+
+    /// Activations and convolutions of ResNet-20 on 32x32 images, one harmonic.
+    #[test]
+    fn a_small_resnet_is_made_with_few_bytes() {
+        use crate::plan::{Step, ValueId};
+        let mut steps: Vec<Step> = vec![];
+        let mut push = |op, shape: [usize; 4]| {
+            let operands =
+                if steps.is_empty() { vec![] } else { vec![ValueId(steps.len() as u32 - 1)] };
+            let shape = crate::Shape::new(shape);
+            steps.push(Step {
+                name: String::new(),
+                op,
+                operands,
+                shape,
+                ring: 16,
+                fraction_bits: 0,
+            });
+        };
+        push(StepOp::Input, [1, 3, 32, 32]);
+        for (layers, channels, size) in [(7, 16, 32), (6, 32, 16), (6, 64, 8)] {
+            for layer in 0..layers {
+                let stride = if layer == 0 && size < 32 { 2 } else { 1 };
+                let geometry = crate::op::Convolution {
+                    groups: 1,
+                    kernel: [3, 3],
+                    stride: [stride; 2],
+                    dilation: [1, 1],
+                    padding: [1; 4],
+                };
+                let shape = [1, channels, size, size];
+                push(StepOp::Convolution { geometry, weight_bits: 8 }, shape);
+                push(StepOp::Phase(phase(1, 8)), shape);
+            }
+        }
+        let mut plan = Plan {
+            name: String::new(),
+            output: ValueId(steps.len() as u32 - 1),
+            steps,
+            input_scale: 1.0,
+            input_limit: 1.0,
+            output_scale: 1.0,
+            client: vec![],
+            rlwe: vec![],
+        };
+        assert!(plan.choose_encryption());
+        plan.verify().unwrap();
+        assert_eq!(plan.activations(), 188_416);
+        let (up, down, _) = plan.offline_traffic(1);
+        let products: usize = plan
+            .schedule(1)
+            .exchanges
+            .iter()
+            .filter(|e| plan.phase_products(e.step, 1).is_some())
+            .map(|e| e.bytes.iter().sum::<usize>())
+            .sum();
+        println!("{up} + {down} bytes, {products} for phases; {:?}", plan.rlwe);
+        assert!(products < 50 * 188_416, "{products}");
+        assert!(up + down < 20_000_000, "{up} {down}");
+    }
 }

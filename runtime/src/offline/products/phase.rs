@@ -170,7 +170,7 @@ impl Fold for Tables {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::offline::expand::Seed;
     use crate::offline::transfer::setup::both;
@@ -180,7 +180,7 @@ pub mod tests {
     use ir::plan::{StepOp, offline};
     use ir::ring::low_mask;
 
-    pub fn step(phase: Phase, shape: &[usize]) -> Step {
+    pub(in super::super) fn step(phase: Phase, shape: &[usize]) -> Step {
         Step {
             name: String::new(),
             op: StepOp::Phase(phase),
@@ -191,7 +191,11 @@ pub mod tests {
         }
     }
 
-    pub fn coefficients(random: &mut Random, phase: &Phase, rows: usize) -> Vec<Vec<[f64; 2]>> {
+    pub(in super::super) fn coefficients(
+        random: &mut Random,
+        phase: &Phase,
+        rows: usize,
+    ) -> Vec<Vec<[f64; 2]>> {
         let mut value = || random.unit() - 0.5;
         let mut row = || (0..phase.harmonics).map(|_| [value(), value()]).collect();
         (0..rows).map(|_| row()).collect()

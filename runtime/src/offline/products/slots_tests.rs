@@ -85,6 +85,7 @@ fn throughput() {
         let PhaseProducts::Slots(packing) = PhaseProducts::cheapest(&phase, count, &sets) else {
             panic!("trees take less");
         };
+        let packing = SlotPacking { set: 0, ..packing };
         let (secret, public) = keys(&packing);
         let step = trees::step(phase, &[1, 1, count]);
         let coefficients = trees::coefficients(&mut random, &phase, 1);

@@ -17,6 +17,7 @@
 //! whose distribution is within 2^−41 per coefficient of one that does not depend on `W`.
 
 mod ring;
+mod sampling;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -29,10 +30,8 @@ use ir::plan::{Packing, RingLwe};
 use ir::ring::{Packer, Unpacker, low_mask, pack, packed_bytes, unpack};
 use rayon::prelude::*;
 use ring::{LIMB_BITS, Negacyclic, Ring};
+use sampling::{Stream, errors, ternary, uniform};
 use zeroize::Zeroizing;
-
-/// Coins per side of the centred binomial distribution of errors.
-const COINS: u32 = 21;
 
 /// A message of the peer that is not one of this protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,25 +69,6 @@ struct PublicKey {
     lwe: RingLwe,
     /// `−a'·s + e` and `a'`, transformed.
     zero: [Vec<u64>; 2],
-}
-
-/// What a stream of a seed is for.
-#[derive(Clone, Copy)]
-enum Stream {
-    /// The second component of a public key or of ciphertext `.0` of an exchange.
-    Second = 16,
-    /// A secret key.
-    Secret = 17,
-    /// Errors of ciphertexts.
-    Error = 18,
-    /// `u` of an answer.
-    Refresh = 19,
-    /// Errors of an answer.
-    RefreshError = 20,
-    /// Flooding.
-    Flood = 21,
-    /// Party 0's shares of slots.
-    Share = 22,
 }
 
 /// The number of a key in place of an exchange.
@@ -381,60 +361,6 @@ fn mask(ring: &Ring, public: &Seed, number: u32, index: usize, secret: &[u64], c
     ring.multiply_add(&mut product, &a, secret);
     ring.subtract(c0, &product);
 }
-
-/// Uniform residues from the public seed; what is rejected is public.
-fn uniform(ring: &Ring, public: &Seed, number: u32, index: usize) -> Vec<u64> {
-    let mut stream = public.keystream(Stream::Second as u8, number, index as u32);
-    let mut words = Vec::with_capacity(ring.words());
-    let mut buffer = [0u8; 4096];
-    for p in ring.moduli() {
-        let (low, end) = (low_mask(64 - p.leading_zeros()), words.len() + ring.degree());
-        while words.len() < end {
-            buffer.fill(0);
-            stream.apply_keystream(&mut buffer);
-            let (draws, _) = buffer.as_chunks::<8>();
-            let draws = draws.iter().map(|&draw| u64::from_le_bytes(draw) & low);
-            words.extend(draws.filter(|&v| v < p).take(end - words.len()));
-        }
-    }
-    words
-}
-
-/// Uniform in {−1, 0, 1}; what is rejected does not depend on what is kept.
-fn ternary(own: &Seed, stream: Stream, number: u32, index: usize, count: usize) -> Small {
-    let mut stream = own.keystream(stream as u8, number, index as u32);
-    let mut values = Zeroizing::new(Vec::with_capacity(count));
-    let mut buffer = Zeroizing::new([0u8; 1024]);
-    while values.len() < count {
-        buffer.fill(0);
-        stream.apply_keystream(&mut *buffer);
-        let kept = buffer.iter().filter(|&&b| b < 255).take(count - values.len());
-        values.extend(kept.map(|&b| i64::from(b % 3) - 1));
-    }
-    values
-}
-
-/// Centred binomial errors of variance [`ir::plan::rlwe::ERROR_VARIANCE`].
-fn errors(own: &Seed, stream: Stream, number: u32, index: usize, count: usize) -> Small {
-    let mut stream = own.keystream(stream as u8, number, index as u32);
-    let mut values = Zeroizing::new(Vec::with_capacity(count));
-    let mut buffer = Zeroizing::new([0u8; 4096]);
-    while values.len() < count {
-        buffer.fill(0);
-        stream.apply_keystream(&mut *buffer);
-        let (draws, _) = buffer.as_chunks::<8>();
-        let missing = count - values.len();
-        values.extend(draws.iter().take(missing).map(|&draw| {
-            let coins = u64::from_le_bytes(draw);
-            let heads = |coins: u64| i64::from((coins & low_mask(COINS)).count_ones());
-            heads(coins) - heads(coins >> COINS)
-        }));
-    }
-    values
-}
-
-/// Small signed secrets.
-type Small = Zeroizing<Vec<i64>>;
 
 /// The nearest multiple of `2^−bits` to a fraction, in that unit.
 fn round_fraction(fraction: u128, bits: u32) -> u128 {

@@ -14,9 +14,10 @@ use super::ring::{
     Encoder, Ring, centred, multiply, power, ratio, reciprocal, reduce_once, residue, shoup,
     sum_of_fractions,
 };
+use super::sampling::{Stream, errors, uniform};
 use super::{
-    Malformed, PublicKeys, SecretKeys, Stream, errors, mask, pack_fractions, pack_residues,
-    push_wide, read_wide, round_fraction, uniform, unpack_residues,
+    Malformed, PublicKeys, SecretKeys, mask, pack_fractions, pack_residues, push_wide, read_wide,
+    round_fraction, unpack_residues,
 };
 use crate::secret::Elements;
 use chacha20::cipher::StreamCipher;
