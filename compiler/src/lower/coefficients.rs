@@ -9,19 +9,27 @@ use ir::plan::{Phase, Square, StepOp, StepWeights};
 const G2: u32 = 7;
 /// Scale of the public cosines, `2^h`.
 const H: u32 = 8;
+/// The bound of amplitudes that a plan tells, unless one is larger: one deviation of the output has a few
+/// bits less, so that it tells nothing in practice.
+const AMPLITUDE: u32 = 8;
 /// Bits of `α` and `β` below one unit of the output.
 const ALPHA_BITS: u32 = 1;
 
 /// A phase step's parameters (`Q` is set with the rings) and coefficients in units of its output.
 pub(super) fn lower_phase(t: &Trigonometric, scale: f64, p: u32) -> (Phase, StepWeights) {
     let shift = G2 + H + ALPHA_BITS;
-    let phase = Phase { p, q: 0, shift, g2: G2, h: H, harmonics: t.order() as u32 };
     let constant = t.constant.iter().map(|c| c * scale).collect();
-    let harmonics = t
+    let harmonics: Vec<Vec<[f64; 2]>> = t
         .harmonics
         .iter()
         .map(|row| row.iter().map(|[a, b]| [a * scale, b * scale]).collect())
         .collect();
+    let pairs = harmonics.iter().flatten();
+    let largest = pairs.map(|[a, b]: &[f64; 2]| a.hypot(*b)).fold(0.0, f64::max);
+    let holds = |bits: &u32| f64::from(*bits).exp2() >= largest;
+    let amplitude = (AMPLITUDE..).find(holds).unwrap_or(AMPLITUDE);
+    let order = t.order() as u32;
+    let phase = Phase { p, q: 0, shift, g2: G2, h: H, harmonics: order, amplitude };
     (phase, StepWeights::Phase { constant, harmonics })
 }
 

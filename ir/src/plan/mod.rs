@@ -6,6 +6,7 @@
 //! `Δ = y + m mod 2^k`, party 1 has `m`. Integers stand for reals by a scale, `integer = real·scale`.
 
 mod cost;
+mod encryption;
 mod evaluate;
 mod file;
 pub mod offline;
@@ -13,6 +14,7 @@ mod packing;
 mod print;
 pub mod rlwe;
 mod schedule;
+mod slots;
 mod verify;
 mod weights;
 
@@ -24,6 +26,7 @@ pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, ope
 pub use packing::{Packing, Planes};
 pub use rlwe::RingLwe;
 pub use schedule::{Action, Exchange, MAX_GROUP, Schedule};
+pub use slots::{PhaseProducts, SlotPacking};
 pub use verify::PlanError;
 pub use weights::{Reference, ReferenceLayer, StepWeights, Weights};
 
@@ -71,8 +74,8 @@ pub struct Plan {
     pub output_scale: f64,
     /// What party 1 does in the clear with the output.
     pub client: Vec<ClientStep>,
-    /// Parameters of the encryption behind linear correlations; a step uses the cheapest that has room
-    /// for it ([`Packing::new`]).
+    /// Parameters of the encryption behind linear correlations and products of phases; a step uses the
+    /// cheapest that has room for it ([`Packing::new`], [`SlotPacking::new`]).
     pub rlwe: Vec<RingLwe>,
 }
 
@@ -188,6 +191,8 @@ pub struct Phase {
     pub h: u32,
     /// Number of harmonics.
     pub harmonics: u32,
+    /// The amplitude `√(a_n² + b_n²)` of every harmonic is at most `2^amplitude` units of the step's value.
+    pub amplitude: u32,
 }
 
 /// Parameters of a square or polynomial step.

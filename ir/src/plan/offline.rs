@@ -1,7 +1,7 @@
 //! What the making of product correlations by the two parties alone costs, exactly: oblivious transfers
 //! and the bytes of every message. The runtime's messages have these lengths.
 
-use super::{Phase, Plan, Square, StepOp};
+use super::{Phase, PhaseProducts, Plan, Square, StepOp};
 use crate::ring::packed_bytes;
 
 /// `k` of SoftSpokenOT: its seeds are the leaves of trees of `2^k`, and every transfer costs
@@ -35,8 +35,8 @@ pub struct ProductCost {
     pub messages: [usize; 3],
 }
 
-/// The products of `count` elements of a phase step: a tree per element.
-pub const fn phase(phase: &Phase, count: usize) -> ProductCost {
+/// The products of `count` elements of a phase step by trees, one per element.
+pub const fn trees(phase: &Phase, count: usize) -> ProductCost {
     let transfers = count * phase.p as usize;
     let first = extension_bytes(transfers) + packed_bytes(count, phase.p);
     let second = tree_bytes(count, phase.p, 2 * phase.harmonics as usize, phase.q);
@@ -110,7 +110,9 @@ impl Plan {
     /// none. Steps with secret weights other than diagonal ones take no transfers.
     pub fn product_cost(&self, step: usize, count: usize) -> Option<ProductCost> {
         match &self.steps[step].op {
-            StepOp::Phase(p) => Some(phase(p, count)),
+            StepOp::Phase(phase) => {
+                Some(PhaseProducts::cheapest(phase, count, &self.rlwe).cost(phase, count))
+            }
             StepOp::Square(s) => Some(square(s, count)),
             StepOp::Polynomial { square, degree } => Some(polynomial(square, *degree, count)),
             StepOp::Diagonal { .. } => Some(diagonal(self.steps[step].ring, count)),
@@ -126,8 +128,8 @@ mod tests {
     #[test]
     fn exchanges_have_the_bytes_of_their_formulas() {
         assert_eq!(extension_bytes(129), 2 * 16 * 15);
-        let of_phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2 };
-        let cost = phase(&of_phase, 128);
+        let of_phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2, amplitude: 8 };
+        let cost = trees(&of_phase, 128);
         assert_eq!((cost.transfers, cost.reverse_transfers), (1024, 0));
         assert_eq!(cost.messages, [128 * 15 + 128, 128 * (7 * 16 + 16), 0]);
         let of_square = Square { t: 3, p: 10, q: 24, shift: 8 };

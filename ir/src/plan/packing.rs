@@ -179,7 +179,7 @@ impl Planes {
     /// What `b` outputs in one polynomial need of the encryption.
     fn demand(&self, b: usize) -> Demand {
         let terms = (b * self.fan_in()).next_power_of_two();
-        Demand { ring: self.ring, weight_bits: self.weight_bits, terms }
+        Demand::linear(self.ring, self.weight_bits, terms)
     }
 
     /// Elements of the operand of one inference.
@@ -433,40 +433,6 @@ impl Packing {
 }
 
 impl Plan {
-    /// Chooses the parameters behind the linear correlations: those of the fewest bytes for one
-    /// inference, keys included. `false` if a step's weights are too wide for any.
-    pub fn choose_encryption(&mut self) -> bool {
-        let planes: Vec<Planes> =
-            (0..self.steps.len()).filter_map(|i| Planes::of(self, i)).collect();
-        let Some(mut sets) = planes.iter().map(Planes::cheapest).collect::<Option<Vec<_>>>() else {
-            return false;
-        };
-        sets.sort_unstable();
-        sets.dedup();
-        let cost = |sets: &[RingLwe]| {
-            let keys: usize = sets.iter().map(RingLwe::ciphertext_bytes).sum();
-            planes.iter().try_fold(keys, |sum, &planes| {
-                let bytes = Packing::new(planes, 1, sets)?.bytes();
-                Some(sum + bytes.0 + bytes.1)
-            })
-        };
-        // The widest set first: it can stand in for others. A set goes where it does not earn its key.
-        let mut least = cost(&sets);
-        let mut at = 0;
-        while at < sets.len() {
-            let mut fewer = sets.clone();
-            fewer.remove(at);
-            let found = cost(&fewer);
-            if found.is_some() && (found <= least || sets.len() > MAX_SETS) {
-                (sets, least) = (fewer, found);
-            } else {
-                at += 1;
-            }
-        }
-        self.rlwe = sets;
-        self.rlwe.len() <= MAX_SETS
-    }
-
     /// The packing of a linear step for some inferences at once; `None` for other steps.
     pub fn packing(&self, step: usize, items: usize) -> Option<Packing> {
         Packing::new(Planes::of(self, step)?, items, &self.rlwe)

@@ -17,7 +17,10 @@ impl StepOp {
             Self::Scale { factor } => format!("by {factor}"),
             Self::Rescale { shift } => format!("t {shift}"),
             Self::Phase(s) => {
-                format!("p {} t {} Q {} harmonics {}", s.p, s.shift, s.q, s.harmonics)
+                format!(
+                    "p {} t {} Q {} harmonics {} amplitude {}",
+                    s.p, s.shift, s.q, s.harmonics, s.amplitude
+                )
             }
             Self::Square(s) => format!("t {} p {} t2 {} Q {}", s.t, s.p, s.shift, s.q),
             Self::Polynomial { square: s, degree } => {

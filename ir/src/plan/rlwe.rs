@@ -18,8 +18,9 @@
 //!
 //! *Decryption* needs the error below half of `q/2^k`: flooding and noise take at most an eighth, so
 //! `q ≥ 2^(k + 3)·(2^f + B)`. Before it answers, party 0 switches the modulus down to `2^j`: rounding
-//! the first component costs `2^−(j₀−k+1)` steps, and the second, times the secret, at most `TAIL·√(N/18)`
-//! units of `2^−(j₁−k)` steps; `j₀` and `j₁` make each at most an eighth as well.
+//! the first component costs `2^−(j₀−k+1)` steps, a fourth, and the second, times the secret, at most
+//! `TAIL·√(N/18)` units of `2^−(j₁−k)` steps, an eighth. Flooding fills a sixteenth, so that the sum stays
+//! below seven sixteenths and the noise.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,7 @@ const MAX_PRIME_BITS: u32 = 50;
 /// The narrowest prime: weights of 32 bits stay below it.
 const MIN_PRIME_BITS: u32 = 33;
 /// The largest number of primes.
-const MAX_PRIMES: u32 = 4;
+const MAX_PRIMES: u32 = 5;
 
 /// One set of parameters: degree `N`, and `q` as a product of the largest primes of
 /// [`Self::prime_bits`] bits that are 1 mod `2N`.
@@ -51,14 +52,12 @@ pub struct RingLwe {
 }
 
 /// What a product needs of the parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Demand {
-    /// Ring width `k` of the result: the plaintext modulus is `2^k`.
+    /// Ring width `k` of the result: the plaintext modulus is `2^k` at most.
     pub ring: u32,
-    /// Bits of the signed weights.
-    pub weight_bits: u32,
-    /// Weights that meet in one coefficient.
-    pub terms: usize,
+    /// Variance of a coefficient of the product's noise, before it is re-randomised.
+    pub variance: f64,
 }
 
 /// Bytes of a seed that expands into all second components of a session.
@@ -70,6 +69,12 @@ pub fn key_bytes(sets: &[RingLwe]) -> usize {
 }
 
 impl Demand {
+    /// Of sums of `terms` products with signed weights of `weight_bits` bits.
+    pub fn linear(ring: u32, weight_bits: u32, terms: usize) -> Self {
+        let weight = f64::from(weight_bits - 1).exp2();
+        Self { ring, variance: terms as f64 * weight * weight * (ERROR_VARIANCE + 0.25) }
+    }
+
     /// `f`: flooding is uniform in `±2^f`.
     pub fn flooding_bits(&self, log_degree: u32) -> u32 {
         self.noise_bound(log_degree).log2().ceil() as u32 + FLOODING
@@ -77,11 +82,9 @@ impl Demand {
 
     /// `B`: what the noise does not exceed.
     pub fn noise_bound(&self, log_degree: u32) -> f64 {
-        let weight = f64::from(self.weight_bits - 1).exp2();
         let degree = f64::from(log_degree).exp2();
-        let product = self.terms as f64 * weight * weight * (ERROR_VARIANCE + 0.25);
         let refreshed = 2.0 * degree * 2.0 / 3.0 * ERROR_VARIANCE;
-        TAIL * (product + refreshed).sqrt()
+        TAIL * (self.variance + refreshed).sqrt()
     }
 
     fn modulus_bits(&self, log_degree: u32) -> u32 {
@@ -92,15 +95,17 @@ impl Demand {
 impl RingLwe {
     /// The cheapest secure parameters; `None` if there are none for such wide weights.
     pub fn cheapest(demand: &Demand) -> Option<Self> {
-        let fits = |&(log_degree, most): &(u32, u32)| {
-            // A tenth of a bit for primes that are a little below their power of two.
-            let bits = demand.modulus_bits(log_degree) + 1;
-            let primes = bits.div_ceil(MAX_PRIME_BITS).max(2);
-            let prime_bits = bits.div_ceil(primes).max(MIN_PRIME_BITS);
-            let found = Self { log_degree, prime_bits, primes };
-            (found.modulus_bits() <= most && primes <= MAX_PRIMES).then_some(found)
-        };
-        SECURE.iter().find_map(fits)
+        SECURE.iter().find_map(|s| Self::cheapest_of_degree(demand, s.0))
+    }
+
+    /// The cheapest secure parameters of one degree.
+    pub fn cheapest_of_degree(demand: &Demand, log_degree: u32) -> Option<Self> {
+        // A tenth of a bit for primes that are a little below their power of two.
+        let bits = demand.modulus_bits(log_degree) + 1;
+        let primes = bits.div_ceil(MAX_PRIME_BITS).max(2);
+        let prime_bits = bits.div_ceil(primes).max(MIN_PRIME_BITS);
+        let found = Self { log_degree, prime_bits, primes };
+        found.is_secure().then_some(found)
     }
 
     /// `N`.
@@ -134,7 +139,7 @@ impl RingLwe {
     /// `(j₀, j₁)`: bits per coefficient of the two components of an answer.
     pub fn answer_bits(&self, ring: u32) -> (u32, u32) {
         let rounding = TAIL * (self.degree() as f64 / 18.0).sqrt();
-        (ring + 2, ring + 3 + rounding.log2().ceil() as u32)
+        (ring + 1, ring + 3 + rounding.log2().ceil() as u32)
     }
 }
 
@@ -144,7 +149,7 @@ mod tests {
 
     #[test]
     fn rings_of_16_bits_and_weights_of_8_fit_the_smallest_degree() {
-        let demand = Demand { ring: 16, weight_bits: 8, terms: 4608 };
+        let demand = Demand::linear(16, 8, 4608);
         let found = RingLwe::cheapest(&demand).unwrap();
         assert_eq!((found.log_degree, found.primes), (12, 2));
         assert!(found.prime_bits <= 41, "{found:?}");
@@ -156,7 +161,7 @@ mod tests {
         for ring in [1, 8, 16, 33, 64] {
             for weight_bits in [8, 16, 32] {
                 for terms in [1, 1000, 1 << 24] {
-                    let demand = Demand { ring, weight_bits, terms };
+                    let demand = Demand::linear(ring, weight_bits, terms);
                     let found = RingLwe::cheapest(&demand).unwrap();
                     assert!(found.is_secure() && found.has_room_for(&demand), "{demand:?}");
                     let q = f64::from(found.modulus_bits()) - 0.1;

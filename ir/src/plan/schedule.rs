@@ -20,8 +20,10 @@ use std::ops::Range;
 pub const WINDOW: usize = 12 << 20;
 /// Linear steps that run ahead of the activations behind them.
 const LAG: usize = 2;
-/// Elements of an activation in one exchange.
+/// Elements of a square, polynomial or diagonal step in one exchange.
 const ELEMENTS: usize = 1 << 14;
+/// Elements of a phase step in one exchange: with one harmonic they fill the slots of a ciphertext.
+const PHASES: usize = 1 << 15;
 /// Ciphertext bytes of one exchange of a linear step, unless one inference needs more.
 const CIPHERTEXTS: usize = 32 << 20;
 /// Words of masks that a group of inferences may have.
@@ -167,16 +169,29 @@ impl Plan {
         step: usize,
         items: usize,
     ) -> Vec<(Range<usize>, Range<usize>, [usize; 3])> {
+        let with_bytes = |(items, elements): (Range<usize>, Range<usize>)| {
+            let bytes = self.product_bytes(step, items.len() * elements.len());
+            (items, elements, bytes)
+        };
+        self.product_ranges(step, items).into_iter().map(with_bytes).collect()
+    }
+
+    /// Which items and elements of a step's products are made in one exchange.
+    pub(super) fn product_ranges(
+        &self,
+        step: usize,
+        items: usize,
+    ) -> Vec<(Range<usize>, Range<usize>)> {
+        let most = match self.steps[step].op {
+            StepOp::Phase(_) => PHASES,
+            _ => ELEMENTS,
+        };
         let elements = self.steps[step].shape.elements();
-        let at_once = (ELEMENTS / elements.max(1)).max(1);
-        let mut all = vec![];
-        for items in parts(items, at_once) {
-            for elements in parts(elements, ELEMENTS) {
-                let bytes = self.product_bytes(step, items.len() * elements.len());
-                all.push((items.clone(), elements, bytes));
-            }
-        }
-        all
+        let at_once = (most / elements.max(1)).max(1);
+        let of_items = |items: Range<usize>| {
+            parts(elements, most).map(move |elements| (items.clone(), elements))
+        };
+        parts(items, at_once).flat_map(of_items).collect()
     }
 
     /// Per value, the linear steps with secret weights that its mask follows from.

@@ -234,10 +234,11 @@ fn check_rings(step: &Step, operands: &[&Step]) -> Result<(), String> {
                 && phase.h <= 24
                 && phase.g2 + phase.h <= phase.shift
                 && phase.shift < phase.q
+                && phase.amplitude <= 62
                 && phase.q <= 64
                 && phase.q - phase.shift == k;
             if !sound {
-                return err("p, Q, t₂, g2 and h do not fit");
+                return err("p, Q, t₂, g2, h and amplitude do not fit");
             }
             widest(phase.p)
         }

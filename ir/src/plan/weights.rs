@@ -190,7 +190,8 @@ impl Weights {
                     && constant.iter().all(|c| c.is_finite())
                     && harmonics.iter().all(|h| {
                         h.len() == phase.harmonics as usize
-                            && h.iter().flatten().all(|c| c.is_finite())
+                            && h.iter()
+                                .all(|[a, b]| a.hypot(*b) <= f64::from(phase.amplitude).exp2())
                     })
             }
             (StepOp::Square(_), StepWeights::Square { constant }) => rows(constant.len()),

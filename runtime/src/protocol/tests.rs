@@ -269,7 +269,7 @@ fn phases_are_within_a_unit_and_the_tables_rounding_for_any_value() {
         let ring = random.between(14, 24) as u32;
         let shift = g2 + h + random.between(2, 12) as u32;
         let harmonics = random.between(1, 5) as u32;
-        let phase = Phase { p, q: ring + shift, shift, g2, h, harmonics };
+        let phase = Phase { p, q: ring + shift, shift, g2, h, harmonics, amplitude: 20 };
         let worst = check_phase(&mut random, phase, k, 200.0, 200);
         assert!(worst <= table_rounding(&phase, 200.0), "{phase:?}: {worst}");
     }
@@ -280,7 +280,7 @@ fn phases_are_within_a_unit_and_the_tables_rounding_for_any_value() {
 #[test]
 fn the_phase_is_rounded_without_bias_and_half_a_step_would_bias_it() {
     let (k, p) = (9, 4);
-    let phase = Phase { p, q: 30, shift: 20, g2: 8, h: 8, harmonics: 1 };
+    let phase = Phase { p, q: 30, shift: 20, g2: 8, h: 8, harmonics: 1, amplitude: 20 };
     let step = 1u64 << (k - p);
     let masks: Vec<u64> = (0..1 << k).collect();
     let u: Vec<u64> = masks.iter().map(|m| (m * 7 + 3) & low_mask(p)).collect();
@@ -329,7 +329,7 @@ fn long_run() {
         check_polynomial(&mut random, parameters, k, degree, size);
         let (p, k) = (random.between(6, 9) as u32, random.between(14, 20) as u32);
         let ring = random.between(14, 24) as u32;
-        let phase = Phase { p, q: ring + 26, shift: 26, g2: 8, h: 8, harmonics: 3 };
+        let phase = Phase { p, q: ring + 26, shift: 26, g2: 8, h: 8, harmonics: 3, amplitude: 20 };
         let excess = check_phase(&mut random, phase, k, 200.0, size);
         let stated = table_rounding(&phase, 200.0);
         assert!(excess <= stated, "{phase:?}: {excess}");

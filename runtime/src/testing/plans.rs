@@ -86,13 +86,17 @@ impl Builder {
     }
 
     pub fn phase(&mut self, operand: usize, ring: u32, amplitude: f64) -> usize {
-        let phase = Phase { p: 7, q: ring + 24, shift: 24, g2: 7, h: 9, harmonics: 2 };
+        self.phase_of(operand, ring, amplitude, 2)
+    }
+
+    pub fn phase_of(&mut self, operand: usize, ring: u32, amplitude: f64, harmonics: u32) -> usize {
+        let phase = Phase { p: 7, q: ring + 24, shift: 24, g2: 7, h: 9, harmonics, amplitude: 6 };
         let shape = self.shape(operand);
         let random = &mut self.random;
         let mut value = || (random.unit() - 0.5) * amplitude;
         let constant = (0..shape.channels()).map(|_| value()).collect();
-        let harmonics =
-            (0..shape.channels()).map(|_| vec![[value(), value()], [value(), value()]]).collect();
+        let mut row = || (0..harmonics).map(|_| [value(), value()]).collect();
+        let harmonics = (0..shape.channels()).map(|_| row()).collect();
         let weights = StepWeights::Phase { constant, harmonics };
         self.push(StepOp::Phase(phase), &[operand], shape, ring, weights)
     }
@@ -178,6 +182,20 @@ pub fn phases() -> (Plan, Weights) {
     let last = b.phase(sum, 20, 30.0);
     let flat = b.public(StepOp::Reshape, &[last], [1, 144], 20);
     let logits = b.matrix(flat, 5, 20, 20);
+    b.finish(logits)
+}
+
+/// Linear steps and phases of one harmonic, so large that encryption makes their products.
+pub fn large_phases() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 2, 32, 32], 16);
+    let first = b.convolution(0, 5, 16, 60);
+    let phase = b.phase_of(first, 18, 40.0, 1);
+    let second = b.convolution(phase, 3, 18, 5);
+    let last = b.phase_of(second, 20, 30.0, 1);
+    let windows =
+        b.public(StepOp::SumWindows { kernel: [8, 8], stride: [8, 8] }, &[last], [1, 3, 4, 4], 20);
+    let flat = b.public(StepOp::Reshape, &[windows], [1, 48], 20);
+    let logits = b.matrix(flat, 5, 20, 2);
     b.finish(logits)
 }
 

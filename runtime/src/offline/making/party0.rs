@@ -7,7 +7,7 @@ use crate::net::Channel;
 use crate::offline::Role;
 use crate::offline::expand::{Purpose, Seed};
 use crate::offline::item::Item;
-use crate::offline::products::{self, Shares};
+use crate::offline::products::{self, Shares, Tools};
 use crate::offline::rlwe::PublicKeys;
 use crate::offline::transfer::Transfers;
 use crate::secret::Elements;
@@ -73,7 +73,9 @@ impl Group<'_> {
                         None => {
                             let seeds = &self.seeds[exchange.items.clone()];
                             let (plan, weights) = (self.plan, self.weights);
-                            products::answer(transfers, plan, weights, exchange, seeds, &message)
+                            let keys = self.keys;
+                            let tools = &mut Tools { transfers, keys, number };
+                            products::answer(tools, plan, weights, exchange, seeds, &message)
                                 .map_err(refused)?
                                 .ok_or_else(|| no_products(exchange.step))?
                         }

@@ -8,7 +8,7 @@ use crate::offline::Role;
 use crate::offline::expand::Seed;
 use crate::offline::item::{Item, party1_mask};
 use crate::offline::masks::has_own_mask;
-use crate::offline::products::{self, Shares};
+use crate::offline::products::{self, Shares, Tools};
 use crate::offline::rlwe::SecretKeys;
 use crate::offline::transfer::Transfers;
 use crate::protocol::linear;
@@ -136,6 +136,7 @@ impl<'a> Group<'a> {
         transfers: &mut Transfers,
     ) -> Result<(Begun, Vec<u8>), Error> {
         let (plan, step) = (self.plan, &self.plan.steps[exchange.step]);
+        let keys = self.keys;
         let operand = step.operands[0].index();
         let masks: Vec<&[u64]> = exchange
             .items
@@ -144,14 +145,15 @@ impl<'a> Group<'a> {
             .collect::<Option<_>>()
             .ok_or_else(|| Error::Internal(format!("the mask of v{operand} is not known")))?;
         if let Some(packing) = plan.packing(exchange.step, masks.len()) {
-            let message = self.keys.encrypt(&packing, number, &masks);
+            let message = keys.encrypt(&packing, number, &masks);
             return Ok((Begun::Linear(packing), message));
         }
         let elements = exchange.elements.clone();
         let masks: Elements = Zeroizing::new(
             masks.iter().flat_map(|m| m[elements.clone()].iter().copied()).collect(),
         );
-        let begun = products::begin(transfers, plan, exchange.step, &masks);
+        let begun =
+            products::begin(&mut Tools { transfers, keys, number }, plan, exchange.step, &masks);
         let (state, message) = begun.ok_or_else(|| no_products(exchange.step))?;
         Ok((Begun::Products(state), message))
     }
@@ -170,7 +172,9 @@ impl<'a> Group<'a> {
                 let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
                 (Shares::Narrow(Zeroizing::new(shares)), None)
             }
-            Begun::Products(state) => state.finish(transfers, message).map_err(|e| refused(&e))?,
+            Begun::Products(state) => {
+                state.finish(transfers, self.keys, message).map_err(|e| refused(&e))?
+            }
         };
         let step = &self.plan.steps[exchange.step];
         if let (true, Shares::Narrow(shares)) = (step.op.is_secret_linear(), &shares) {

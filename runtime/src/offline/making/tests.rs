@@ -6,7 +6,7 @@ use crate::offline::store::NoSupply;
 use crate::session::Finished;
 use crate::testing::plans;
 use ir::Tensor;
-use ir::plan::{Evaluator, Plan, Rounding, Weights};
+use ir::plan::{Evaluator, PhaseProducts, Plan, Rounding, Weights};
 use std::time::Duration;
 
 /// Both parties of a run without a dealer.
@@ -36,7 +36,13 @@ fn run(
 
 #[test]
 fn two_parties_alone_answer_what_the_evaluator_answers() {
-    for (plan, weights) in [plans::phases(), plans::every_kind(), plans::tiny()] {
+    let large = plans::large_phases();
+    let is_encrypted = |step: &ir::plan::Exchange| {
+        let count = step.items.len() * step.elements.len();
+        matches!(large.0.phase_products(step.step, count), Some(PhaseProducts::Slots(_)))
+    };
+    assert_eq!(large.0.schedule(1).exchanges.iter().filter(|e| is_encrypted(e)).count(), 2);
+    for (plan, weights) in [plans::phases(), plans::every_kind(), plans::tiny(), large] {
         for batch in [1, 3] {
             let inputs = plans::inputs(&plan, batch, 5);
             let (party0, party1) = run(&plan, &weights, &inputs);

@@ -1,11 +1,12 @@
 //! The exchange of any kind of step with products: what kind it is stands in the plan.
 
-use super::{Answered, diagonal, phase, polynomial, square};
+use super::{Answered, diagonal, phase, polynomial, slots, square};
 use crate::offline::expand::Seed;
 use crate::offline::item::{party0_bits, party0_question, party0_wide_question};
+use crate::offline::rlwe::{PublicKeys, SecretKeys};
 use crate::offline::transfer::{TransferError, Transfers};
 use crate::secret::{Elements, WideElements};
-use ir::plan::{Exchange, Plan, Step, StepOp, StepWeights, Weights};
+use ir::plan::{Exchange, PhaseProducts, Plan, SlotPacking, Step, StepOp, StepWeights, Weights};
 use zeroize::{Zeroize, Zeroizing};
 
 /// One party's shares of an exchange's products, element by element.
@@ -16,10 +17,22 @@ pub enum Shares {
     Wide(WideElements),
 }
 
+/// What a party makes products with: `K` are its keys.
+pub struct Tools<'a, K> {
+    /// Its transfers with the peer.
+    pub transfers: &'a mut Transfers,
+    /// Its keys.
+    pub keys: &'a K,
+    /// The number of the exchange, another one for each of a session.
+    pub number: u32,
+}
+
 /// Party 1 after its first message.
 pub enum Begun {
-    /// Of a phase step.
+    /// Of a phase step, by trees.
     Phase(phase::Asked),
+    /// Of a phase step, by encryption.
+    Slots(SlotPacking),
     /// Of a square step.
     Square(square::Asked),
     /// Of a polynomial step.
@@ -32,6 +45,8 @@ pub enum Begun {
 pub enum Open {
     /// Nothing is missing.
     Done(Shares),
+    /// Of a phase step, by encryption.
+    Slots(Answered<Elements>, SlotPacking),
     /// Of a square step.
     Square(Answered<Elements>),
     /// Of a polynomial step.
@@ -40,17 +55,26 @@ pub enum Open {
 
 /// Party 1's first message for the operand's masks, element by element; `None` if the step has no products.
 pub fn begin(
-    transfers: &mut Transfers,
+    tools: &mut Tools<'_, SecretKeys>,
     plan: &Plan,
     step: usize,
     masks: &[u64],
 ) -> Option<(Begun, Vec<u8>)> {
     let Step { ring, op, operands, .. } = &plan.steps[step];
+    let Tools { transfers, keys, number } = tools;
     match op {
         StepOp::Phase(phase) => {
             let ring = plan.step(*operands.first()?).ring;
-            let (asked, message) = phase::ask(transfers, phase, ring, masks);
-            Some((Begun::Phase(asked), message))
+            match plan.phase_products(step, masks.len())? {
+                PhaseProducts::Trees => {
+                    let (asked, message) = phase::ask(transfers, phase, ring, masks);
+                    Some((Begun::Phase(asked), message))
+                }
+                PhaseProducts::Slots(packing) => {
+                    let message = slots::ask(keys, &packing, *number, (phase, ring), masks);
+                    Some((Begun::Slots(packing), message))
+                }
+            }
         }
         StepOp::Square(square) => {
             let (asked, message) = square::ask(transfers, square, masks);
@@ -76,10 +100,15 @@ impl Begun {
     pub fn finish(
         self,
         transfers: &mut Transfers,
+        keys: &SecretKeys,
         answer: &[u8],
     ) -> Result<(Shares, Option<Vec<u8>>), TransferError> {
         Ok(match self {
             Self::Phase(asked) => (Shares::Narrow(asked.finish(transfers, answer)?), None),
+            Self::Slots(packing) => {
+                let (last, shares) = slots::finish(transfers, keys, &packing, answer)?;
+                (Shares::Narrow(shares), Some(last))
+            }
             Self::Diagonal(asked) => (Shares::Narrow(asked.finish(transfers, answer)?), None),
             Self::Square(asked) => {
                 let (last, shares) = asked.finish(transfers, answer)?;
@@ -99,13 +128,14 @@ impl Begun {
 /// # Errors
 /// If party 1's message is none of this protocol.
 pub fn answer(
-    transfers: &mut Transfers,
+    tools: &mut Tools<'_, PublicKeys>,
     plan: &Plan,
     weights: &Weights,
     exchange: &Exchange,
     seeds: &[Seed],
     message: &[u8],
 ) -> Result<Option<(Vec<u8>, Open)>, TransferError> {
+    let Tools { transfers, keys, number } = tools;
     let (index, step) = (exchange.step, &plan.steps[exchange.step]);
     // Several items come with all of their elements.
     let start = exchange.elements.start;
@@ -116,9 +146,19 @@ pub fn answer(
     Ok(Some(match (&step.op, &weights.steps[index]) {
         (StepOp::Phase(phase), StepWeights::Phase { harmonics, .. }) => {
             let u = draw(party0_question);
-            let (answer, shares) =
-                phase::answer(transfers, phase, step, harmonics, elements, &u, message)?;
-            (answer, Open::Done(Shares::Narrow(shares)))
+            match PhaseProducts::cheapest(phase, u.len(), &plan.rlwe) {
+                PhaseProducts::Trees => {
+                    let (answer, shares) =
+                        phase::answer(transfers, phase, step, harmonics, elements, &u, message)?;
+                    (answer, Open::Done(Shares::Narrow(shares)))
+                }
+                PhaseProducts::Slots(packing) => {
+                    let factors = phase::factors(phase, step, harmonics, elements, &u);
+                    let (open, answer) =
+                        slots::answer(transfers, keys, &packing, *number, &factors, message)?;
+                    (answer, Open::Slots(open, packing))
+                }
+            }
         }
         (StepOp::Square(square), _) => {
             let (u, bits) = (draw(party0_question), draw(party0_bits));
@@ -161,6 +201,9 @@ impl Open {
             }
             (Self::Polynomial(open), StepOp::Polynomial { square, degree }) => {
                 Shares::Wide(open.finish(transfers, square, *degree, message)?)
+            }
+            (Self::Slots(open, packing), _) => {
+                Shares::Narrow(open.finish_slots(transfers, &packing, message)?)
             }
             (Self::Done(shares), _) => shares,
             (Self::Square(_) | Self::Polynomial(_), _) => return Err(TransferError::Padding),

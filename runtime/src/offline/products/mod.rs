@@ -1,16 +1,18 @@
 //! The products of activations, made by the two parties alone from [`Transfers`]: one file per kind of
 //! step. Each is an exchange about a chunk of a step's elements: party 1 asks, party 0 answers, party 1
 //! finishes. Where party 0 chooses in transfers of its own, party 1 sends once more and party 0 finishes
-//! last. Shares and their order are those of [`crate::protocol`], whose `products` are the ideal
+//! last. The products of phases are made by trees ([`phase`]) or by encryption ([`slots`]), as
+//! [`ir::plan::PhaseProducts`] says. Shares and their order are those of [`crate::protocol`], whose `products` are the ideal
 //! functionality; lengths are those of [`ir::plan::offline`].
 
 pub mod diagonal;
 mod exchange;
 pub mod phase;
 pub mod polynomial;
+pub mod slots;
 pub mod square;
 
-pub use exchange::{Begun, Open, Shares, answer, begin};
+pub use exchange::{Begun, Open, Shares, Tools, answer, begin};
 
 use super::transfer::gilboa::{self, Receiving};
 use super::transfer::{Received, Transfers};

@@ -55,14 +55,28 @@ pub fn answer(
     expect_length(message, extension + packed_bytes(count, phase.p))?;
     let (extension, shifts) = message.split_at(extension);
     let blocks = transfers.sender.extend(shape.transfers(count), extension)?;
-    let factors = Factors::new(phase);
+    let factors = factors(phase, step, harmonics, elements, u);
     let mut scalars = Zeroizing::new(Vec::with_capacity(count * shape.scalars));
-    for (element, &u) in elements.zip(u) {
-        let pairs = factors.of(row::<Vec<_>>(harmonics, step, element % step.shape.elements()), u);
-        scalars.extend(pairs.flatten().map(|factor| factor as u64));
-    }
+    scalars.extend(factors.iter().flatten().map(|&factor| factor as u64));
     let (hashes, delta) = (&transfers.hashes, transfers.sender.delta());
     tree::party0(&shape, hashes, delta, &blocks, shifts, &scalars, &Tables::new(phase))
+}
+
+/// `α_n, β_n` for every element and harmonic.
+pub fn factors(
+    phase: &Phase,
+    step: &Step,
+    harmonics: &[Vec<[f64; 2]>],
+    elements: Range<usize>,
+    u: &[u64],
+) -> Zeroizing<Vec<[i64; 2]>> {
+    let factors = Factors::new(phase);
+    let mut all = Zeroizing::new(Vec::with_capacity(u.len() * phase.harmonics as usize));
+    for (element, &u) in elements.zip(u) {
+        let row = row::<Vec<_>>(harmonics, step, element % step.shape.elements());
+        all.extend(factors.of(row, u));
+    }
+    all
 }
 
 impl Asked {
@@ -156,7 +170,7 @@ impl Fold for Tables {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::offline::expand::Seed;
     use crate::offline::transfer::setup::both;
@@ -167,7 +181,7 @@ mod tests {
     use ir::ring::low_mask;
     use sha2::{Digest, Sha256};
 
-    fn step(phase: Phase, shape: &[usize]) -> Step {
+    pub(in super::super) fn step(phase: Phase, shape: &[usize]) -> Step {
         Step {
             name: String::new(),
             op: StepOp::Phase(phase),
@@ -178,7 +192,11 @@ mod tests {
         }
     }
 
-    fn coefficients(random: &mut Random, phase: &Phase, rows: usize) -> Vec<Vec<[f64; 2]>> {
+    pub(in super::super) fn coefficients(
+        random: &mut Random,
+        phase: &Phase,
+        rows: usize,
+    ) -> Vec<Vec<[f64; 2]>> {
         let mut value = || random.unit() - 0.5;
         let mut row = || (0..phase.harmonics).map(|_| [value(), value()]).collect();
         (0..rows).map(|_| row()).collect()
@@ -195,7 +213,7 @@ mod tests {
             let shift = g2 + h + random.between(0, 8) as u32;
             let q = random.between(u64::from(shift) + 1, [32, 64][round % 2]) as u32;
             let harmonics = random.between(1, 6) as u32;
-            let phase = Phase { p, q, shift, g2, h, harmonics };
+            let phase = Phase { p, q, shift, g2, h, harmonics, amplitude: 0 };
             let step = step(phase, &[1, 3, 5, 7]);
             let coefficients = coefficients(&mut random, &phase, [1, 3][round / 2 % 2]);
             let start = random.between(0, 104) as usize;
@@ -206,7 +224,7 @@ mod tests {
             let ideal = products(&phase, &step, &coefficients, ring, &masks, &u);
             let ideal = &ideal[2 * harmonics as usize * start..];
 
-            let cost = offline::phase(&phase, elements.len());
+            let cost = offline::trees(&phase, elements.len());
             let (masks, u) = (&masks[elements.clone()], &u[elements.clone()]);
             let (asked, first) = ask(&mut party1, &phase, ring, masks);
             assert_eq!(first.len(), cost.messages[0]);
@@ -273,7 +291,7 @@ mod tests {
         let seed = Seed::insecure_for_tests;
         let (mut party0, mut party1) = both(seed(3), seed(4));
         let mut random = Random::new(32);
-        let phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2 };
+        let phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2, amplitude: 0 };
         let count = 190_000;
         let step = step(phase, &[1, 10, count / 10]);
         let coefficients = coefficients(&mut random, &phase, 10);

@@ -17,6 +17,8 @@
 //! whose distribution is within 2^−41 per coefficient of one that does not depend on `W`.
 
 mod ring;
+mod sampling;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -28,10 +30,8 @@ use ir::plan::{Packing, RingLwe};
 use ir::ring::{Packer, Unpacker, low_mask, pack, packed_bytes, unpack};
 use rayon::prelude::*;
 use ring::{LIMB_BITS, Negacyclic, Ring};
+use sampling::{Stream, errors, ternary, uniform};
 use zeroize::Zeroizing;
-
-/// Coins per side of the centred binomial distribution of errors.
-const COINS: u32 = 21;
 
 /// A message of the peer that is not one of this protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,23 +69,6 @@ struct PublicKey {
     lwe: RingLwe,
     /// `−a'·s + e` and `a'`, transformed.
     zero: [Vec<u64>; 2],
-}
-
-/// What a stream of a seed is for.
-#[derive(Clone, Copy)]
-enum Stream {
-    /// The second component of a public key or of ciphertext `.0` of an exchange.
-    Second = 16,
-    /// A secret key.
-    Secret = 17,
-    /// Errors of ciphertexts.
-    Error = 18,
-    /// `u` of an answer.
-    Refresh = 19,
-    /// Errors of an answer.
-    RefreshError = 20,
-    /// Flooding.
-    Flood = 21,
 }
 
 /// The number of a key in place of an exchange.
@@ -130,7 +113,7 @@ impl SecretKeys {
         let encrypt = |index: usize| {
             let mut c0 = Zeroizing::new(vec![0; key.ring.words()]);
             packing.operands((index / channels, index % channels), |at, item, element| {
-                encoder.put(&mut c0, at, masks[item][element] & ring_mask);
+                encoder.add(&mut c0, at, masks[item][element] & ring_mask);
             });
             let errors = errors(&self.own, Stream::Error, number, index, key.ring.degree());
             key.ring.add_small(&mut c0, &errors, 1);
@@ -336,30 +319,31 @@ impl PublicKeys {
     ) -> Answer {
         let key = &self.keys[packing.set];
         let (ring, k) = (&key.ring, packing.ring());
-        let degree = ring.degree();
         let (low, high) = key.lwe.answer_bits(k);
         let index = image * packing.groups().2 + output;
         self.refresh(packing.set, number, index, sums);
-        let mut packer = Packer::with_capacity(packed_bytes(degree, high));
-        for at in 0..degree {
-            push_wide(&mut packer, round_fraction(ring.fraction(&sums[1], at), high), high);
-        }
         let mut wanted = vec![];
         packing.results((image, output), |at, item, element| wanted.push((at, item, element)));
-        // Uniform in ±2^−(k+4) of a turn, which is 2^f errors or more.
-        let room = 128 - k - 3;
-        let mut stream = self.own.keystream(Stream::Flood as u8, number, index as u32);
+        let mut flood = self.flood(number, index, k);
         let mut first = |&(at, item, element): &(usize, usize, usize)| {
-            let mut flood = [0; 16];
-            stream.apply_keystream(&mut flood);
-            let flood = u128::from_le_bytes(flood) >> (128 - room);
             let share = u128::from(shares[item][element]) << (128 - k);
             let fraction = ring.fraction(&sums[0], at).wrapping_sub(share);
-            let flooded = fraction.wrapping_add(flood).wrapping_sub(1 << (room - 1));
-            round_fraction(flooded, low)
+            round_fraction(fraction.wrapping_add(flood()), low)
         };
         let firsts = wanted.iter().map(&mut first).collect();
-        Answer { second: packer.finish(), firsts }
+        Answer { second: pack_fractions(ring, &sums[1], high), firsts }
+    }
+
+    /// The flooding of an answer with a plaintext modulus of `k` bits, coefficient by coefficient: uniform
+    /// in `±2^−(k+4)` of a turn, which is `2^f` errors or more.
+    fn flood(&self, number: u32, index: usize, k: u32) -> impl FnMut() -> u128 {
+        let room = 128 - k - 3;
+        let mut stream = self.own.keystream(Stream::Flood as u8, number, index as u32);
+        move || {
+            let mut flood = Zeroizing::new([0; 16]);
+            stream.apply_keystream(&mut *flood);
+            (u128::from_le_bytes(*flood) >> (128 - room)).wrapping_sub(1 << (room - 1))
+        }
     }
 }
 
@@ -378,63 +362,18 @@ fn mask(ring: &Ring, public: &Seed, number: u32, index: usize, secret: &[u64], c
     ring.subtract(c0, &product);
 }
 
-/// Uniform residues from the public seed; what is rejected is public.
-fn uniform(ring: &Ring, public: &Seed, number: u32, index: usize) -> Vec<u64> {
-    let mut stream = public.keystream(Stream::Second as u8, number, index as u32);
-    let mut words = Vec::with_capacity(ring.words());
-    let mut buffer = [0u8; 4096];
-    for p in ring.moduli() {
-        let (low, end) = (low_mask(64 - p.leading_zeros()), words.len() + ring.degree());
-        while words.len() < end {
-            buffer.fill(0);
-            stream.apply_keystream(&mut buffer);
-            let (draws, _) = buffer.as_chunks::<8>();
-            let draws = draws.iter().map(|&draw| u64::from_le_bytes(draw) & low);
-            words.extend(draws.filter(|&v| v < p).take(end - words.len()));
-        }
-    }
-    words
-}
-
-/// Uniform in {−1, 0, 1}; what is rejected does not depend on what is kept.
-fn ternary(own: &Seed, stream: Stream, number: u32, index: usize, count: usize) -> Small {
-    let mut stream = own.keystream(stream as u8, number, index as u32);
-    let mut values = Zeroizing::new(Vec::with_capacity(count));
-    let mut buffer = Zeroizing::new([0u8; 1024]);
-    while values.len() < count {
-        buffer.fill(0);
-        stream.apply_keystream(&mut *buffer);
-        let kept = buffer.iter().filter(|&&b| b < 255).take(count - values.len());
-        values.extend(kept.map(|&b| i64::from(b % 3) - 1));
-    }
-    values
-}
-
-/// Centred binomial errors of variance [`ir::plan::rlwe::ERROR_VARIANCE`].
-fn errors(own: &Seed, stream: Stream, number: u32, index: usize, count: usize) -> Small {
-    let mut stream = own.keystream(stream as u8, number, index as u32);
-    let mut values = Zeroizing::new(Vec::with_capacity(count));
-    let mut buffer = Zeroizing::new([0u8; 4096]);
-    while values.len() < count {
-        buffer.fill(0);
-        stream.apply_keystream(&mut *buffer);
-        let (draws, _) = buffer.as_chunks::<8>();
-        let missing = count - values.len();
-        values.extend(draws.iter().take(missing).map(|&draw| {
-            let coins = u64::from_le_bytes(draw);
-            let heads = |coins: u64| i64::from((coins & low_mask(COINS)).count_ones());
-            heads(coins) - heads(coins >> COINS)
-        }));
-    }
-    values
-}
-
-/// Small signed secrets.
-type Small = Zeroizing<Vec<i64>>;
-
 /// The nearest multiple of `2^−bits` to a fraction, in that unit.
 fn round_fraction(fraction: u128, bits: u32) -> u128 {
     fraction.wrapping_add(1 << (127 - bits)) >> (128 - bits)
+}
+
+/// All coefficients of what [`Ring::inverse`] returned as fractions of `bits` bits.
+fn pack_fractions(ring: &Ring, polynomial: &[u64], bits: u32) -> Vec<u8> {
+    let mut packer = Packer::with_capacity(packed_bytes(ring.degree(), bits));
+    for at in 0..ring.degree() {
+        push_wide(&mut packer, round_fraction(ring.fraction(polynomial, at), bits), bits);
+    }
+    packer.finish()
 }
 
 fn pack_residues(polynomial: &[u64], lwe: &RingLwe, bytes: &mut Vec<u8>) {

@@ -1,5 +1,5 @@
-//! `Z_q[X]/(X^N+1)` with `q` a product of primes: the transforms are `tfhe-ntt`'s, and nothing else
-//! knows of it.
+//! `Z_q[X]/(X^N+1)` with `q` a product of primes: the transforms are `tfhe-ntt`'s, and only this and
+//! [`super::slots`] know of it.
 //!
 //! A polynomial is one vector of `L·N` residues, prime by prime. The inverse transform is not
 //! normalised; [`Ring::fractions`] divides by `N` on the way.
@@ -43,11 +43,7 @@ impl Ring {
             let others = moduli.iter().filter(|&&o| o != p);
             let product = others.fold(degree as u64 % p, |a, o| multiply(a, o % p, p));
             let inverse = power(product, p - 2, p);
-            let shoup = ((u128::from(inverse) << 64) / u128::from(p)) as u64;
-            // p is odd, so ⌊2^192/p⌋ = ⌊(2^192 − 1)/p⌋.
-            let (high, rest) = (u128::MAX / u128::from(p), u128::MAX % u128::from(p));
-            let low = (rest << 64 | u128::from(u64::MAX)) / u128::from(p);
-            Prime { p, plan, reciprocal: (high, low as u64), lift: (inverse, shoup) }
+            Prime { p, plan, reciprocal: reciprocal(p), lift: (inverse, ratio(inverse, p)) }
         };
         Self { degree, primes: plans.into_iter().map(prime).collect() }
     }
@@ -114,61 +110,92 @@ impl Ring {
     /// [`Self::inverse`] returned.
     pub fn fraction(&self, polynomial: &[u64], at: usize) -> u128 {
         // c/q = Σ ((c·(q/p)^−1 mod p)/p) mod 1
-        let (mut high, mut low) = (0u128, 0u128);
-        for (i, prime) in self.primes.iter().enumerate() {
+        let lifted = self.primes.iter().enumerate().map(|(i, prime)| {
             let lifted = shoup(polynomial[i * self.degree + at], prime.lift, prime.p);
-            high = high.wrapping_add(u128::from(lifted).wrapping_mul(prime.reciprocal.0));
-            low += u128::from(lifted) * u128::from(prime.reciprocal.1);
-        }
-        high.wrapping_add(low >> 64)
+            (lifted, prime.reciprocal)
+        });
+        sum_of_fractions(lifted)
     }
 
-    /// Encodes plaintexts mod `2^k`: `round(q·m/2^k)` at given coefficients of a zero polynomial.
+    /// Encodes plaintexts mod `2^k`: adds `round(q·m/2^k)` to given coefficients of a polynomial.
     pub fn encoder(&self, k: u32) -> Encoder {
         let q = self.primes.iter().fold(1u64, |q, prime| q.wrapping_mul(prime.p));
+        self.encoder_of(Plain::Power { q, k }, |p| power(2, u64::from(k), p))
+    }
+
+    /// Encodes plaintexts mod a prime `t < 2^32` that does not divide `q`: adds `round(q·m/t)` to given
+    /// coefficients of a polynomial, for `m < t`.
+    pub fn prime_encoder(&self, t: u64) -> Encoder {
+        let q = self.primes.iter().fold(1, |q, prime| multiply(q, prime.p % t, t));
+        self.encoder_of(Plain::Prime { q: (q, ratio(q, t)), t }, |p| t % p)
+    }
+
+    fn encoder_of(&self, plain: Plain, modulus: impl Fn(u64) -> u64) -> Encoder {
         let scale = |prime: &Prime| {
-            let inverse = power(power(2, u64::from(k), prime.p), prime.p - 2, prime.p);
-            let ratio = |v: u64| ((u128::from(v) << 64) / u128::from(prime.p)) as u64;
-            Scale {
-                p: prime.p,
-                one: (1, ratio(1)),
-                half: (1 << 63) % prime.p,
-                inverse: (inverse, ratio(inverse)),
-            }
+            let inverse = power(modulus(prime.p), prime.p - 2, prime.p);
+            Scale { wide: Wide::new(prime.p), inverse: (inverse, ratio(inverse, prime.p)) }
         };
-        Encoder { q, k, degree: self.degree, scales: self.primes.iter().map(scale).collect() }
+        Encoder { plain, degree: self.degree, scales: self.primes.iter().map(scale).collect() }
     }
 }
 
 /// See [`Ring::encoder`].
 pub struct Encoder {
-    q: u64,
-    k: u32,
+    plain: Plain,
     degree: usize,
     scales: Vec<Scale>,
 }
 
-/// Constants of one prime; pairs are a factor and `⌊2^64·factor/p⌋`.
+/// A plaintext modulus `M`, and `q mod M`.
+enum Plain {
+    /// `M = 2^k`.
+    Power { q: u64, k: u32 },
+    /// `M = t`.
+    Prime { q: (u64, u64), t: u64 },
+}
+
+/// Constants of one prime.
 struct Scale {
-    p: u64,
-    one: (u64, u64),
-    /// `2^63 mod p`.
-    half: u64,
-    /// `2^−k mod p`.
+    wide: Wide,
+    /// `1/M mod p`.
     inverse: (u64, u64),
 }
 
 impl Encoder {
-    /// Writes the residues of `round(q·m/2^k)` at coefficient `at`.
-    pub fn put(&self, polynomial: &mut [u64], at: usize, m: u64) {
-        // v = (q·m − r)/2^k with r the centred remainder, so v ≡ −r·2^−k mod p.
-        let r = ir::ring::to_signed(self.q.wrapping_mul(m), self.k);
-        let raised = (r.wrapping_neg() as u64).wrapping_add(1 << 63);
+    /// Adds the residues of `round(q·m/M)` to coefficient `at`.
+    pub fn add(&self, polynomial: &mut [u64], at: usize, m: u64) {
+        // v = (q·m − r)/M with r the centred remainder, so v ≡ −r/M mod p.
+        let r = match self.plain {
+            Plain::Power { q, k } => ir::ring::to_signed(q.wrapping_mul(m), k),
+            Plain::Prime { q, t } => centred(shoup(m, q, t), t),
+        };
         for (i, scale) in self.scales.iter().enumerate() {
-            let Scale { p, one, half, inverse } = *scale;
-            let negative = reduce_once(shoup(raised, one, p) + p - half, p);
-            polynomial[i * self.degree + at] = shoup(negative, inverse, p);
+            let value = shoup(scale.wide.residue(r.wrapping_neg()), scale.inverse, scale.wide.p);
+            let to = &mut polynomial[i * self.degree + at];
+            *to = reduce_once(*to + value, scale.wide.p);
         }
+    }
+}
+
+/// Residues mod `p` of signed numbers of any magnitude.
+#[derive(Clone, Copy)]
+pub struct Wide {
+    p: u64,
+    one: (u64, u64),
+    /// `2^63 mod p`.
+    half: u64,
+}
+
+impl Wide {
+    /// For a prime below 2^63.
+    pub fn new(p: u64) -> Self {
+        Self { p, one: (1, ratio(1, p)), half: (1 << 63) % p }
+    }
+
+    /// `value mod p`.
+    pub fn residue(&self, value: i64) -> u64 {
+        let raised = shoup((value as u64).wrapping_add(1 << 63), self.one, self.p);
+        reduce_once(raised + self.p - self.half, self.p)
     }
 }
 
@@ -201,9 +228,7 @@ impl Negacyclic {
         let p = self.plan.modulus();
         self.plan.mul_assign_normalize(&mut a, b);
         self.plan.inv(&mut a);
-        // All ones where the representative is negative.
-        let above = move |v: u64| ((p / 2).wrapping_sub(v) as i64 >> 63) as u64;
-        a.into_iter().map(move |v| v.wrapping_sub(above(v) & p) as i64)
+        a.into_iter().map(move |v| centred(v, p))
     }
 }
 
@@ -218,28 +243,56 @@ fn primes(degree: usize, bits: u32) -> impl Iterator<Item = Plan> {
         .filter_map(move |p| Plan::try_new(degree, p))
 }
 
+/// `Σ v/p mod 1` as a fraction of 128 bits, a unit per summand too small at most, for `v < p`.
+pub fn sum_of_fractions(values: impl Iterator<Item = (u64, (u128, u64))>) -> u128 {
+    let (high, low) = values.fold((0u128, 0u128), |(high, low), (value, reciprocal)| {
+        let high = high.wrapping_add(u128::from(value).wrapping_mul(reciprocal.0));
+        (high, low + u128::from(value) * u128::from(reciprocal.1))
+    });
+    high.wrapping_add(low >> 64)
+}
+
+/// `⌊2^192/p⌋` of an odd number, high and low 64 bits apart.
+pub fn reciprocal(p: u64) -> (u128, u64) {
+    // p is odd, so ⌊2^192/p⌋ = ⌊(2^192 − 1)/p⌋.
+    let (high, rest) = (u128::MAX / u128::from(p), u128::MAX % u128::from(p));
+    (high, ((rest << 64 | u128::from(u64::MAX)) / u128::from(p)) as u64)
+}
+
+/// `⌊2^64·factor/p⌋`, for [`shoup`].
+pub fn ratio(factor: u64, p: u64) -> u64 {
+    ((u128::from(factor) << 64) / u128::from(p)) as u64
+}
+
+/// The representative of a residue in `(−p/2, p/2)`, without a branch.
+pub fn centred(v: u64, p: u64) -> i64 {
+    // All ones where the representative is negative.
+    let above = ((p / 2).wrapping_sub(v) as i64 >> 63) as u64;
+    v.wrapping_sub(above & p) as i64
+}
+
 /// The residue of a signed number below `p` in magnitude, without a branch.
 pub fn residue(value: i64, p: u64) -> u64 {
     (value as u64).wrapping_add((value >> 63) as u64 & p)
 }
 
 /// `value mod p` of a number below `2p`, without a branch.
-fn reduce_once(value: u64, p: u64) -> u64 {
+pub fn reduce_once(value: u64, p: u64) -> u64 {
     let less = value.wrapping_sub(p);
     less.wrapping_add((less as i64 >> 63) as u64 & p)
 }
 
 /// `value·factor mod p` with `ratio = ⌊2^64·factor/p⌋` (Shoup), for any `value`.
-fn shoup(value: u64, (factor, ratio): (u64, u64), p: u64) -> u64 {
+pub fn shoup(value: u64, (factor, ratio): (u64, u64), p: u64) -> u64 {
     let quotient = ((u128::from(value) * u128::from(ratio)) >> 64) as u64;
     reduce_once(value.wrapping_mul(factor).wrapping_sub(quotient.wrapping_mul(p)), p)
 }
 
-fn multiply(a: u64, b: u64, p: u64) -> u64 {
+pub fn multiply(a: u64, b: u64, p: u64) -> u64 {
     (u128::from(a) * u128::from(b) % u128::from(p)) as u64
 }
 
-fn power(mut base: u64, mut exponent: u64, p: u64) -> u64 {
+pub fn power(mut base: u64, mut exponent: u64, p: u64) -> u64 {
     let mut result = 1;
     base %= p;
     while exponent > 0 {

@@ -2,7 +2,7 @@ use super::*;
 use ir::plan::{Plan, Planes, StepOp};
 
 /// Keys from seeds that everybody knows.
-fn insecure_keys_for_tests(sets: &[RingLwe]) -> (SecretKeys, PublicKeys) {
+pub fn insecure_keys_for_tests(sets: &[RingLwe]) -> (SecretKeys, PublicKeys) {
     let seed = |byte| Seed::from_item(&[byte; 32]).unwrap();
     let (secret, message) = SecretKeys::from_seeds(sets, seed(1), seed(2));
     assert_eq!(message.len(), key_bytes(sets));
@@ -20,7 +20,7 @@ fn fractions_are_what_was_encoded() {
             let encoder = ring.encoder(k);
             let mut polynomial = vec![0; ring.words()];
             let plain = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) & low_mask(k);
-            (0..ring.degree()).for_each(|at| encoder.put(&mut polynomial, at, plain(at)));
+            (0..ring.degree()).for_each(|at| encoder.add(&mut polynomial, at, plain(at)));
             ring.forward(&mut polynomial);
             ring.inverse(&mut polynomial);
             for at in 0..ring.degree() {

@@ -58,6 +58,9 @@ pub enum TransferError {
     /// Not an element of the group.
     #[error("the peer sent an invalid point")]
     Point,
+    /// A ciphertext is none.
+    #[error(transparent)]
+    Ciphertext(crate::offline::rlwe::Malformed),
 }
 
 /// Refuses a message of another length.
