@@ -241,66 +241,156 @@ const CASES: &[Case] = &[
         put(f, "x.npy", write_npy(&Tensor::new(Shape::new([0, 5]), vec![])));
     }),
     case("evaluate_out_of_range", 2, "polyc evaluate plan.bin --inputs x.npy --raw", bytes_input),
-    case("party1_shape", 2, "polyrt party1 plan.bin --input x.npy", |f| input(f, &[1, 6], 0.0)),
-    case("party1_nan", 2, "polyrt party1 plan.bin --input x.npy", |f| input(f, &[1, 5], f32::NAN)),
-    case("party1_infinite", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        input(f, &[2, 5], f32::NEG_INFINITY);
-    }),
-    case("party1_bytes", 2, "polyrt party1 plan.bin --input x.npy --raw", bytes_input),
-    case("party1_mean_count", 2, "polyrt party1 plan.bin --input x.npy --mean 0.1,0.2", nothing),
-    case("party1_image", 2, "polyrt party1 plan.bin --input x.png", |f| {
-        put(f, "x.png", grey_png(2, 2, &[1, 2, 3, 4]));
-    }),
-    case("party1_input_missing", 2, "polyrt party1 plan.bin --input absent.npy", nothing),
-    case("party1_input_garbage", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        put(f, "x.npy", random(90))
-    }),
+    case(
+        "party1_shape",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| input(f, &[1, 6], 0.0),
+    ),
+    case(
+        "party1_nan",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| input(f, &[1, 5], f32::NAN),
+    ),
+    case(
+        "party1_infinite",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| {
+            input(f, &[2, 5], f32::NEG_INFINITY);
+        },
+    ),
+    case(
+        "party1_bytes",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --raw",
+        bytes_input,
+    ),
+    case(
+        "party1_mean_count",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --mean 0.1,0.2",
+        nothing,
+    ),
+    case(
+        "party1_image",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.png",
+        |f| {
+            put(f, "x.png", grey_png(2, 2, &[1, 2, 3, 4]));
+        },
+    ),
+    case(
+        "party1_input_missing",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input absent.npy",
+        nothing,
+    ),
+    case(
+        "party1_input_garbage",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| put(f, "x.npy", random(90)),
+    ),
     case("party1_plan_missing", 2, "polyrt party1 absent.bin --input x.npy", nothing),
-    case("party1_plan_damaged", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        change(f, "plan.bin", |b| *b.last_mut().unwrap() ^= 1);
-    }),
-    case("party1_plan_version", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        change(f, "plan.bin", |b| b[9] = 1)
-    }),
-    case("party1_no_correlations", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        fs::remove_file(f.join("plan.correlations/party1.correlations")).unwrap();
-    }),
-    case("party1_others_correlations", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        let half = |n| f.join(format!("plan.correlations/party{n}.correlations"));
-        fs::copy(half(0), half(1)).unwrap();
-    }),
-    case("party1_correlations_of_another_plan", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        another_plan(f, "plan");
-    }),
-    case("party1_correlations_truncated", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        change(f, "plan.correlations/party1.correlations", |b| b.truncate(b.len() - 3));
-    }),
+    case(
+        "party1_plan_damaged",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| {
+            change(f, "plan.bin", |b| *b.last_mut().unwrap() ^= 1);
+        },
+    ),
+    case(
+        "party1_plan_version",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| change(f, "plan.bin", |b| b[9] = 1),
+    ),
+    case(
+        "party1_no_correlations",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| {
+            fs::remove_file(f.join("plan.correlations/party1.correlations")).unwrap();
+        },
+    ),
+    case(
+        "party1_others_correlations",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| {
+            let half = |n| f.join(format!("plan.correlations/party{n}.correlations"));
+            fs::copy(half(0), half(1)).unwrap();
+        },
+    ),
+    case(
+        "party1_correlations_of_another_plan",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| {
+            another_plan(f, "plan");
+        },
+    ),
+    case(
+        "party1_correlations_truncated",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy",
+        |f| {
+            change(f, "plan.correlations/party1.correlations", |b| b.truncate(b.len() - 3));
+        },
+    ),
     case(
         "party1_closed_port",
         1,
-        "polyrt party1 plan.bin --input x.npy --connect 127.0.0.1:1 --wait 0",
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --connect 127.0.0.1:1 --wait 0",
         nothing,
     ),
     case(
         "party1_not_loopback",
         2,
-        "polyrt party1 plan.bin --input x.npy --connect 192.0.2.1:7411",
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --connect 192.0.2.1:7411",
         nothing,
     ),
-    case("party1_no_address", 2, "polyrt party1 plan.bin --input x.npy --connect nowhere", nothing),
-    case("party0_not_loopback", 2, "polyrt party0 plan.bin --listen 0.0.0.0:0", nothing),
-    case("party0_other_weights", 2, "polyrt party0 plan.bin --weights other.weights", |f| {
-        another_plan(f, "other")
-    }),
-    case("party0_weights_missing", 2, "polyrt party0 plan.bin", |f| {
-        fs::remove_file(f.join("plan.weights")).unwrap()
-    }),
-    case("party0_weights_damaged", 2, "polyrt party0 plan.bin", |f| {
-        change(f, "plan.weights", |b| b[150] ^= 1)
-    }),
-    case("party0_weights_resealed", 2, "polyrt party0 plan.bin", |f| {
-        change(f, "plan.weights", |b| *b = seal(b"polywght", &doors::payload(b)[..40]));
-    }),
+    case(
+        "party1_no_address",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --connect nowhere",
+        nothing,
+    ),
+    case(
+        "party0_not_loopback",
+        2,
+        "polyrt party0 plan.bin --dealer-correlations plan.correlations --listen 0.0.0.0:0",
+        nothing,
+    ),
+    case(
+        "party0_other_weights",
+        2,
+        "polyrt party0 plan.bin --dealer-correlations plan.correlations --weights other.weights",
+        |f| another_plan(f, "other"),
+    ),
+    case(
+        "party0_weights_missing",
+        2,
+        "polyrt party0 plan.bin --dealer-correlations plan.correlations",
+        |f| fs::remove_file(f.join("plan.weights")).unwrap(),
+    ),
+    case(
+        "party0_weights_damaged",
+        2,
+        "polyrt party0 plan.bin --dealer-correlations plan.correlations",
+        |f| change(f, "plan.weights", |b| b[150] ^= 1),
+    ),
+    case(
+        "party0_weights_resealed",
+        2,
+        "polyrt party0 plan.bin --dealer-correlations plan.correlations",
+        |f| {
+            change(f, "plan.weights", |b| *b = seal(b"polywght", &doors::payload(b)[..40]));
+        },
+    ),
     case("deal_exists", 2, "polyrt deal plan.bin --count 3", nothing),
     case("deal_none", 2, "polyrt deal plan.bin --count 0 --force", nothing),
     case("deal_into_a_file", 1, "polyrt deal plan.bin --count 1 --out x.npy", nothing),
@@ -475,7 +565,7 @@ fn peers_of_party_1() {
         let address = listener.local_addr().unwrap();
         let server = std::thread::spawn(move || peer(&mut listener.accept().unwrap().0));
         let line = format!(
-            "polyrt party1 plan.bin --input x.npy --output y.npy --timeout 1 --connect {address}"
+            "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --output y.npy --timeout 1 --connect {address}"
         );
         let output = run(&mut command(&folder, &line));
         server.join().unwrap();
@@ -494,7 +584,10 @@ fn a_peer_with_another_plan() {
     let deal = "polyrt deal plan.bin --count 2 --force";
     assert!(run(&mut command(&client, deal)).status.success());
     let party0 = Listening::start(&owner, &[]);
-    let line = format!("polyrt party1 plan.bin --input x.npy --connect {}", party0.address);
+    let line = format!(
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --connect {}",
+        party0.address
+    );
     let party1 = run(&mut command(&client, &line));
     let (status, _, err) = party0.finish();
     assert_eq!(after_start(&err), stderr(&party1), "the same line on both sides");

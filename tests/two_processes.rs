@@ -49,7 +49,16 @@ fn twenty_digits_between_two_processes() {
     for left in [50, 30] {
         let party0 = Listening::start(&owner.folder, &[]);
         let mut command = polyrt(&client);
-        command.args(["party1", "plan.bin", "--output", "y.npy", "--connect", &party0.address]);
+        command.args([
+            "party1",
+            "plan.bin",
+            "--dealer-correlations",
+            "plan.correlations",
+            "--output",
+            "y.npy",
+            "--connect",
+            &party0.address,
+        ]);
         let party1 = run(command.arg("--input").arg(&images));
         let (text0, text1) = (party0.finish(), stdout(&party1));
         assert!(party1.status.success(), "{}", stderr(&party1));
@@ -71,7 +80,16 @@ fn twenty_digits_between_two_processes() {
 
     let party0 = Listening::start(&owner.folder, &[]);
     let mut command = polyrt(&client);
-    command.args(["party1", "plan.bin", "--output", "z.npy", "--connect", &party0.address]);
+    command.args([
+        "party1",
+        "plan.bin",
+        "--dealer-correlations",
+        "plan.correlations",
+        "--output",
+        "z.npy",
+        "--connect",
+        &party0.address,
+    ]);
     let party1 = run(command.arg("--input").arg(&images));
     let (status, out, err) = party0.finish();
     let line = "party 0 has 10 of 50 correlations left, party 1 10 of 50, and 20 are needed: deal new ones";
@@ -88,7 +106,15 @@ fn a_server_goes_on_after_a_run_that_failed() {
     drop(TcpStream::connect(&party0.address).unwrap());
     for file in ["digits_20.npy", "one_digit.npy"] {
         let mut command = polyrt(&client);
-        command.args(["party1", "plan.bin", "--json", "--connect", &party0.address]);
+        command.args([
+            "party1",
+            "plan.bin",
+            "--dealer-correlations",
+            "plan.correlations",
+            "--json",
+            "--connect",
+            &party0.address,
+        ]);
         let party1 = run(command.arg("--input").arg(shipped(file)));
         assert_eq!(party1.status.success(), file == "one_digit.npy", "{}", stderr(&party1));
         if party1.status.success() {
@@ -121,13 +147,29 @@ fn an_output_that_cannot_be_written_uses_nothing_up() {
     let (owner, client) = parties("digits_mlp", 1);
     let party0 = Listening::start(&owner.folder, &["--timeout", "2"]);
     let mut command = polyrt(&client);
-    command.args(["party1", "plan.bin", "--output", "no/y.npy", "--connect", &party0.address]);
+    command.args([
+        "party1",
+        "plan.bin",
+        "--dealer-correlations",
+        "plan.correlations",
+        "--output",
+        "no/y.npy",
+        "--connect",
+        &party0.address,
+    ]);
     let party1 = run(command.arg("--input").arg(shipped("one_digit.npy")));
     assert!(!party1.status.success());
     drop(party0);
     let party0 = Listening::start(&owner.folder, &["--timeout", "2"]);
     let mut command = polyrt(&client);
-    command.args(["party1", "plan.bin", "--connect", &party0.address]);
+    command.args([
+        "party1",
+        "plan.bin",
+        "--dealer-correlations",
+        "plan.correlations",
+        "--connect",
+        &party0.address,
+    ]);
     let party1 = run(command.arg("--input").arg(shipped("one_digit.npy")));
     assert!(party1.status.success(), "{}", stderr(&party1));
 }
@@ -141,7 +183,15 @@ fn an_answer_that_cannot_be_written_is_printed() {
         let party0 = Listening::start(&owner.folder, &["--timeout", "5"]);
         let between = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut command = polyrt(&client);
-        command.args(["party1", "plan.bin", "--output", "answers/y.npy", "--connect"]);
+        command.args([
+            "party1",
+            "plan.bin",
+            "--dealer-correlations",
+            "plan.correlations",
+            "--output",
+            "answers/y.npy",
+            "--connect",
+        ]);
         command.arg(between.local_addr().unwrap().to_string());
         command.arg("--input").arg(shipped("one_digit.npy"));
         command.args(json.then_some("--json"));

@@ -95,7 +95,16 @@ impl Listening {
     /// Starts `polyrt party0 plan.bin` on a free port.
     pub fn start(folder: &Folder, options: &[&str]) -> Self {
         let mut command = polyrt(folder);
-        command.args(["party0", "plan.bin", "--listen", "127.0.0.1:0"]).args(options);
+        command
+            .args([
+                "party0",
+                "plan.bin",
+                "--dealer-correlations",
+                "plan.correlations",
+                "--listen",
+                "127.0.0.1:0",
+            ])
+            .args(options);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("polyrt starts");
         let mut lines = BufReader::new(child.stderr.take().unwrap());

@@ -250,7 +250,7 @@ pub(super) mod tests {
         let (mut party0, mut party1) = both(seed(3), seed(4));
         let mut hash = Sha256::new();
         for q in [32, 40] {
-            let phase = Phase { p: 7, q, shift: 20, g2: 7, h: 9, harmonics: 3 };
+            let phase = Phase { p: 7, q, shift: 20, g2: 7, h: 9, harmonics: 3, amplitude: 8 };
             let step = step(phase, &[1, 1, 50]);
             let coefficients = vec![vec![[0.5, -0.25], [0.0, 1.0], [0.125, 0.75]]];
             let masks: Vec<u64> = (0..50).map(|i| i * 1009).collect();
@@ -264,7 +264,7 @@ pub(super) mod tests {
             share0.iter().chain(&*share1).for_each(|share| hash.update(share.to_le_bytes()));
         }
         let digest: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(digest, "b4a87f555d13316a");
+        assert_eq!(digest, "1749f74dcc412e9a");
     }
 
     /// What the fold relies on, for every table that a plan may have.
