@@ -518,7 +518,7 @@ const PEERS: &[(&str, Peer)] = &[
     ("speaks_another_version", |peer| {
         let mut hello = [0; 96];
         let _ = peer.read_exact(&mut hello);
-        (hello[8], hello[10]) = (2, 1 - hello[10]);
+        (hello[8], hello[10]) = (9, 1 - hello[10]);
         let _ = peer.write_all(&hello);
         let _ = peer.read_to_end(&mut vec![]);
     }),

@@ -110,7 +110,7 @@ impl Listening {
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut ready = String::new();
         lines.read_line(&mut ready).unwrap();
-        let address = ready.split("listens at ").nth(1).and_then(|t| t.split(';').next());
+        let address = ready.split("listens at ").nth(1).map(str::trim);
         let address = address.unwrap_or_else(|| panic!("not ready: {ready}")).to_owned();
         let rest = std::thread::spawn(move || {
             let mut text = String::new();
