@@ -117,6 +117,16 @@ fn files_grow_and_marks_survive() {
 }
 
 #[test]
+fn what_a_killed_process_left_is_in_nobodys_way() {
+    let pair = Pair::new("left");
+    let path = pair.file(Role::Party0);
+    let left = path.with_added_extension(format!("{}.tmp", std::process::id()));
+    std::fs::write(&left, "half a header").unwrap();
+    pair.create(Role::Party0, DealId([7; 16]));
+    assert!(pair.open0().is_ok() && !left.exists());
+}
+
+#[test]
 fn items_that_the_peer_lacks_are_cut_off_and_marks_stay() {
     let pair = Pair::new("cut");
     let (bytes, record) = pair.filled(5);
