@@ -156,6 +156,9 @@ impl<'a, M> Growing<'a, M> {
                 store.truncate(agreement.serials.start)?;
                 return Ok(store);
             }
+            Self::Absent(_) if path.exists() => {
+                anyhow::bail!("{} was begun by another process meanwhile", path.display());
+            }
             // An old store is replaced: its lock goes with it.
             Self::Open(_) | Self::Absent(_) => {}
         }
