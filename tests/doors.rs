@@ -87,17 +87,17 @@ fn greetings() {
     bytes.extend_from_slice(b"agreed\r\n");
     bytes.extend_from_slice(&2u64.to_le_bytes());
     knock(doors::hello, &bytes, 6000, 6);
-    // Free are the role, a reserved byte, and a number of items that only grows.
+    // Free are the role, and a number of items that only grows.
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x81;
-        let is_free = matches!(at, 10 | 11 | 88..96);
+        let is_free = matches!(at, 10 | 88..96);
         assert_eq!(doors::hello(&damaged), is_free, "byte {at}");
     }
 }
 
 #[test]
-#[ignore = "the runtime takes any role byte but 0 for party 1, and any reserved byte"]
+#[ignore = "the runtime takes any role byte but 0 for party 1, and any unused flag"]
 fn greetings_have_no_free_bytes() {
     let hello = doors::own_hello(Role::Party1).to_bytes();
     for at in [10, 11] {

@@ -262,19 +262,39 @@ const CASES: &[Case] = &[
     case("party1_plan_version", 2, "polyrt party1 plan.bin --input x.npy", |f| {
         change(f, "plan.bin", |b| b[9] = 1)
     }),
-    case("party1_no_correlations", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        fs::remove_file(f.join("plan.correlations/party1.correlations")).unwrap();
-    }),
-    case("party1_others_correlations", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        let half = |n| f.join(format!("plan.correlations/party{n}.correlations"));
-        fs::copy(half(0), half(1)).unwrap();
-    }),
-    case("party1_correlations_of_another_plan", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        another_plan(f, "plan");
-    }),
-    case("party1_correlations_truncated", 2, "polyrt party1 plan.bin --input x.npy", |f| {
-        change(f, "plan.correlations/party1.correlations", |b| b.truncate(b.len() - 3));
-    }),
+    case(
+        "party1_no_correlations",
+        2,
+        "polyrt party1 plan.bin --input x.npy --dealer-correlations",
+        |f| {
+            fs::remove_file(f.join("plan.correlations/party1.correlations")).unwrap();
+        },
+    ),
+    case(
+        "party1_others_correlations",
+        2,
+        "polyrt party1 plan.bin --input x.npy --dealer-correlations",
+        |f| {
+            let half = |n| f.join(format!("plan.correlations/party{n}.correlations"));
+            fs::copy(half(0), half(1)).unwrap();
+        },
+    ),
+    case(
+        "party1_correlations_of_another_plan",
+        2,
+        "polyrt party1 plan.bin --input x.npy --dealer-correlations",
+        |f| {
+            another_plan(f, "plan");
+        },
+    ),
+    case(
+        "party1_correlations_truncated",
+        2,
+        "polyrt party1 plan.bin --input x.npy --dealer-correlations",
+        |f| {
+            change(f, "plan.correlations/party1.correlations", |b| b.truncate(b.len() - 3));
+        },
+    ),
     case(
         "party1_closed_port",
         1,
@@ -428,7 +448,7 @@ const PEERS: &[(&str, Peer)] = &[
     ("speaks_another_version", |peer| {
         let mut hello = [0; 96];
         let _ = peer.read_exact(&mut hello);
-        (hello[8], hello[10]) = (2, 1 - hello[10]);
+        (hello[8], hello[10]) = (9, 1 - hello[10]);
         let _ = peer.write_all(&hello);
         let _ = peer.read_to_end(&mut vec![]);
     }),
@@ -445,16 +465,16 @@ const PEERS: &[(&str, Peer)] = &[
     }),
 ];
 
-/// A line on stderr of party 0 that is not one of its three when it starts.
+/// A line on stderr of party 0 that is not one of its four when it starts with a dealer's correlations.
 fn after_start(text: &str) -> String {
-    text.lines().skip(3).map(|line| format!("{line}\n")).collect()
+    text.lines().skip(4).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
 fn peers_of_party_0() {
     let check = |&(name, peer): &(&str, Peer)| {
         let folder = start();
-        let party0 = Listening::start(&folder, &["--timeout", "1"]);
+        let party0 = Listening::start(&folder, &["--timeout", "1", "--dealer-correlations"]);
         let mut stream = TcpStream::connect(&party0.address).unwrap();
         peer(&mut stream);
         let (status, out, err) = party0.finish();
@@ -475,7 +495,8 @@ fn peers_of_party_1() {
         let address = listener.local_addr().unwrap();
         let server = std::thread::spawn(move || peer(&mut listener.accept().unwrap().0));
         let line = format!(
-            "polyrt party1 plan.bin --input x.npy --output y.npy --timeout 1 --connect {address}"
+            "polyrt party1 plan.bin --input x.npy --output y.npy --timeout 1 --connect {address} \
+             --dealer-correlations"
         );
         let output = run(&mut command(&folder, &line));
         server.join().unwrap();
@@ -493,8 +514,11 @@ fn a_peer_with_another_plan() {
     another_plan(client.path(), "plan");
     let deal = "polyrt deal plan.bin --count 2 --force";
     assert!(run(&mut command(&client, deal)).status.success());
-    let party0 = Listening::start(&owner, &[]);
-    let line = format!("polyrt party1 plan.bin --input x.npy --connect {}", party0.address);
+    let party0 = Listening::start(&owner, &["--dealer-correlations"]);
+    let line = format!(
+        "polyrt party1 plan.bin --input x.npy --connect {} --dealer-correlations",
+        party0.address
+    );
     let party1 = run(&mut command(&client, &line));
     let (status, _, err) = party0.finish();
     assert_eq!(after_start(&err), stderr(&party1), "the same line on both sides");

@@ -47,9 +47,10 @@ fn twenty_digits_between_two_processes() {
     let (to0, to1, messages) = owner.plan.traffic(20);
     let traffic = format!("{messages} messages, {to0} bytes to party 0, {to1} bytes to party 1");
     for left in [50, 30] {
-        let party0 = Listening::start(&owner.folder, &[]);
+        let party0 = Listening::start(&owner.folder, &["--dealer-correlations"]);
         let mut command = polyrt(&client);
-        command.args(["party1", "plan.bin", "--output", "y.npy", "--connect", &party0.address]);
+        command.args(["party1", "plan.bin", "--output", "y.npy", "--dealer-correlations"]);
+        command.args(["--connect", &party0.address]);
         let party1 = run(command.arg("--input").arg(&images));
         let (text0, text1) = (party0.finish(), stdout(&party1));
         assert!(party1.status.success(), "{}", stderr(&party1));
@@ -69,9 +70,10 @@ fn twenty_digits_between_two_processes() {
         assert!(text0.2.contains(&format!("{left} of 50 correlations left")), "{}", text0.2);
     }
 
-    let party0 = Listening::start(&owner.folder, &[]);
+    let party0 = Listening::start(&owner.folder, &["--dealer-correlations"]);
     let mut command = polyrt(&client);
-    command.args(["party1", "plan.bin", "--output", "z.npy", "--connect", &party0.address]);
+    command.args(["party1", "plan.bin", "--output", "z.npy", "--dealer-correlations"]);
+    command.args(["--connect", &party0.address]);
     let party1 = run(command.arg("--input").arg(&images));
     let (status, out, err) = party0.finish();
     let line = "party 0 has 10 of 50 correlations left, party 1 10 of 50, and 20 are needed: deal new ones";
@@ -84,11 +86,15 @@ fn twenty_digits_between_two_processes() {
 #[test]
 fn a_server_goes_on_after_a_run_that_failed() {
     let (owner, client) = parties("digits_mlp", 3);
-    let party0 = Listening::start(&owner.folder, &["--runs", "3", "--timeout", "5"]);
+    let party0 = Listening::start(
+        &owner.folder,
+        &["--runs", "3", "--timeout", "5", "--dealer-correlations"],
+    );
     drop(TcpStream::connect(&party0.address).unwrap());
     for file in ["digits_20.npy", "one_digit.npy"] {
         let mut command = polyrt(&client);
-        command.args(["party1", "plan.bin", "--json", "--connect", &party0.address]);
+        command.args(["party1", "plan.bin", "--json", "--dealer-correlations"]);
+        command.args(["--connect", &party0.address]);
         let party1 = run(command.arg("--input").arg(shipped(file)));
         assert_eq!(party1.status.success(), file == "one_digit.npy", "{}", stderr(&party1));
         if party1.status.success() {
@@ -119,15 +125,16 @@ fn both_parties_in_one_process() {
 #[test]
 fn an_output_that_cannot_be_written_uses_nothing_up() {
     let (owner, client) = parties("digits_mlp", 1);
-    let party0 = Listening::start(&owner.folder, &["--timeout", "2"]);
+    let party0 = Listening::start(&owner.folder, &["--timeout", "2", "--dealer-correlations"]);
     let mut command = polyrt(&client);
-    command.args(["party1", "plan.bin", "--output", "no/y.npy", "--connect", &party0.address]);
+    command.args(["party1", "plan.bin", "--output", "no/y.npy", "--dealer-correlations"]);
+    command.args(["--connect", &party0.address]);
     let party1 = run(command.arg("--input").arg(shipped("one_digit.npy")));
     assert!(!party1.status.success());
     drop(party0);
-    let party0 = Listening::start(&owner.folder, &["--timeout", "2"]);
+    let party0 = Listening::start(&owner.folder, &["--timeout", "2", "--dealer-correlations"]);
     let mut command = polyrt(&client);
-    command.args(["party1", "plan.bin", "--connect", &party0.address]);
+    command.args(["party1", "plan.bin", "--dealer-correlations", "--connect", &party0.address]);
     let party1 = run(command.arg("--input").arg(shipped("one_digit.npy")));
     assert!(party1.status.success(), "{}", stderr(&party1));
 }
@@ -138,10 +145,12 @@ fn an_answer_that_cannot_be_written_is_printed() {
         let (owner, client) = parties("digits_mlp", 1);
         let folder = client.file("answers");
         fs::create_dir(&folder).unwrap();
-        let party0 = Listening::start(&owner.folder, &["--timeout", "5"]);
+        let options = ["--timeout", "5", "--dealer-correlations"];
+        let party0 = Listening::start(&owner.folder, &options);
         let between = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut command = polyrt(&client);
-        command.args(["party1", "plan.bin", "--output", "answers/y.npy", "--connect"]);
+        command.args(["party1", "plan.bin", "--output", "answers/y.npy"]);
+        command.args(["--dealer-correlations", "--connect"]);
         command.arg(between.local_addr().unwrap().to_string());
         command.arg("--input").arg(shipped("one_digit.npy"));
         command.args(json.then_some("--json"));

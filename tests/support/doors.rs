@@ -9,8 +9,9 @@ use polyc::onnx::{ImportError, ImportOptions, import_bytes};
 use polyc::passes::PassOptions;
 use polyc::report::{Machine, Network, report};
 use polyc::{CompileOptions, Compiled, compile, prepare};
-use polyrt::handshake::{Hello, VERSION, confirm, exchange};
+use polyrt::handshake::{Hello, Purpose, VERSION, confirm, exchange};
 use polyrt::net::{Channel, NetError, Receiving, Sending};
+use polyrt::offline::item::{Origin, item_bytes};
 use polyrt::offline::{DealId, Offer, Role};
 use polyrt::tables::Tables;
 use sha2::{Digest as _, Sha256};
@@ -132,9 +133,11 @@ pub fn hello(bytes: &[u8]) -> bool {
 /// What a party says of the small plan and seven items.
 pub fn own_hello(role: Role) -> Hello {
     let small = &*SMALL;
-    let offer = Offer { role, plan: small.digest, deal: DealId([9; 16]), next: 2, count: 7 };
+    let (origin, deal) = (Origin::Dealer, DealId([9; 16]));
+    let offer = Offer { role, origin, plan: small.digest, deal, next: 2, count: 7 };
     let tables = Tables::new(&small.plan).digest();
-    Hello { version: VERSION, batch: 4, tables, offer }
+    let purpose = Purpose::Run;
+    Hello { version: VERSION, batch: 4, tables, purpose, is_replaceable: false, offer }
 }
 
 /// The payload of a sealed file.
@@ -166,7 +169,9 @@ fn use_plan(plan: &Plan, digest: Digest) {
         (to0, to1, messages)
     );
     let _ = report.to_text();
-    let _ = polyrt::item_bytes(plan);
+    for role in [Role::Party0, Role::Party1] {
+        let _ = item_bytes(plan, role, Origin::Parties);
+    }
     let _ = Tables::new(plan).digest();
     let bytes = SMALL.weights.to_bytes(None);
     let mut of_this_plan = payload(&bytes).to_vec();
