@@ -325,7 +325,8 @@ fn a_peer_that_agrees_and_then_lies_is_told_in_a_line() {
         stream.read_exact(&mut confirmation).unwrap();
         stream.write_all(&confirmation).unwrap();
     };
-    let lies: [(&str, fn(&mut TcpStream)); 4] = [
+    type Lie = fn(&mut TcpStream);
+    let lies: [(&str, Lie); 4] = [
         ("ones", |stream| drop(stream.write_all(&[0xff; 1 << 20]))),
         ("zeros", |stream| drop(stream.write_all(&[0; 1 << 20]))),
         ("goes", |stream| drop(stream.shutdown(Shutdown::Both))),
