@@ -222,6 +222,21 @@ fn one_process_at_a_time_has_a_store() {
 }
 
 #[test]
+fn a_store_that_two_processes_begin_has_one_beginning() {
+    let bench = Bench::new("twice");
+    let prepare0 = "prepare plan.bin --party 0 --count 3 --store s --address 127.0.0.1:0 --wait 30";
+    let mut first = bench.start(prepare0);
+    let address = first.address();
+    prepare(&bench, ["s", "s"], 2, "");
+    let late = format!("prepare plan.bin --party 1 --count 3 --store other --address {address}");
+    refusal(&bench.run(&late), 1);
+    let refused = refusal(&first.finish(), 1);
+    assert!(refused.ends_with(".party0 was begun by another process meanwhile"), "{refused}");
+    let unused: Vec<_> = bench.listing("s").iter().map(|l| l["unused"].clone()).collect();
+    assert_eq!(unused, [2, 2], "its items are still there");
+}
+
+#[test]
 fn stores_are_filled_over_tls() {
     let bench = Bench::new("tls_store");
     for name in ["a", "b"] {

@@ -4,6 +4,8 @@
 mod processes;
 
 use processes::{BATCH, Bench, refusal, testing::plans, text};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 #[test]
 fn two_processes_agree_with_the_evaluator_and_use_items_up() {
@@ -305,7 +307,56 @@ fn one_process_at_a_time_has_a_correlation_file() {
 fn a_client_that_hangs_is_let_go() {
     let bench = Bench::new("hang");
     let (party0, address) = bench.serve("--timeout 1");
-    let stream = std::net::TcpStream::connect(&address).unwrap();
+    let stream = TcpStream::connect(&address).unwrap();
     assert_eq!(party0.finish().status.code(), Some(1));
     drop(stream);
+}
+
+/// A peer that shakes hands by copying what it hears, and then has nothing to say that makes sense.
+#[test]
+fn a_peer_that_agrees_and_then_lies_is_told_in_a_line() {
+    let bench = Bench::new("lies");
+    let agree = |stream: &mut TcpStream| {
+        let (mut hello, mut confirmation) = ([0; 96], [0; 16]);
+        stream.read_exact(&mut hello).unwrap();
+        hello[10] = 1 - hello[10];
+        hello[12..16].copy_from_slice(&1u32.to_le_bytes());
+        stream.write_all(&hello).unwrap();
+        stream.read_exact(&mut confirmation).unwrap();
+        stream.write_all(&confirmation).unwrap();
+    };
+    type Lie = fn(&mut TcpStream);
+    let lies: [(&str, Lie); 4] = [
+        ("ones", |stream| drop(stream.write_all(&[0xff; 1 << 20]))),
+        ("zeros", |stream| drop(stream.write_all(&[0; 1 << 20]))),
+        ("goes", |stream| drop(stream.shutdown(Shutdown::Both))),
+        ("is silent", |_| ()),
+    ];
+    for (name, lie) in lies {
+        let (party0, address) = bench.serve("--timeout 1");
+        let mut stream = TcpStream::connect(&address).unwrap();
+        agree(&mut stream);
+        lie(&mut stream);
+        let line0 = refusal(&party0.finish(), 1);
+        drop(stream);
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::fs::write(bench.0.join("one.npy"), one_input()).unwrap();
+        let party1 = bench
+            .start(&format!("party1 plan.bin --input one.npy --connect {address} --timeout 1"));
+        let (mut stream, _) = listener.accept().unwrap();
+        agree(&mut stream);
+        lie(&mut stream);
+        let line1 = refusal(&party1.finish(), 1);
+        for line in [line0, line1] {
+            assert!(line.starts_with("error: setting up the offline phase: "), "{name}: {line}");
+        }
+    }
+}
+
+/// An input array of one.
+fn one_input() -> Vec<u8> {
+    let (plan, _) = plans::every_kind();
+    ir::array_file::write_npy(&plans::inputs(&plan, 1, 8)[0])
 }

@@ -306,6 +306,8 @@ pub fn create_growing(
         Header { role: role as u8, origin: 1, plan: digest, deal: deal.0, count: 0, item_bytes };
     let (bytes, _) = seal(Magic::Correlations, &header);
     let temporary = path.with_added_extension(format!("{}.tmp", std::process::id()));
+    // Of a process that was killed and had the same number.
+    let _ = std::fs::remove_file(&temporary);
     let write = || {
         let mut file = private_file(&temporary)?;
         file.write_all(&bytes)?;

@@ -156,6 +156,9 @@ impl<'a, M> Growing<'a, M> {
                 store.pad(agreement.serials.start)?;
                 return Ok(store);
             }
+            Self::Absent(_) if path.exists() => {
+                anyhow::bail!("{} was begun by another process meanwhile", path.display());
+            }
             // The old file is closed before it is replaced.
             old => drop(old),
         }

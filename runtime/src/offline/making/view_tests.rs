@@ -8,6 +8,9 @@
 //! fair messages raise an alarm with a probability below 2^−39. A bit that a missing mask leaves
 //! the same in all sessions has `z² = n`.
 //!
+//! *Ciphertexts* travel transformed. Were the secret's mask missing, fresh errors alone would make every
+//! residue look uniform, so that their coefficients are looked at as well.
+//!
 //! *What is fair.* All that travels but group elements, whose encodings have two constant bits, and the
 //! padding at the end of packed parts. Residues are uniform below primes that are so close to a power of
 //! two that their bits are fair.
@@ -18,12 +21,13 @@ use crate::net::{MemoryChannel, Tap, memory_pair};
 use crate::offline::Role;
 use crate::offline::expand::Seed;
 use crate::offline::item::{Item, Origin, item_bytes};
+use crate::offline::rlwe::transformed;
 use crate::offline::transfer::{gilboa, setup};
 use crate::testing::{Random, plans};
 use ir::Tensor;
 use ir::plan::offline::{extension_bytes, tree_bytes};
-use ir::plan::{Exchange, Plan, StepOp, StepWeights, Weights};
-use ir::ring::packed_bytes;
+use ir::plan::{Exchange, Plan, RingLwe, StepOp, StepWeights, Weights};
+use ir::ring::{pack, packed_bytes};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -89,6 +93,8 @@ struct Part {
     bits: usize,
     width: usize,
     structure: Structure,
+    /// Of ciphertexts.
+    lwe: Option<RingLwe>,
 }
 
 /// Which bits are the same zeros for everyone.
@@ -102,15 +108,34 @@ enum Structure {
     Multiples(usize),
 }
 
+/// Messages whose ciphertexts are not transformed.
+fn coefficients(layout: &[Vec<Part>], messages: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let turn = |(parts, message): (&Vec<Part>, &Vec<u8>)| {
+        let mut rest = &message[..];
+        let part = |part: &Part| {
+            let (bytes, others) = rest.split_at(part.bytes);
+            rest = others;
+            part.lwe.map_or(bytes.to_vec(), |lwe| transformed(&lwe, bytes, true))
+        };
+        parts.iter().flat_map(part).collect()
+    };
+    layout.iter().zip(messages).map(turn).collect()
+}
+
 impl Part {
     fn new(class: &str, elements: usize, width: usize) -> Self {
         let (class, bits) = (class.to_owned(), elements * width);
         let structure = Structure::Plain;
-        Self { class, bytes: bits.div_ceil(8), bits, width, structure }
+        Self { class, bytes: bits.div_ceil(8), bits, width, structure, lwe: None }
     }
 
     fn points(class: &str, count: usize) -> Self {
         Self { structure: Structure::Points, ..Self::new(class, count, 256) }
+    }
+
+    fn ciphertexts(class: &str, count: usize, lwe: RingLwe) -> Self {
+        let residues = count * lwe.degree() * lwe.primes as usize;
+        Self { lwe: Some(lwe), ..Self::new(class, residues, lwe.prime_bits as usize) }
     }
 
     fn bytes(class: &str, bytes: usize) -> Self {
@@ -187,9 +212,8 @@ fn parts(plan: &Plan, exchange: &Exchange) -> [Vec<Part>; 3] {
             });
             let lwe = lwe.unwrap();
             let (low, high) = lwe.answer_bits(packing.ring());
-            let residues = images * channels * lwe.degree() * lwe.primes as usize;
             [
-                vec![Part::new(&name("ciphertexts"), residues, lwe.prime_bits as usize)],
+                vec![Part::ciphertexts(&name("ciphertexts"), images * channels, *lwe)],
                 vec![
                     Part::new(&name("seconds"), images * outputs * lwe.degree(), high as usize),
                     Part::new(&name("firsts"), count, low as usize),
@@ -216,10 +240,8 @@ fn layout(plan: &Plan, count: usize) -> [Vec<Vec<Part>>; 2] {
     };
     let [mut to0, mut to1] = [both(), both()];
     to0[0].push(Part::bytes("public seed", 32));
-    for lwe in &plan.rlwe {
-        let residues = lwe.degree() * lwe.primes as usize;
-        to0[0].push(Part::new("public keys", residues, lwe.prime_bits as usize));
-    }
+    let keys = |lwe: &RingLwe| Part::ciphertexts("public keys", 1, *lwe);
+    to0[0].extend(plan.rlwe.iter().map(keys));
     assert_eq!(plan.group(count), count, "one group");
     let schedule = plan.schedule(count);
     for action in &schedule.actions {
@@ -332,7 +354,10 @@ fn with_fixed_weights_and_masks_every_message_is_uniform() {
             (0..SESSIONS).map(|_| session(&plan, &weights, 2, [Some(3), Some(5)])).collect();
         for (receiver, layout) in layout.iter().enumerate() {
             let views: Vec<_> = sessions.iter().map(|s| &s.messages[receiver]).collect();
-            statistics += check(layout, &views).unwrap_or_else(|e| panic!("party {receiver}: {e}"));
+            let of = |e: String| -> usize { panic!("party {receiver}: {e}") };
+            statistics += check(layout, &views).unwrap_or_else(of);
+            let views: Vec<_> = views.iter().map(|view| coefficients(layout, view)).collect();
+            statistics += check(layout, &views.iter().collect::<Vec<_>>()).unwrap_or_else(of);
         }
     }
     assert!((1000..1 << 17).contains(&statistics), "{statistics}");
@@ -410,6 +435,19 @@ fn unmasked_streams_are_not_uniform() {
         vec![gilboa::flips(&bits, &choices)]
     };
     assert!(is_uniform(&part, &(0..SESSIONS).map(masked).collect::<Vec<_>>()));
+    // Ciphertexts without the secret's mask: errors alone hide residues, and not coefficients.
+    let lwe = plan.rlwe[0];
+    let ciphertext = Part::ciphertexts("ciphertext", 1, lwe);
+    let unmasked = |_| {
+        let coefficient = |at: usize| (at as u64 * at as u64) % 1_000_003 + random.bits(4);
+        let residues: Vec<u64> = (0..ciphertext.bits / ciphertext.width).map(coefficient).collect();
+        vec![transformed(&lwe, &pack(&residues, lwe.prime_bits), false)]
+    };
+    let unmasked: Vec<_> = (0..SESSIONS).map(unmasked).collect();
+    let part = vec![vec![ciphertext]];
+    assert!(is_uniform(&part, &unmasked));
+    let seen: Vec<_> = unmasked.iter().map(|message| coefficients(&part, message)).collect();
+    assert!(!is_uniform(&part, &seen));
     // Party 1's share of W·r where party 0's does not change is the same in all sessions.
     let shares: Vec<_> = sessions.iter().map(|s| vec![s.items[1][0][32..].to_vec()]).collect();
     let refused = check(&item_layout(&plan), &shares.iter().collect::<Vec<_>>()).unwrap_err();

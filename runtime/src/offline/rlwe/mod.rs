@@ -387,6 +387,23 @@ fn unpack_residues(bytes: &[u8], ring: &Ring, lwe: &RingLwe) -> Option<Vec<u64>>
     parts.into_iter().all(|(part, p)| part.iter().all(|&v| v < p)).then_some(words)
 }
 
+/// Packed polynomials in the other form: their coefficients, times the degree, if they were transformed.
+#[cfg(test)]
+pub fn transformed(lwe: &RingLwe, bytes: &[u8], is_inverse: bool) -> Vec<u8> {
+    let ring = Ring::new(lwe);
+    let mut all = vec![];
+    for bytes in bytes.chunks_exact(lwe.ciphertext_bytes()) {
+        let mut words = unpack_residues(bytes, &ring, lwe).unwrap();
+        if is_inverse {
+            ring.inverse(&mut words)
+        } else {
+            ring.forward(&mut words)
+        }
+        pack_residues(&words, lwe, &mut all);
+    }
+    all
+}
+
 fn push_wide(packer: &mut Packer, value: u128, bits: u32) {
     packer.push(value as u64, bits.min(64));
     if bits > 64 {

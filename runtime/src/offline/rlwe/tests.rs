@@ -162,3 +162,50 @@ fn noise_stays_below_its_bound() {
         assert!(deviation > bound / 200.0 && deviation < bound / 7.0, "{deviation} {bound}");
     }
 }
+
+/// What party 1 gets besides its share: rounding alone would spread less. Where weights are zero, all else
+/// is 2^40 times smaller.
+#[test]
+fn answers_are_flooded() {
+    let plan = crate::testing::plans::linear(16, 8);
+    let planes = Planes::of(&plan, 1).unwrap();
+    let sets = vec![planes.cheapest().unwrap()];
+    let packing = Packing::new(planes, 1, &sets).unwrap();
+    let (secret, public) = insecure_keys_for_tests(&sets);
+    let (key, k) = (&secret.keys[0], packing.ring());
+    let (low, high) = sets[0].answer_bits(k);
+    let (images, _, outputs) = packing.groups();
+    let weights = vec![0; plan.steps[1].shape.0[1] * planes.operand_elements()];
+    let (mut squares, mut count) = (0.0, 0.0);
+    for number in 0..40 {
+        let share = |i: usize| (i as u64 * 77 + u64::from(number) * 1001) & low_mask(k);
+        let shares = vec![Zeroizing::new((0..planes.result_elements()).map(share).collect())];
+        let plain = vec![5; planes.operand_elements()];
+        let up = secret.encrypt(&packing, number, &[&plain]);
+        let down = public.answer(&packing, number, &weights, &up, &shares).unwrap();
+        let second_bytes = packed_bytes(key.ring.degree(), high);
+        let (seconds, firsts) = down.split_at(images * outputs * second_bytes);
+        let mut reader = Unpacker::new(firsts);
+        for (index, second) in seconds.chunks_exact(second_bytes).enumerate() {
+            let products = key.times_secret(second, high);
+            packing.results((index / outputs, index % outputs), |at, _, element| {
+                let first = read_wide(&mut reader, low) << (high - low);
+                let own = u128::from(shares[0][element]) << (high - k);
+                let noise = first.wrapping_add(products[at]).wrapping_add(own) << (128 - high);
+                let noise = noise as i128 as f64 / 2f64.powi(128 - k as i32);
+                assert!(noise.abs() < 0.5, "{noise}");
+                squares += noise * noise;
+                count += 1.0;
+            });
+        }
+    }
+    // Of a step: flooding uniform in ±1/16, the first component's rounding in ±1/8, the second one's.
+    let uniform = |most: f64| most * most / 3.0;
+    let seconds = key.ring.degree() as f64 / 18.0 / f64::from(2 * (high - k)).exp2();
+    let rounding = uniform(0.125) + seconds;
+    let expected = rounding + uniform(1.0 / 16.0);
+    let found: f64 = squares / count;
+    // The estimate is good to about 1/√count.
+    assert!((found / expected - 1.0).abs() < 7.0 / count.sqrt(), "{found} {expected} {rounding}");
+    assert!(expected / rounding > 1.0 + 20.0 / count.sqrt());
+}
