@@ -535,9 +535,9 @@ const PEERS: &[(&str, Peer)] = &[
     }),
 ];
 
-/// A line on stderr of party 0 that is not one of its three when it starts.
+/// A line on stderr of party 0 that is not one of its four when it starts.
 fn after_start(text: &str) -> String {
-    text.lines().skip(3).map(|line| format!("{line}\n")).collect()
+    text.lines().skip(4).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]

@@ -259,11 +259,9 @@ fn compare(
     }
     let size = batch as usize;
     if party0.purpose == Purpose::Prepare {
-        // Lengths differ by what a crash left. One that ends below the other's marks is an old copy, and a
-        // peer that claims much more is not believed.
-        let (short, end) = (a.length.min(b.length), a.length.max(b.length));
-        let used = a.next.max(b.next);
-        if a.deal == b.deal && used <= short && end - short <= u64::from(MAX_BATCH) {
+        let (end, used) = (a.length.min(b.length), a.next.max(b.next));
+        // Below the marks, new items would stand under serials that a second old copy has as well.
+        if a.deal == b.deal && used <= end {
             return Ok(Agreement { batch: size, serials: end..end, fresh: size, deal: a.deal });
         }
         if !party0.is_replaceable || !party1.is_replaceable {

@@ -351,7 +351,7 @@ impl Report {
                 thousands(c.bytes)
             ));
         }
-        lines.push("estimated time online (this machine's portable kernels, one core):".into());
+        lines.push("estimated time online (portable code on one core of this machine; vector kernels take less):".into());
         for n in &self.networks {
             lines.push(format!(
                 "  {:<10} {:>8.1} ms = {:.1} latency + {:.1} transfer + {:.1} compute  ({} ms, {} Mbit/s)",

@@ -1,7 +1,7 @@
 //! The offline phase in the report: what two parties exchange to make the correlations of a run.
 
 use super::{Network, thousands};
-use ir::plan::{MAX_GROUP, Plan};
+use ir::plan::{MAX_GROUP, PhaseProducts, Plan, StepOp};
 use serde::Serialize;
 
 /// Seconds of one core for a transform of 4096 coefficients with the work around it, for a correlated
@@ -10,6 +10,8 @@ use serde::Serialize;
 const TRANSFORM: f64 = 45e-6;
 const TRANSFER: f64 = 0.10e-6;
 const LEAF: f64 = 6.5e-9;
+/// The same for a harmonic of an element whose products are made by encryption.
+const SLOT: f64 = 1.2e-6;
 /// Cores that the estimate assumes at each party.
 const CORES: f64 = 2.0;
 
@@ -32,8 +34,10 @@ pub struct OfflineReport {
     pub transfers: usize,
     /// Number-theoretic transforms of either party, as if all had 4096 coefficients.
     pub transforms: usize,
-    /// Leaves of trees.
+    /// Leaves of the trees behind products of phases.
     pub leaves: usize,
+    /// Harmonics of elements whose products are made by encryption instead.
+    pub slots: usize,
     /// Parameters of the encryption: degree, and bits of the modulus.
     pub encryption: Vec<(usize, u32)>,
     /// Bytes of one item in party 0's and in party 1's store.
@@ -93,7 +97,8 @@ fn each_group(plan: &Plan, batch: usize, mut visit: impl FnMut(&ir::plan::Schedu
 pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport {
     let (to0, to1, messages) = plan.offline_traffic(batch);
     let sixteen = plan.offline_traffic(MAX_GROUP);
-    let (mut linear_bytes, mut transfers, mut leaves, mut own, mut other) = (0, 0, 0, 0.0, 0.0);
+    let (mut linear_bytes, mut transfers, mut leaves, mut slots) = (0, 0, 0, 0);
+    let (mut own, mut other) = (0.0, 0.0);
     each_group(plan, batch, |schedule, times| {
         for exchange in &schedule.exchanges {
             let count = exchange.items.len() * exchange.elements.len();
@@ -107,13 +112,21 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
             if let Some(cost) = plan.product_cost(exchange.step, count) {
                 transfers += times * (cost.transfers + cost.reverse_transfers);
             }
-            if let ir::plan::StepOp::Phase(phase) = &plan.steps[exchange.step].op {
-                leaves += times * count << phase.p;
+            if let StepOp::Phase(phase) = &plan.steps[exchange.step].op {
+                match plan.phase_products(exchange.step, count) {
+                    Some(PhaseProducts::Slots(_)) => {
+                        slots += times * count * phase.harmonics as usize;
+                    }
+                    _ => leaves += (times * count) << phase.p,
+                }
             }
         }
     });
     let transforms = own + other;
-    let seconds = own.max(other) * TRANSFORM + transfers as f64 * TRANSFER + leaves as f64 * LEAF;
+    let seconds = own.max(other) * TRANSFORM
+        + transfers as f64 * TRANSFER
+        + leaves as f64 * LEAF
+        + slots as f64 * SLOT;
     let depth = linear_depth(plan);
     let estimate = |network: &Network| {
         // The setup's three flights, then a wait per linear step that needs another one's result, and
@@ -135,6 +148,7 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
         transfers,
         transforms: transforms.round() as usize,
         leaves,
+        slots,
         encryption: plan.rlwe.iter().map(|set| (set.degree(), set.modulus_bits())).collect(),
         item_bytes: plan.item_bytes(),
         networks: networks.iter().map(estimate).collect(),
@@ -171,10 +185,11 @@ impl OfflineReport {
                 thousands(self.bytes_each_in_sixteen)
             ),
             format!(
-                "  {} transforms, {} transfers, {} leaves of trees; {} bytes per item in a store",
+                "  {} transforms, {} transfers, {} leaves of trees, {} slots; {} bytes per item in a store",
                 thousands(self.transforms),
                 thousands(self.transfers),
                 thousands(self.leaves),
+                thousands(self.slots),
                 thousands(self.item_bytes)
             ),
         ];

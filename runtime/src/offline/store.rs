@@ -11,9 +11,9 @@
 //! A dealt file is written whole and appears under its name then. A file of the two parties grows:
 //! [`Store::append`] makes one record durable at a time, so that a crash loses at most the record that was
 //! being written, which the next opening leaves out. The serial of an item is its place in the file; the
-//! two parties' files have the same deal id, and what one of them lost or used, neither uses. A file that
-//! is shorter than the peer's is filled up with used records before both append, so that no serial is ever
-//! given twice.
+//! two parties' files have the same deal id, and what one of them lost or used, neither uses. Before both
+//! append, the longer file is cut to the shorter one's length, unless that is below the other's marks: then
+//! one of them is an old copy, and the parties refuse.
 //!
 //! Items are used in the order of their serials. A mark is on disk ([`File::sync_data`]) before the item
 //! is read, so that a crash at any point loses items and never uses one twice. What was read is
@@ -401,28 +401,18 @@ impl<'a, M> Store<'a, M> {
         Ok(Self { path: path.to_owned(), file, plan, offer, records_at, item_bytes, material })
     }
 
-    /// Fills up to `length` records with used ones, where the other party's file is longer: what is
-    /// appended then has the same serial at both, and no serial is ever given twice.
+    /// Leaves out items from `length` on: unused ones that the other party does not have.
     ///
     /// # Errors
     /// If the operating system refuses.
-    pub fn pad(&mut self, length: u64) -> Result<(), StoreError> {
-        while self.offer.length < length {
-            let start = self.record_at(self.offer.length);
-            let end = self.record_at(self.offer.length + 1);
-            let write = |mut file: &File| {
-                file.seek(SeekFrom::Start(start))?;
-                file.write_all(&[USED])?;
-                file.set_len(end)?;
-                file.sync_all()
-            };
-            write(&self.file).map_err(io_error(&self.path))?;
-            self.offer.length += 1;
-            if self.offer.next == self.offer.count {
-                (self.offer.next, self.offer.count) = (self.offer.length, self.offer.length);
-            }
-        }
-        Ok(())
+    pub fn truncate(&mut self, length: u64) -> Result<(), StoreError> {
+        let offer = &mut self.offer;
+        offer.length = offer.length.min(length);
+        offer.count = offer.count.min(length);
+        offer.next = offer.next.min(length);
+        let end = self.record_at(self.offer.length);
+        let cut = self.file.set_len(end).and_then(|()| self.file.sync_all());
+        cut.map_err(io_error(&self.path))
     }
 
     /// Appends an item and makes it durable; its serial is the number of items before.

@@ -141,7 +141,7 @@ impl<'a, M> Growing<'a, M> {
         Ok(Self::Absent(NoSupply::new(role, digest, id)))
     }
 
-    /// The store that the agreed items go to, in step with the peer's.
+    /// The store that the agreed items go to, without those that the peer does not have.
     pub fn for_agreement(
         self,
         path: &Path,
@@ -153,7 +153,7 @@ impl<'a, M> Growing<'a, M> {
         let digest = self.offer().plan;
         match self {
             Self::Open(mut store) if store.offer().deal == agreement.deal => {
-                store.pad(agreement.serials.start)?;
+                store.truncate(agreement.serials.start)?;
                 return Ok(store);
             }
             Self::Absent(_) if path.exists() => {
