@@ -7,11 +7,11 @@ use serde::Serialize;
 /// Seconds of one core for a transform of 4096 coefficients with the work around it, for a correlated
 /// transfer, and for a leaf of a tree with its share of the sums, at one party; measured where
 /// docs/performance.md says.
-const TRANSFORM: f64 = 45e-6;
-const TRANSFER: f64 = 0.10e-6;
-const LEAF: f64 = 6.5e-9;
+const TRANSFORM: f64 = 28e-6;
+const TRANSFER: f64 = 0.12e-6;
+const LEAF: f64 = 9.4e-9;
 /// The same for a harmonic of an element whose products are made by encryption.
-const SLOT: f64 = 1.2e-6;
+const SLOT: f64 = 0.4e-6;
 /// Cores that the estimate assumes at each party.
 const CORES: f64 = 2.0;
 
