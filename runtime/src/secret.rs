@@ -17,11 +17,6 @@ impl SecretTensor {
     pub fn new(tensor: Tensor<u64>) -> Self {
         Self(tensor)
     }
-
-    /// The elements, to fill them in.
-    pub fn data_mut(&mut self) -> &mut [u64] {
-        &mut self.0.data
-    }
 }
 
 impl Deref for SecretTensor {

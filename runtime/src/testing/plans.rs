@@ -199,6 +199,18 @@ pub fn large_phases() -> (Plan, Weights) {
     b.finish(logits)
 }
 
+/// A diagonal step of more elements than one exchange has, a public step and a phase behind it.
+pub fn large_diagonal() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 5, 60, 60], 16);
+    let elements = 5 * 60 * 60;
+    let weights = b.linear(elements, elements, 16, 60);
+    let op = StepOp::Diagonal { weight_bits: 8 };
+    let diagonal = b.push(op, &[0], Shape::new([1, 5, 60, 60]), 16, weights);
+    let twice = b.public(StepOp::Scale { factor: 3 }, &[diagonal], [1, 5, 60, 60], 16);
+    let phase = b.phase(twice, 20, 40.0);
+    b.finish(phase)
+}
+
 /// Every kind of step: matrix product, phase, convolution, square, polynomials with `Q` below and above
 /// 64, a constant, a diagonal, and every structural step, with two activations in one round.
 pub fn every_kind() -> (Plan, Weights) {

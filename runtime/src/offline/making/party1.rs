@@ -176,22 +176,17 @@ impl<'a> Group<'a> {
                 state.finish(transfers, self.keys, message).map_err(|e| refused(&e))?
             }
         };
+        self.slots.put(self.plan, exchange, &shares);
         let step = &self.plan.steps[exchange.step];
-        if let (true, Shares::Narrow(shares)) = (step.op.is_secret_linear(), &shares) {
-            let length = exchange.elements.len();
-            let all = step.shape.elements();
-            for (n, item) in exchange.items.clone().enumerate() {
-                let mask = self.masks[item][exchange.step].take();
-                let mut mask = mask.unwrap_or_else(|| {
-                    SecretTensor::new(Tensor::new(step.shape.clone(), vec![0; all]))
-                });
-                mask.data_mut()[exchange.elements.clone()]
-                    .copy_from_slice(&shares[n * length..(n + 1) * length]);
+        // Exchanges of one step finish in order: with its last part the whole mask is known.
+        if step.op.is_secret_linear() && exchange.elements.end == step.shape.elements() {
+            for item in exchange.items.clone() {
+                let data = self.slots.narrow(item, exchange.step).to_vec();
+                let mask = SecretTensor::new(Tensor::new(step.shape.clone(), data));
                 self.masks[item][exchange.step] = Some(mask);
             }
             self.follow();
         }
-        self.slots.put(self.plan, exchange, &shares);
         Ok(last)
     }
 }

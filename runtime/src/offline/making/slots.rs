@@ -56,6 +56,14 @@ impl Slots {
         }
     }
 
+    /// What stands for a step with elements of at most 64 bits; empty for other steps.
+    pub fn narrow(&self, item: usize, step: usize) -> &[u64] {
+        match &self.items[item][step] {
+            Some(Explicit::Narrow(elements, _)) => elements,
+            Some(Explicit::Wide(..)) | None => &[],
+        }
+    }
+
     /// The items, with their seeds.
     pub fn into_items(mut self, seeds: &[Seed]) -> Vec<Item> {
         let items = self.items.iter_mut().zip(seeds);

@@ -42,7 +42,9 @@ fn two_parties_alone_answer_what_the_evaluator_answers() {
         matches!(large.0.phase_products(step.step, count), Some(PhaseProducts::Slots(_)))
     };
     assert_eq!(large.0.schedule(1).exchanges.iter().filter(|e| is_encrypted(e)).count(), 2);
-    for (plan, weights) in [plans::phases(), plans::every_kind(), plans::tiny(), large] {
+    let diagonal = plans::large_diagonal();
+    assert!(diagonal.0.schedule(1).exchanges.iter().filter(|e| e.step == 1).count() > 1);
+    for (plan, weights) in [plans::phases(), plans::every_kind(), plans::tiny(), large, diagonal] {
         for batch in [1, 3] {
             let inputs = plans::inputs(&plan, batch, 5);
             let (party0, party1) = run(&plan, &weights, &inputs);
