@@ -1,8 +1,8 @@
 //! The runtime `polyrt`: a plan and one party's secrets make an answer.
 //!
-//! A session goes `Connected → Agreed → Prepared → Finished` ([`session`]). Its one-time material comes
-//! from a [`offline::Supply`]: a dealt file ([`offline::store`]) or memory. The mathematics stands in
-//! [`protocol`], one file per protocol with both parties; [`net`] moves bytes.
+//! A session goes `Connected → Agreed → Prepared → Finished` ([`session`]). Its one-time material is
+//! made with the peer ([`offline`]), now or before, or dealt; [`offline::store`] keeps it. The mathematics
+//! stands in [`protocol`], one file per protocol with both parties; [`net`] moves bytes.
 //!
 //! Security is against semi-honest parties. Party 0 sees uniformly masked values; party 1 sees one-time
 //! masked questions and the output. The plan is public.

@@ -36,6 +36,10 @@ fn check(plan: &Plan) -> Result<(), String> {
     if plan.steps.is_empty() || plan.steps.len() > MAX_STEPS {
         return err(format!("has {} steps", plan.steps.len()));
     }
+    let names = plan.steps.iter().map(|s| &s.name).chain([&plan.name]);
+    if names.into_iter().any(|name| name.chars().any(char::is_control)) {
+        return err("a name has control characters");
+    }
     let positive = |x: f64| x.is_finite() && x > 0.0;
     if !positive(plan.input_scale) || !positive(plan.output_scale) || !positive(plan.input_limit) {
         return err("a scale is not a positive number");

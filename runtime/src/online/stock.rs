@@ -60,7 +60,7 @@ pub fn stock0<M: Party0Material>(
             let bias = bias(step, secrets);
             let shares = take(items, |item| {
                 let mut share = item.linear(index)?.0;
-                let pairs = share.iter_mut().zip(&bias);
+                let pairs = share.iter_mut().zip(bias.iter());
                 pairs.for_each(|(s, b)| *s = b.wrapping_sub(*s) & low_mask(step.ring));
                 Ok(share)
             })?;
@@ -174,12 +174,14 @@ fn join_wide<'a>(
 }
 
 /// The bias of every element, row-major.
-fn bias(step: &Step, secrets: &StepWeights) -> Vec<u64> {
-    let StepWeights::Linear { bias, .. } = secrets else { return vec![0; step.shape.elements()] };
+fn bias(step: &Step, secrets: &StepWeights) -> Zeroizing<Vec<u64>> {
+    let StepWeights::Linear { bias, .. } = secrets else {
+        return Zeroizing::new(vec![0; step.shape.elements()]);
+    };
     let run = match step.op {
         _ if bias.len() == step.shape.elements() => 1,
         StepOp::MatrixProduct { .. } => 1,
         _ => step.shape.channel_stride(),
     };
-    (0..step.shape.elements()).map(|i| bias[i / run % bias.len()]).collect()
+    Zeroizing::new((0..step.shape.elements()).map(|i| bias[i / run % bias.len()]).collect())
 }

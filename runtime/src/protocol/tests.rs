@@ -1,4 +1,4 @@
-//! Both parties in one process over the ideal functionality: what `protocol_reference.py` checks.
+//! Both parties in one process over the ideal functionality: what the reference of the protocol checks.
 
 use super::{phase, polynomial, question_widths, row, square, truncate};
 use crate::offline::Role;

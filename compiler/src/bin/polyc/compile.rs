@@ -164,7 +164,7 @@ pub fn run(args: Args) -> Result<()> {
     let imported =
         import_file(&args.model, &import).map_err(|e| refused(e.into(), &args.model, args.json))?;
     for warning in &imported.warnings {
-        eprintln!("note: {warning}");
+        note!("note: {warning}");
     }
     let max_pool = match args.max_pool {
         Pool::Refuse => MaxPool::Refuse,
@@ -184,15 +184,15 @@ pub fn run(args: Args) -> Result<()> {
     let (calibration, held_out, labels) = match file {
         Some(file) => {
             let data = load_inputs(file, &shape, &preprocessing, Some(args.count as usize))?;
-            data.notes.iter().for_each(|note| eprintln!("note: {note}"));
+            data.notes.iter().for_each(|note| note!("note: {note}"));
             let is_npz = file.extension().is_some_and(|e| e == "npz");
             let labels = match data.labels {
                 None if is_npz => load_labels(file, classes).unwrap_or_else(|why| {
-                    eprintln!("note: {why:#}; labels are left out");
+                    note!("note: {why:#}; labels are left out");
                     None
                 }),
                 Some(labels) if labels.iter().any(|&label| label >= classes) => {
-                    eprintln!(
+                    note!(
                         "note: {}: has more subfolders than the model has classes ({classes}); labels are left out",
                         file.display()
                     );
@@ -214,17 +214,18 @@ pub fn run(args: Args) -> Result<()> {
             let mut calibration = Calibration { inputs, is_synthetic: false, description };
             if calibration.limit(&prepared.graph) {
                 let used = calibration.inputs.len();
-                eprintln!("note: fitting on {used} inputs, as many as fit in memory");
+                note!("note: fitting on {used} inputs, as many as fit in memory");
                 calibration.description = format!("{used} inputs of {}", file.display());
             }
             (calibration, held_out, labels)
         }
         None => {
             if args.calibrate.is_none() {
-                eprintln!(
+                note!(
                     "WARNING: no calibration data: activations are fitted on made-up inputs in [{}, {}], and \
                      nothing can be promised about accuracy; give --calibrate FILE with a few hundred real inputs",
-                    args.input_range.0, args.input_range.1
+                    args.input_range.0,
+                    args.input_range.1
                 );
             }
             let calibration = Calibration::synthetic(&shape, args.input_range);
@@ -266,9 +267,9 @@ pub fn run(args: Args) -> Result<()> {
     bar.finish_and_clear();
     let in_model = || args.model.display().to_string();
     let measured = measured.with_context(in_model)?;
-    measured.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    measured.notes.iter().for_each(|note| note!("note: {note}"));
     if measured.compiled.outliers > 0 {
-        eprintln!(
+        note!(
             "WARNING: {} of {} calibration inputs explode in this network's polynomials and leave the planned \
              bounds; the plan's answer to such inputs is garbage",
             measured.compiled.outliers,
@@ -297,21 +298,21 @@ pub fn run(args: Args) -> Result<()> {
             "round_trips": round_trips(&compiled.plan), "activations": compiled.plan.activations(),
             "steps": steps(&compiled.plan, 1), "evaluation": evaluation,
         });
-        files::print(&serde_json::to_string_pretty(&summary)?);
+        say!("{}", serde_json::to_string_pretty(&summary)?);
         return Ok(());
     }
     if args.print_plan {
-        files::print(&compiled.plan.to_string());
+        say!("{}", compiled.plan);
     }
-    files::print(&format!("fitted on {}; held out:", calibration.description));
-    files::print(&evaluation.to_text());
-    files::print(&format!(
+    say!("fitted on {}; held out:", calibration.description);
+    say!("{}", evaluation.to_text());
+    say!(
         "{} (public) and {} (secret, stays home): {} steps, {messages} messages, {} bytes online",
         args.output.display(),
         weights.display(),
         compiled.plan.steps.len(),
         polyc::report::thousands(to0 + to1)
-    ));
+    );
     Ok(())
 }
 
@@ -330,14 +331,14 @@ fn note_averages(graph: &Graph) {
     let more = names.len().saturating_sub(MOST_NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     names.truncate(MOST_NAMED);
-    eprintln!("note: averages take the place of maxima or minima: {}{more}", names.join(", "));
+    note!("note: averages take the place of maxima or minima: {}{more}", names.join(", "));
 }
 
 /// What is wrong with a model, behind its name. Prints every node that is in the way if JSON is asked for;
 /// the error names the first ones.
 fn refused(error: CompileError, model: &Path, json: bool) -> anyhow::Error {
     if let (true, Some(nodes)) = (json, error.unsupported()) {
-        files::print(&format!("{:#}", serde_json::json!({ "unsupported": nodes })));
+        say!("{:#}", serde_json::json!({ "unsupported": nodes }));
     }
     if matches!(error, CompileError::Import(ImportError::Unreadable { .. })) {
         return error.into();

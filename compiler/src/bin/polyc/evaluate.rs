@@ -51,7 +51,7 @@ pub fn run(args: Args) -> Result<()> {
     let preprocessing = args.preprocessing.into_preprocessing();
     let limit = args.count.map(|n| n as usize);
     let data = load_inputs(&args.inputs, plan.input_shape(), &preprocessing, limit)?;
-    data.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    data.notes.iter().for_each(|note| note!("note: {note}"));
     let inputs = data.inputs;
     let classes = class_count(&plan.step(plan.output).shape);
     let (labels, of) = match &args.labels {
@@ -90,9 +90,9 @@ pub fn run(args: Args) -> Result<()> {
         if args.logits {
             json["logits"] = serde_json::to_value(&evaluation.logits)?;
         }
-        files::print(&serde_json::to_string_pretty(&json)?);
+        say!("{}", serde_json::to_string_pretty(&json)?);
     } else {
-        files::print(&evaluation.to_text());
+        say!("{}", evaluation.to_text());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all, and output that may be piped away.
+//! Files that are written whole or not at all, and progress bars.
 
 use anyhow::{Context, Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -98,11 +98,6 @@ pub fn read_plan(path: &Path) -> Result<(Plan, Digest)> {
 /// Where the weights of a plan lie by default: `plan.weights` beside `plan.bin`.
 pub fn weights_path(plan: &Path) -> PathBuf {
     plan.with_extension("weights")
-}
-
-/// Prints a line; a reader that went away is no error.
-pub fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Steps of a progress bar.

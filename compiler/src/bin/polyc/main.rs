@@ -1,5 +1,21 @@
 //! `polyc`: compiles ONNX models to plans for two-party computation.
 
+/// Prints a line to the terminal; a reader that went away is no error.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
+/// Prints a line beside the output; a reader that went away is no error.
+macro_rules! note {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($argument)*);
+    }};
+}
+
 mod compile;
 mod evaluate;
 mod files;
@@ -45,13 +61,13 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(args),
         Command::Operators => {
             for operator in polyc::onnx::supported_operators() {
-                files::print(&format!("{:<24} {}", operator.name, operator.note));
+                say!("{:<24} {}", operator.name, operator.note);
             }
             Ok(())
         }
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("polyc: {error:#}");
+    note!("polyc: {error:#}");
     let is_internal = |e: &CompileError| {
         matches!(e, CompileError::Internal { .. } | CompileError::Import(ImportError::Internal(_)))
     };

@@ -28,9 +28,9 @@ pub fn run(args: Args) -> Result<()> {
     let (plan, digest) = files::read_plan(&args.plan)?;
     let report = report(&plan, digest, args.batch as usize, &args.network, Machine::measure());
     if args.json {
-        files::print(&serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        files::print(&report.to_text());
+        say!("{}", report.to_text());
     }
     Ok(())
 }

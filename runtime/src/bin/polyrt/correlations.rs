@@ -102,7 +102,7 @@ impl CorrelationArguments {
                 return Ok(Source::Store(open(&path, plan, digest, Origin::Parties)?));
             }
             let at = path.display();
-            eprintln!(
+            note!(
                 "note: no {at}: what is needed is made during the run; `polyrt prepare {plan}` makes it before"
             );
         }
@@ -190,6 +190,18 @@ pub fn keeper<'s, M>(
     store: &'s mut Store<'_, M>,
 ) -> impl FnMut(Item) -> Result<(), polyrt::Error> + 's {
     move |item| Ok(store.append(&item)?)
+}
+
+/// Says so where a party's stored items are of no use, because the peer has not the other halves.
+pub fn note_unmatched(offer: &Offer, agreement: &Agreement) {
+    let unused = offer.count - offer.next;
+    if unused > 0 && agreement.serials.is_empty() {
+        note!(
+            "note: {unused} unused items of deal {} stay in the store: the peer has not their other halves; \
+             what is needed is made during the run",
+            offer.deal
+        );
+    }
 }
 
 /// The line about who made the correlations.

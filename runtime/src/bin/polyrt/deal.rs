@@ -50,10 +50,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let line = format!("{} exists: add --force to replace it", there.display());
         return Err(BadInput::error(line));
     }
-    eprintln!(
-        "DEALER: this process knows every mask of the runs that use these files. Trust it as"
-    );
-    eprintln!(
+    note!("DEALER: this process knows every mask of the runs that use these files. Trust it as");
+    note!(
         "        party 0 with the model, as party 1 with the inputs; give each party only its file."
     );
     let mut id = DealId([0; 16]);
@@ -83,8 +81,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     writer1.finish()?;
     bar.finish_and_clear();
     let size = |role| item_bytes(&plan, role, Origin::Dealer);
-    println!("plan {digest}, deal {id}: {count} items");
-    println!("party 0: {} ({} bytes per item)", paths[0].display(), size(Role::Party0));
-    println!("party 1: {} ({} bytes per item)", paths[1].display(), size(Role::Party1));
+    say!("plan {digest}, deal {id}: {count} items");
+    say!("party 0: {} ({} bytes per item)", paths[0].display(), size(Role::Party0));
+    say!("party 1: {} ({} bytes per item)", paths[1].display(), size(Role::Party1));
     Ok(())
 }

@@ -133,7 +133,7 @@ pub fn inputs(arguments: &InputArguments, plan: &Plan) -> Result<Vec<Tensor<f32>
     how.check(plan.input_shape()).map_err(BadInput::error)?;
     let bad = |e: String| BadInput::error(format!("{}: {e}", path.display()));
     let inputs = how.read(&read(path)?, plan.input_shape(), None).map_err(bad)?;
-    inputs.notes.iter().for_each(|note| eprintln!("note: {}: {note}", path.display()));
+    inputs.notes.iter().for_each(|note| note!("note: {}: {note}", path.display()));
     let inputs = inputs.tensors;
     if inputs.len() > MAX_BATCH as usize {
         return Err(bad(format!("{} inputs, at most {MAX_BATCH} fit one run", inputs.len())));

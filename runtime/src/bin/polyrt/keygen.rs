@@ -42,10 +42,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let pair =
         [(&key, true, new.key.as_bytes()), (&certificate, false, new.certificate.as_bytes())];
     save(pair, arguments.force)?;
-    println!("private key: {} (stays here)", key.display());
-    println!("certificate: {} (give it to the peer)", certificate.display());
-    println!("SHA-256 fingerprint: {}", new.fingerprint);
-    println!(
+    say!("private key: {} (stays here)", key.display());
+    say!("certificate: {} (give it to the peer)", certificate.display());
+    say!("SHA-256 fingerprint: {}", new.fingerprint);
+    say!(
         "next: get the peer's certificate, compare its fingerprint with the peer, and add to party0 or \
          party1: --key {} --peer-cert FILE",
         key.display()

@@ -100,7 +100,7 @@ fn warn_if_others_can_read(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     if path.metadata().is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
         let path = path.display();
-        eprintln!("warning: others may read the private key: chmod 600 {path}");
+        note!("warning: others may read the private key: chmod 600 {path}");
     }
 }
 #[cfg(not(unix))]
@@ -154,7 +154,7 @@ impl Link {
     /// Connects, trying for so many seconds.
     pub fn connect(&self, wait: u64) -> Result<(TcpChannel, LinkReport)> {
         if self.line() == INSECURE {
-            eprintln!("{INSECURE}");
+            note!("{INSECURE}");
         }
         let stream = connect(&self.addresses, Duration::from_secs(wait), self.limits)?;
         let channel = match &self.identity {
@@ -182,11 +182,11 @@ pub struct LinkReport {
 impl LinkReport {
     /// Prints what protects the link, and what it cost.
     pub fn print(&self) {
-        println!("{}", self.line);
+        say!("{}", self.line);
         let overhead = self.wire.read().overhead();
         match &self.suite {
-            Some(suite) => println!("TLS framing: {overhead} bytes ({suite})"),
-            None => println!("framing: {overhead} bytes"),
+            Some(suite) => say!("TLS framing: {overhead} bytes ({suite})"),
+            None => say!("framing: {overhead} bytes"),
         }
     }
 

@@ -61,17 +61,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let link = link::LOOPBACK;
         let mut json = report::json(Role::Party1, &run.party1, inputs.len(), &run.logits, link);
         json["correlations"] = if arguments.dealer { "dealer" } else { "parties" }.into();
-        println!("{json}");
+        say!("{json}");
         return Ok(());
     }
     report::classes(&run.logits);
     report::traffic(Role::Party1, &run.party1);
     if arguments.dealer {
-        println!("{}", report::DEALER);
+        say!("{}", report::DEALER);
     } else {
-        println!("correlations: by the two parties alone, {} made now", inputs.len());
+        say!("correlations: by the two parties alone, {} made now", inputs.len());
     }
-    println!("{}", link::LOOPBACK);
-    println!("both parties ran in one process: a trial, nothing is secret from anyone here");
+    say!("{}", link::LOOPBACK);
+    say!("both parties ran in one process: a trial, nothing is secret from anyone here");
     Ok(())
 }

@@ -1,5 +1,21 @@
 //! `polyrt`: runs a compiled plan between a model's owner (party 0) and an input's owner (party 1).
 
+/// Prints a line to the terminal; a reader that went away is no error.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
+/// Prints a line beside the output; a reader that went away is no error.
+macro_rules! note {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($argument)*);
+    }};
+}
+
 mod correlations;
 mod deal;
 mod files;
@@ -78,7 +94,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e:#}");
+            note!("error: {e:#}");
             let is_bad_file = e.downcast_ref::<StoreError>().is_some_and(StoreError::is_bad_file);
             if is_bad_file || e.is::<BadInput>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }

@@ -61,12 +61,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut dealt = if arguments.correlations.is_dealt() { Some(open()?) } else { None };
     let link = arguments.link.prepare(&arguments.listen)?;
     let (listener, address) = link.listen()?;
-    eprintln!("party 0 of plan {digest} listens at {address}");
+    note!("party 0 of plan {digest} listens at {address}");
     if let Some(offer) = dealt.as_ref().map(Source::offer) {
-        eprintln!("{} of {} correlations left", offer.count - offer.next, offer.count);
-        eprintln!("{}", report::DEALER);
+        note!("{} of {} correlations left", offer.count - offer.next, offer.count);
+        note!("{}", report::DEALER);
     }
-    eprintln!("{}", link.line());
+    note!("{}", link.line());
     let runs = if arguments.forever { u64::MAX } else { arguments.runs };
     let model = Arc::new(Model::new(&plan, &weights));
     let mut failed = 0;
@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Ok(()) => {}
             Err(e) if runs == 1 => return Err(e),
             Err(e) => {
-                eprintln!("error: {e:#}");
+                note!("error: {e:#}");
                 failed += 1;
             }
         }
@@ -100,9 +100,10 @@ fn serve<'a>(
     link: &Link,
 ) -> Result<()> {
     let (channel, link) = link.serve(stream)?;
-    let (digest, most) = (source.offer().plan, arguments.max_batch as usize);
-    let agreed = Connected::new(channel).agree(plan, digest, most, source)?;
+    let (offer, most) = (source.offer(), arguments.max_batch as usize);
+    let agreed = Connected::new(channel).agree(plan, offer.plan, most, source)?;
     let agreement = agreed.agreement().clone();
+    correlations::note_unmatched(&offer, &agreement);
     let mut bar = correlations::progress_bar(agreement.fresh);
     let made = agreed.make_party0(weights, &mut bar)?;
     let finished = made.prepare_model(model.clone())?.run()?;
@@ -111,12 +112,12 @@ fn serve<'a>(
         let mut json = report::json(Role::Party0, &finished, batch, &[], &link.line);
         correlations::add_to(&mut json, is_dealt, &agreement);
         link.add_to(&mut json);
-        println!("{json}");
+        say!("{json}");
         return Ok(());
     }
-    println!("served {batch} inputs");
+    say!("served {batch} inputs");
     report::traffic(Role::Party0, &finished);
-    println!("{}", correlations::line(is_dealt, &agreement));
+    say!("{}", correlations::line(is_dealt, &agreement));
     link.print();
     Ok(())
 }

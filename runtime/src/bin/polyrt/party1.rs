@@ -6,7 +6,7 @@ use crate::{files, report};
 use anyhow::Result;
 use ir::Tensor;
 use polyrt::Connected;
-use polyrt::offline::Role;
+use polyrt::offline::{Role, Supply};
 use std::path::PathBuf;
 
 /// Bring an input: connect to party 0, run the plan with it, and learn the output.
@@ -45,8 +45,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let is_dealt = arguments.correlations.is_dealt();
     let mut source = arguments.correlations.party1(&arguments.plan, &plan, digest)?;
     let (channel, link) = arguments.link.prepare(&arguments.connect)?.connect(arguments.wait)?;
+    let offer = source.offer();
     let agreed = Connected::new(channel).agree(&plan, digest, encoded.len(), &mut source)?;
     let agreement = agreed.agreement().clone();
+    correlations::note_unmatched(&offer, &agreement);
     let made = agreed.make_party1(&mut correlations::progress_bar(agreement.fresh))?;
     let finished = made.prepare_party1()?.run(&encoded)?;
     let logits: Vec<Tensor<f32>> = finished.output.iter().map(|y| plan.decode_output(y)).collect();
@@ -61,18 +63,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         if let Some((_, outputs)) = &lost {
             json["outputs"] = outputs.iter().map(|y| y.data.as_slice()).collect();
         }
-        println!("{json}");
+        say!("{json}");
         return said(lost);
     }
     if let Some((_, outputs)) = &lost {
         for output in outputs {
             let values: Vec<String> = output.data.iter().map(|v| v.to_string()).collect();
-            println!("{}", values.join(","));
+            say!("{}", values.join(","));
         }
     }
     report::classes(&logits);
     report::traffic(Role::Party1, &finished);
-    println!("{}", correlations::line(is_dealt, &agreement));
+    say!("{}", correlations::line(is_dealt, &agreement));
     link.print();
     said(lost)
 }

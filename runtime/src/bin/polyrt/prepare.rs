@@ -59,8 +59,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let weights = files::weights(arguments.weights.as_deref(), &arguments.plan, &plan, digest)?;
         let mut growing = Growing::open(&path, role, &plan, digest, Store::open_party0)?;
         let (listener, address) = link.listen()?;
-        eprintln!("party 0 of plan {digest} waits at {address} to prepare up to {count} items");
-        eprintln!("{}", link.line());
+        note!("party 0 of plan {digest} waits at {address} to prepare up to {count} items");
+        note!("{}", link.line());
         let (channel, link) = link.serve(link.accept(&listener, Some(arguments.wait))?)?;
         let connected = Connected::new(channel);
         let mut agreed = connected.agree_to_prepare(&plan, digest, count, &mut growing, force)?;
@@ -85,12 +85,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.json {
         let mut json = report::prepared_json(role, &offline, &agreement, &store);
         link.add_to(&mut json);
-        println!("{json}");
+        say!("{json}");
         return Ok(());
     }
-    println!("prepared {} items of deal {}", offline.items, agreement.deal);
+    say!("prepared {} items of deal {}", offline.items, agreement.deal);
     report::offline(role, &offline);
-    println!("{}: {} unused items, {} bytes each", path.display(), store.unused, store.item_bytes);
+    say!("{}: {} unused items, {} bytes each", path.display(), store.unused, store.item_bytes);
     link.print();
     Ok(())
 }

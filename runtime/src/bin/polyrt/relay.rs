@@ -58,9 +58,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         })
     };
     let (listen, connect) = (resolve(&arguments.listen)?, resolve(&arguments.connect)?);
-    let relay = Relay::start(&listen, connect[0], network, |line| eprintln!("error: {line}"))
+    let relay = Relay::start(&listen, connect[0], network, |line| note!("error: {line}"))
         .with_context(|| arguments.listen.clone())?;
-    eprintln!(
+    note!(
         "relay listens at {}; passes on to {} with a round trip of {} ms and {} Mbit/s each way",
         relay.address(),
         connect[0],

@@ -39,10 +39,10 @@ pub fn classes(logits: &[Tensor<f32>]) {
         let Some(class) = top.first() else { continue };
         let values: Vec<String> =
             top.iter().map(|&c| format!("{c}: {:.3}", logits.data[c])).collect();
-        println!("input {i}: class {class} ({})", values.join(", "));
+        say!("input {i}: class {class} ({})", values.join(", "));
     }
     if logits.len() > MOST_LINES {
-        println!("… and {} more inputs", logits.len() - MOST_LINES);
+        say!("… and {} more inputs", logits.len() - MOST_LINES);
     }
 }
 
@@ -61,7 +61,7 @@ pub fn offline(role: Role, offline: &Offline) {
 
 fn phase(name: &str, role: Role, traffic: &Traffic, elapsed: Duration) {
     let (to0, to1) = directions(role, traffic);
-    println!(
+    say!(
         "{name}: {} messages, {to0} bytes to party 0, {to1} bytes to party 1, {:.1} ms",
         traffic.sent_messages + traffic.received_messages,
         elapsed.as_secs_f64() * 1e3

@@ -32,21 +32,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for path in &paths {
         match list(path) {
             Ok(listing) => listings.push((path.display().to_string(), listing)),
-            Err(e) => eprintln!("warning: {e}"),
+            Err(e) => note!("warning: {e}"),
         }
     }
     if arguments.json {
-        println!("{}", listings.iter().map(|(path, l)| as_json(path, l)).collect::<Value>());
+        say!("{}", listings.iter().map(|(path, l)| as_json(path, l)).collect::<Value>());
         return Ok(());
     }
     if listings.is_empty() {
-        println!("no correlations in {}", directory.display());
+        say!("no correlations in {}", directory.display());
     }
     for (path, listing) in &listings {
         let Listing { role, origin, plan, deal, items: (all, unused), item_bytes } = listing;
-        println!("{path}");
-        println!("  {role} of plan {plan}, made by {origin} (deal {deal})");
-        println!("  {unused} of {all} items unused, {item_bytes} bytes each");
+        say!("{path}");
+        say!("  {role} of plan {plan}, made by {origin} (deal {deal})");
+        say!("  {unused} of {all} items unused, {item_bytes} bytes each");
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The two parties make correlations with each other, and nobody else.
 //!
 //! A session of the offline phase begins with a setup (keys of the encryption, base transfers), then makes
-//! groups of items: both parties walk the same [`Schedule`](ir::plan::Schedule), one exchange per step or part of a step. Linear
-//! steps are made by [`rlwe`](super::rlwe), activations by [`products`](super::products). Messages leave
+//! groups of items: both parties walk the same [`Schedule`](ir::plan::Schedule), one exchange per step or
+//! part of a step. Linear steps are made by [`rlwe`](super::rlwe), activations by [`products`](super::products). Messages leave
 //! from a thread of their own, so that a party computes the next one while the last one travels, and
 //! neither party waits for the other to read; the schedule's window bounds what is under way.
 //!

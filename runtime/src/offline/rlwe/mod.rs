@@ -93,7 +93,7 @@ impl SecretKeys {
             let mut secret = Zeroizing::new(vec![0; ring.words()]);
             ring.add_small(&mut secret, &ternary, 1);
             ring.forward(&mut secret);
-            let exact_secret = Zeroizing::new(exact.transform(ternary.iter().copied()));
+            let exact_secret = exact.transform(ternary.iter().copied());
             let mut zero = Zeroizing::new(vec![0; ring.words()]);
             ring.add_small(&mut zero, &errors(&own, Stream::Error, KEY, set, lwe.degree()), 1);
             mask(&ring, &public, KEY, set, &secret, &mut zero);
@@ -237,7 +237,7 @@ impl PublicKeys {
             .map(read)
             .collect::<Result<_, Malformed>>()?;
         let answer = |output: usize| {
-            let mut sums = vec![vec![0u64; ring.words()]; 2 * images];
+            let mut sums = Zeroizing::new(vec![vec![0u64; ring.words()]; 2 * images]);
             let mut polynomial = Zeroizing::new(vec![0; ring.words()]);
             for channel in 0..channels {
                 if !self.put_weights(packing, (output, channel), weights, &mut polynomial) {

@@ -2,10 +2,11 @@
 //! [`super::slots`] know of it.
 //!
 //! A polynomial is one vector of `L·N` residues, prime by prime. The inverse transform is not
-//! normalised; [`Ring::fractions`] divides by `N` on the way.
+//! normalised; whoever reads its result divides by `N` on the way.
 
 use ir::plan::RingLwe;
 use tfhe_ntt::prime64::Plan;
+use zeroize::Zeroizing;
 
 /// Bits of the prime of [`Negacyclic`]: products of 34-bit numbers and ternary ones stay below it.
 const EXACT_PRIME_BITS: u32 = 50;
@@ -216,19 +217,23 @@ impl Negacyclic {
     }
 
     /// The transform of signed coefficients.
-    pub fn transform(&self, coefficients: impl Iterator<Item = i64>) -> Vec<u64> {
+    pub fn transform(
+        &self,
+        coefficients: impl ExactSizeIterator<Item = i64>,
+    ) -> Zeroizing<Vec<u64>> {
         let p = self.plan.modulus();
-        let mut transformed: Vec<u64> = coefficients.map(|c| residue(c, p)).collect();
+        let mut transformed: Zeroizing<Vec<u64>> =
+            Zeroizing::new(coefficients.map(|c| residue(c, p)).collect());
         self.plan.fwd(&mut transformed);
         transformed
     }
 
     /// The signed coefficients of the product of two transforms.
-    pub fn product(&self, mut a: Vec<u64>, b: &[u64]) -> impl Iterator<Item = i64> {
+    pub fn product(&self, mut a: Zeroizing<Vec<u64>>, b: &[u64]) -> impl Iterator<Item = i64> {
         let p = self.plan.modulus();
         self.plan.mul_assign_normalize(&mut a, b);
         self.plan.inv(&mut a);
-        a.into_iter().map(move |v| centred(v, p))
+        (0..a.len()).map(move |i| centred(a[i], p))
     }
 }
 

@@ -240,8 +240,8 @@ impl PublicKeys {
                     }
                     sum
                 };
-                let mut sums = [sum(0), sum(1)];
-                self.finish_slots(&slots, number, (chunk, side), &mut sums, &shares)
+                let mut sums = Zeroizing::new([sum(0), sum(1)]);
+                self.finish_slots(&slots, number, (chunk, side), &mut *sums, &shares)
             };
             let (mut first, second) = rayon::join(|| sums(0), || sums(1));
             first.extend(second);
