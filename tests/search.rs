@@ -2,13 +2,15 @@
 //! the gates in front of plans that nobody should ship.
 
 use ir::Tensor;
-use ir::plan::StepOp;
+use ir::plan::{Phase, Step, StepOp, StepWeights, phase_error};
 use polyc::error::CompileError;
 use polyc::fit::{Calibration, Family};
 use polyc::onnx::{ImportOptions, import_file};
 use polyc::passes::PassOptions;
-use polyc::search::{Gate, Goal, HeldOut, Measured, check, cost, loss, search};
+use polyc::search::{Gate, Goal, HeldOut, Measured, Minimise, check, cost, loss, search};
 use polyc::{CompileOptions, Prepared, prepare};
+use std::collections::BTreeSet;
+use std::f64::consts::TAU;
 use support::{array, rows, shipped};
 
 struct Network {
@@ -27,7 +29,8 @@ fn network(model: &str) -> Network {
     let held_out = inputs.split_off(300);
     let labels = array(&shipped("digits_train.npz"), "y");
     let labels = labels.data[300..400].iter().map(|&label| label as usize).collect();
-    let calibration = Calibration { inputs, is_synthetic: false, description: "digits".into() };
+    let calibration =
+        Calibration { inputs, labels: None, is_synthetic: false, description: "digits".into() };
     Network { prepared, calibration, held_out, labels }
 }
 
@@ -66,6 +69,87 @@ fn auto_finds_the_fewest_harmonics_for_a_loss_and_the_most_for_bytes() {
         Err(CompileError::Rejected(why)) => assert!(why.contains("harmonics"), "{why}"),
         _ => panic!("ten bytes are not enough"),
     }
+}
+
+fn online_bytes(measured: &Measured) -> usize {
+    let (to0, to1, _) = measured.compiled.plan.traffic(1);
+    to0 + to1
+}
+
+#[test]
+fn fewer_bits_where_they_matter_least() {
+    let network = network("digits_resnet.onnx");
+    let options = CompileOptions::default();
+    let narrowest =
+        |loss, minimise| network.search(&options, Goal::Narrowest { loss, minimise }).unwrap();
+    let uniform = network.search(&options, Goal::AsGiven).unwrap();
+    let online = narrowest(0.005, Minimise::Online);
+    let fewer = online_bytes(&online) as f64 / online_bytes(&uniform) as f64;
+    assert!(fewer < 0.85, "{fewer} of the uniform choice's bytes");
+    let lost = loss(&online.evaluation).unwrap();
+    assert!(lost <= 0.03, "three of a hundred inputs at most: {lost}");
+    assert!(online.notes.iter().any(|n| n.contains("bytes online")), "{:?}", online.notes);
+    // More loss allows fewer bits.
+    let coarse = narrowest(0.05, Minimise::Online);
+    println!("{:?} {:?} {:?}", uniform.notes, online.notes, coarse.notes);
+    assert!(online_bytes(&coarse) < online_bytes(&online));
+    // Bits are not the same everywhere any more.
+    let bits = |measured: &Measured| -> BTreeSet<(u32, u32)> {
+        let steps = measured.compiled.plan.steps.iter();
+        let of = |step: &Step| match &step.op {
+            StepOp::Phase(phase) => Some((phase.p, step.ring)),
+            _ => None,
+        };
+        steps.filter_map(of).collect()
+    };
+    assert!(bits(&coarse).len() > 1, "{:?}", bits(&coarse));
+    // Offline, harmonics go.
+    let offline = narrowest(0.02, Minimise::Offline);
+    let bytes = |m: &Measured| Minimise::Offline.bytes(&m.compiled.plan);
+    assert!(bytes(&offline) < bytes(&uniform));
+    assert!(harmonics(&offline) < harmonics(&uniform));
+    // Nothing is allowed: the plan stays what it is, and a note says so.
+    let none = narrowest(-1.0, Minimise::Online);
+    assert_eq!(online_bytes(&none), online_bytes(&uniform));
+    assert!(none.notes.iter().any(|n| n.contains("no plan of fewer bits")), "{:?}", none.notes);
+}
+
+/// Tables are as fine as their phases: what they add to the error of an activation is small, and one bit less
+/// everywhere would show.
+#[test]
+fn tables_follow_the_bits_of_phases() {
+    let network = network("digits_resnet.onnx");
+    let shifts = |phase_bits: u32| {
+        let mut options = CompileOptions::default();
+        options.rings.phase_bits = phase_bits;
+        let found = network.search(&options, Goal::AsGiven).unwrap();
+        let steps = found.compiled.plan.steps.iter().zip(&found.compiled.weights.steps);
+        let of = |(step, secrets): (&Step, &StepWeights)| {
+            let StepOp::Phase(phase) = &step.op else { return None };
+            let error = |phase: &Phase| phase_error(phase, secrets, 2000);
+            let finer = |by: u32| {
+                let shift = phase.shift + 3 * by;
+                Phase { g2: phase.g2 + by, h: phase.h + by, shift, q: shift + step.ring, ..*phase }
+            };
+            // The truncation alone makes an error of 1/6, the steps of the phase as much of theirs.
+            let (exact, chosen) = (error(&finer(4)), error(phase));
+            assert!((exact - 1.0 / 6.0).abs() < 0.01, "{exact}");
+            let StepWeights::Phase { harmonics, .. } = secrets else { unreachable!() };
+            let of_row = |row: &Vec<[f64; 2]>| -> f64 {
+                let terms = row.iter().enumerate();
+                terms.map(|(n, [a, b])| ((n + 1) as f64).powi(2) * (a * a + b * b) / 2.0).sum()
+            };
+            let slope: f64 = harmonics.iter().map(of_row).sum::<f64>() / harmonics.len() as f64;
+            let angle = TAU / f64::from(phase.p).exp2();
+            let all = exact + slope * angle * angle / 6.0;
+            // The weights before the phase add about as much again as it does itself.
+            assert!(chosen - exact < 0.4 * all, "{chosen} against {exact} of {all}");
+            assert!(chosen - exact > 0.01 * all, "{chosen} against {exact} of {all}");
+            Some(phase.shift)
+        };
+        steps.filter_map(of).max().unwrap()
+    };
+    assert!(shifts(6) < shifts(10));
 }
 
 #[test]

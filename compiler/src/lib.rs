@@ -15,11 +15,12 @@ use fit::{Calibration, Family, Fitted, Harmonics};
 use ir::graph::{Graph, Op};
 use ir::op::Activation;
 use ir::plan::{ClientStep, Digest, Plan, Reference, ReferenceLayer, Weights};
-use lower::scales::{RingOptions, Scales};
+use lower::scales::{Allocation, RingOptions, Scales};
 use passes::PassOptions;
+use search::PhaseLayer;
 
 /// How a model is compiled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CompileOptions {
     /// Options of the passes.
     pub passes: PassOptions,
@@ -27,12 +28,19 @@ pub struct CompileOptions {
     pub family: Family,
     /// Bits and margins.
     pub rings: RingOptions,
+    /// Activations with bits of their own.
+    pub allocation: Allocation,
 }
 
 impl Default for CompileOptions {
     fn default() -> Self {
         let family = Family::Phase { harmonics: Harmonics::default() };
-        Self { passes: PassOptions::default(), family, rings: RingOptions::default() }
+        Self {
+            passes: PassOptions::default(),
+            family,
+            rings: RingOptions::default(),
+            allocation: Allocation::new(),
+        }
     }
 }
 
@@ -50,6 +58,8 @@ pub struct Compiled {
     pub fits: Vec<(String, f64)>,
     /// Calibration inputs whose values explode and leave the planned bounds.
     pub outliers: usize,
+    /// Its phases, as the search sees them.
+    pub phases: Vec<PhaseLayer>,
 }
 
 /// A graph ready to be fitted, and what the client does with its output.
@@ -102,9 +112,10 @@ pub fn compile(
         let spreads = fit::measure(&graph, calibration)?;
         passes::complete_square(&mut graph, |id| spreads[&id].rms);
     }
-    let scales = Some(Scales::new(options.rings));
+    let scales = Some(Scales::new(options.rings, options.allocation.clone()));
     let fitted: Fitted = fit::fit(&graph, calibration, options.family, scales, progress)?;
     let lowered = lower::lower(name, &fitted, client)?;
+    let phases = PhaseLayer::of(&fitted, &lowered);
     let (_, digest) = lowered.plan.to_bytes();
     let weights = Weights { plan: digest, steps: lowered.secrets };
     let is_polynomial = matches!(options.family, Family::Polynomial { .. });
@@ -132,7 +143,7 @@ pub fn compile(
         layers: reference_layers,
         calibration: calibration.description.clone(),
     };
-    Ok(Compiled { plan: lowered.plan, digest, weights, reference, fits, outliers })
+    Ok(Compiled { plan: lowered.plan, digest, weights, reference, fits, outliers, phases })
 }
 
 fn has_quadratics(graph: &Graph) -> bool {

@@ -142,9 +142,9 @@ pub fn run(
     let classes: Vec<Classes> = found
         .iter()
         .map(|f| Classes {
-            float: f.float.as_ref().map(class),
-            fitted: f.fitted.as_ref().map(class),
-            plan: class(&f.plan),
+            float: f.float.as_ref().map(|y| class(&y.data)),
+            fitted: f.fitted.as_ref().map(|y| class(&y.data)),
+            plan: class(&f.plan.data),
         })
         .collect();
     let share = |is_right: &dyn Fn(usize, &Classes) -> bool| {
@@ -192,13 +192,14 @@ pub fn class_count(output: &Shape) -> usize {
     output.elements().max(2)
 }
 
-/// The index of the largest output of each; outputs of one element are classes by their sign.
+/// The classes of outputs.
 pub fn classes(outputs: &[Tensor<f32>]) -> Vec<usize> {
-    outputs.iter().map(class).collect()
+    outputs.iter().map(|output| class(&output.data)).collect()
 }
 
-fn class(output: &Tensor<f32>) -> usize {
-    match output.data.as_slice() {
+/// The index of the largest element of an output; one of a single element is a class by its sign.
+pub fn class(output: &[f32]) -> usize {
+    match output {
         [single] => usize::from(*single > 0.0),
         many => (0..many.len()).fold(0, |best, i| if many[i] > many[best] { i } else { best }),
     }

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 pub struct Calibration {
     /// One tensor per input.
     pub inputs: Vec<Tensor<f32>>,
+    /// Their classes, where they are known; a fit does not look at them.
+    pub labels: Option<Vec<usize>>,
     /// Whether nobody gave data and the inputs were made up.
     pub is_synthetic: bool,
     /// For people: where the inputs come from.
@@ -54,11 +56,13 @@ impl Calibration {
         if count <= capacity {
             return false;
         }
-        let mut index = 0;
-        self.inputs.retain(|_| {
-            index += 1;
-            index * capacity / count > (index - 1) * capacity / count
-        });
+        let is_kept = |index: usize| (index + 1) * capacity / count > index * capacity / count;
+        let mut index = 0..count;
+        self.inputs.retain(|_| index.next().is_some_and(is_kept));
+        if let Some(labels) = &mut self.labels {
+            let mut index = 0..count;
+            labels.retain(|_| index.next().is_some_and(is_kept));
+        }
         true
     }
 
@@ -69,7 +73,7 @@ impl Calibration {
             .into_par_iter()
             .map(|i| smooth_image(shape, range, &mut Noise(0x5eed_0000 + i as u64)))
             .collect();
-        Self { inputs, is_synthetic: true, description: "synthetic inputs".into() }
+        Self { inputs, labels: None, is_synthetic: true, description: "synthetic inputs".into() }
     }
 }
 
@@ -165,7 +169,7 @@ mod tests {
         assert_eq!(Calibration::capacity(&small), 2048);
         let inputs = (0..3000).map(|i| Tensor::new(Shape::new([1]), vec![i as f32])).collect();
         let mut calibration =
-            Calibration { inputs, is_synthetic: false, description: String::new() };
+            Calibration { inputs, labels: None, is_synthetic: false, description: String::new() };
         assert!(calibration.limit(&small) && !calibration.limit(&small));
         assert_eq!(calibration.inputs.len(), 2048);
         assert!(calibration.inputs.iter().any(|x| x.data[0] > 2990.0), "taken evenly");

@@ -143,20 +143,21 @@ pub enum Harmonics {
 
 impl Default for Harmonics {
     fn default() -> Self {
-        Self::Within { tolerance: 0.03, most: 6 }
+        Self::Within { tolerance: 0.02, most: 6 }
     }
 }
 
 /// Fits `c0 + Σ a_n cos(2πn·x/period) + b_n sin(2πn·x/period)` per channel. `periods` has one entry, or
 /// one per channel. Coefficients are held back by the noise that a phase of `phase_bits` bits makes of
-/// them: its rounding has variance about `n²(2π/2^p)²/8` per unit of amplitude.
+/// them: its rounding has variance about `n²(2π/2^p)²/8` per unit of amplitude. Where the number of harmonics
+/// is chosen, the squared errors of every number, relative to the values' variance, come with the fit.
 pub(super) fn fit_trigonometric(
     samples: &Samples,
     periods: &[f64],
     harmonics: Harmonics,
     phase_bits: u32,
     exact: &Activation,
-) -> Trigonometric {
+) -> (Trigonometric, Vec<f64>) {
     let (least, most) = match harmonics {
         Harmonics::Fixed(n) => (n, n),
         Harmonics::Within { most, .. } => (1, most),
@@ -173,25 +174,28 @@ pub(super) fn fit_trigonometric(
             ChannelFit::new(channel, grid, &ridge, least, basis(period, most), exact)
         })
         .collect();
-    let chosen = match harmonics {
-        Harmonics::Fixed(n) => n,
+    let (chosen, errors) = match harmonics {
+        Harmonics::Fixed(n) => (n, vec![]),
         Harmonics::Within { tolerance, .. } => {
-            let error = |n: usize| fits.iter().map(|f| f.errors[n - least]).sum::<f64>();
-            let best = (least..=most).map(error).fold(f64::INFINITY, f64::min);
             let variance: f64 = fits.iter().map(|f| f.variance).sum();
-            let allowed = best + tolerance * tolerance * variance;
-            (least..=most).find(|&n| error(n) <= allowed).unwrap_or(most)
+            let error = |n: usize| fits.iter().map(|f| f.errors[n - least]).sum::<f64>();
+            let errors: Vec<f64> = (least..=most).map(|n| error(n) / variance.max(1e-30)).collect();
+            let best = errors.iter().copied().fold(f64::INFINITY, f64::min);
+            let allowed = best + tolerance * tolerance;
+            let chosen = (least..=most).find(|&n| errors[n - least] <= allowed);
+            (chosen.unwrap_or(most), errors)
         }
     };
     let rows: Vec<&Vec<f64>> = fits.iter().map(|f| &f.coefficients[chosen - least]).collect();
-    Trigonometric {
+    let fit = Trigonometric {
         period: periods.to_vec(),
         constant: rows.iter().map(|r| r[0]).collect(),
         harmonics: rows
             .iter()
             .map(|r| r[1..].chunks_exact(2).map(|ab| [ab[0], ab[1]]).collect())
             .collect(),
-    }
+    };
+    (fit, errors)
 }
 
 /// How much wider than the values one turn of the circle is: per channel, or one for all, the one of

@@ -297,16 +297,18 @@ impl<'a> Walk<'a> {
     ) -> Result<(Values, Values), CompileError> {
         let operand = self.teacher.operands(id)[0];
         let mut samples = self.samples(operand, exact);
+        let mut errors = Vec::new();
         let fitted = match (exact, self.family) {
             (Activation::Exact(_), Some(Family::Phase { harmonics })) => {
-                let options = self.scales.as_ref().map(|s| s.options).unwrap_or_default();
+                let bits = self.scales.as_ref().map_or(Scales::default().bits(id), |s| s.bits(id));
+                let harmonics = bits.harmonics.map_or(harmonics, Harmonics::Fixed);
                 let is_own = self.student.only_user(operand) == Some(id)
                     && has_channel_scales(&self.student, operand);
                 let compared = match harmonics {
                     Harmonics::Fixed(n) => n,
                     Harmonics::Within { .. } => COMPARED_HARMONICS,
                 };
-                let phase_bits = options.phase_bits;
+                let phase_bits = bits.phase;
                 let widenings: &[f64] = if is_even(exact) { &EVEN_WIDENINGS } else { &WIDENINGS };
                 let widening =
                     choose_widening(&samples, widenings, compared, phase_bits, exact, is_own);
@@ -321,9 +323,10 @@ impl<'a> Walk<'a> {
                 if !Arc::ptr_eq(&before, &self.values[&operand].1) {
                     samples = self.samples(operand, exact);
                 }
-                Some(Activation::Trigonometric(fit_trigonometric(
-                    &samples, &periods, harmonics, phase_bits, exact,
-                )))
+                let (fit, of_harmonics) =
+                    fit_trigonometric(&samples, &periods, harmonics, phase_bits, exact);
+                errors = of_harmonics;
+                Some(Activation::Trigonometric(fit))
             }
             (Activation::Exact(_), Some(Family::Polynomial { degree })) => {
                 Some(Activation::Polynomial(fit_polynomial(&samples, degree, exact)))
@@ -344,6 +347,7 @@ impl<'a> Walk<'a> {
                 interval: samples.interval(),
                 middle: samples.channels.iter().map(|c| c.middle).collect(),
                 relative_error: relative_error(&of_student, &of_teacher),
+                errors,
             });
             self.replace(id, Op::Activation(fitted));
         }
@@ -369,7 +373,7 @@ impl<'a> Walk<'a> {
         let Some((_, student)) = self.values.get(&self.teacher.operands(id)[0]) else { return };
         let values = match &self.rounded.node(id).op {
             Op::Activation(Activation::Trigonometric(fit)) => {
-                simulate::phases(fit, scales.options.phase_bits, student)
+                simulate::phases(fit, scales.bits(id).phase, student)
             }
             Op::Activation(Activation::Polynomial(fit)) => match scales.line.get(&id) {
                 Some(&line) => simulate::truncated(fit, line, student),

@@ -5,19 +5,12 @@ use crate::error::CompileError;
 use ir::op::{Polynomial, Trigonometric};
 use ir::plan::{Phase, Square, StepOp, StepWeights};
 
-/// Scale of party 1's cosines, `2^g2`: an error of a table entry is 2^−8 of an amplitude.
-const G2: u32 = 7;
-/// Scale of the public cosines, `2^h`.
-const H: u32 = 8;
 /// The bound of amplitudes that a plan tells, unless one is larger: one deviation of the output has a few
 /// bits less, so that it tells nothing in practice.
 const AMPLITUDE: u32 = 8;
-/// Bits of `α` and `β` below one unit of the output.
-const ALPHA_BITS: u32 = 1;
 
-/// A phase step's parameters (`Q` is set with the rings) and coefficients in units of its output.
+/// A phase step's parameters (its tables and `Q` are set with the rings) and coefficients in units of its output.
 pub(super) fn lower_phase(t: &Trigonometric, scale: f64, p: u32) -> (Phase, StepWeights) {
-    let shift = G2 + H + ALPHA_BITS;
     let constant = t.constant.iter().map(|c| c * scale).collect();
     let harmonics: Vec<Vec<[f64; 2]>> = t
         .harmonics
@@ -29,8 +22,9 @@ pub(super) fn lower_phase(t: &Trigonometric, scale: f64, p: u32) -> (Phase, Step
     let holds = |bits: &u32| f64::from(*bits).exp2() >= largest;
     let amplitude = (AMPLITUDE..).find(holds).unwrap_or(AMPLITUDE);
     let order = t.order() as u32;
-    let phase = Phase { p, q: 0, shift, g2: G2, h: H, harmonics: order, amplitude };
-    (phase, StepWeights::Phase { constant, harmonics })
+    let phase = Phase { p, q: 0, shift: 0, g2: 0, h: 0, harmonics: order, amplitude };
+    let secrets = StepWeights::Phase { constant, harmonics };
+    (phase, secrets)
 }
 
 /// A square where the polynomial is `x² + c`, otherwise a polynomial with integer coefficients at a

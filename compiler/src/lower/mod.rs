@@ -1,8 +1,9 @@
 //! Lowering: a fitted graph with scales becomes a plan and its weights.
 
 mod coefficients;
-mod rings;
+pub(crate) mod rings;
 pub mod scales;
+mod tables;
 
 use crate::error::CompileError;
 use crate::fit::Fitted;
@@ -13,7 +14,8 @@ use ir::graph::{NodeId, Op, padding_takes};
 use ir::op::Activation;
 use ir::plan::{ClientStep, Plan, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
-use scales::{Scale, uniform_factor};
+use rayon::prelude::*;
+use scales::{Scale, turn_error, uniform_factor};
 use std::collections::HashMap;
 
 /// A plan with the secrets of its steps, and which step every fitted layer became.
@@ -44,6 +46,7 @@ pub fn lower(
         secrets: Vec::new(),
         values: HashMap::new(),
         wanted: HashMap::new(),
+        errors: HashMap::new(),
     };
     let graph = &fitted.rounded;
     lowering.node(graph.input())?;
@@ -56,17 +59,23 @@ pub fn lower(
     let largest = fitted.spreads[&graph.output()].largest.max(1e-9) * fitted.scales.options.margin;
     let output_scale = lowering.uniform(graph.output())?;
     let output_ring = (largest * output_scale).log2().ceil().max(1.0) as u32 + 1;
-    let Lowering { mut steps, mut secrets, values, wanted, .. } = lowering;
-    rings::plan_rings(&mut steps, &mut secrets, &wanted, output, output_ring)?;
+    let Lowering { mut steps, mut secrets, values, wanted, errors, .. } = lowering;
+    rings::plan_rings(&mut steps, &mut secrets, &wanted, (output, output_ring))?;
+    steps.par_iter_mut().zip(&secrets).enumerate().for_each(|(index, (step, secrets))| {
+        if let StepOp::Phase(phase) = &mut step.op {
+            let error = errors[&ValueId(index as u32)];
+            *phase = tables::choose(*phase, secrets, step.ring, error);
+        }
+    });
     let input = &fitted.spreads[&graph.input()];
     let input_scale = fitted.scales.uniform(graph.input()).unwrap_or(1.0);
-    let half_ring = f64::from(steps[0].ring - 1).exp2() / input_scale;
     let mut plan = Plan {
         name: name.to_owned(),
         steps,
         output,
         input_scale,
-        input_limit: (INPUT_MARGIN * input.largest.max(1e-6)).log2().ceil().exp2().min(half_ring),
+        // The ring may be narrower: nothing behind the input sees more than its low bits.
+        input_limit: (INPUT_MARGIN * input.largest.max(1e-6)).log2().ceil().exp2(),
         output_scale,
         client,
         rlwe: vec![],
@@ -86,6 +95,8 @@ struct Lowering<'a> {
     values: HashMap<NodeId, ValueId>,
     /// Ring widths that a step's value must have exactly: circles.
     wanted: HashMap<ValueId, u32>,
+    /// Of every phase, the variance that its bits and the weights before it give its value, in squared units.
+    errors: HashMap<ValueId, f64>,
 }
 
 impl Lowering<'_> {
@@ -336,9 +347,12 @@ impl Lowering<'_> {
                     operand = self.scale(operand, 1);
                 }
                 self.wanted.insert(operand, k);
-                let (phase, secrets) =
-                    lower_phase(trigonometric, scale, self.fitted.scales.options.phase_bits);
-                self.emit(id, StepOp::Phase(phase), &[operand], secrets);
+                let p = self.fitted.scales.bits(id).phase;
+                let error = turn_error(p, k, self.fitted.scales.units[&id]);
+                let error = trigonometric.mean_square_slope() * scale * scale * error;
+                let (phase, secrets) = lower_phase(trigonometric, scale, p);
+                let value = self.emit(id, StepOp::Phase(phase), &[operand], secrets);
+                self.errors.insert(value, error);
             }
             Activation::Polynomial(polynomial) => {
                 let line = self.fitted.scales.line[&id];

@@ -6,40 +6,35 @@ use ir::plan::{Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 use std::collections::HashMap;
 
-/// Sets the ring of every step and what follows from it (`Q` of activations), and reduces the secrets to
-/// their rings. `wanted` are rings that a value must have exactly.
-pub(super) fn plan_rings(
-    steps: &mut [Step],
-    secrets: &mut [StepWeights],
+/// The ring of every step's value. `wanted` are rings that a value must have exactly; `phase_bits` says how
+/// many bits a phase step asks of its operand.
+///
+/// # Errors
+/// If a value has more bits than a ring holds, or more than are wanted of it.
+pub(crate) fn rings(
+    steps: &[Step],
     wanted: &HashMap<ValueId, u32>,
-    output: ValueId,
-    output_ring: u32,
-) -> Result<(), CompileError> {
-    let mut needed = vec![1u32; steps.len()];
-    needed[output.index()] = output_ring;
-    for index in (0..steps.len()).rev() {
-        let step = &mut steps[index];
-        let k = match wanted.get(&ValueId(index as u32)) {
-            Some(&k) if k < needed[index] => {
+    (output, output_ring): (ValueId, u32),
+    phase_bits: impl Fn(usize, u32) -> u32,
+) -> Result<Vec<u32>, CompileError> {
+    let mut rings = vec![1u32; steps.len()];
+    rings[output.index()] = output_ring;
+    for (index, step) in steps.iter().enumerate().rev() {
+        match wanted.get(&ValueId(index as u32)) {
+            Some(&k) if k < rings[index] => {
                 return Err(CompileError::Internal {
                     stage: "ring planning",
                     reason: format!("node {}: a circle of {k} bits has other readers", step.name),
                 });
             }
-            Some(&k) => k,
-            None => needed[index],
-        };
-        step.ring = k;
-        let of_operand = match &mut step.op {
-            StepOp::Phase(phase) => {
-                phase.q = phase.shift + k;
-                phase.p
-            }
-            StepOp::Square(square) | StepOp::Polynomial { square, .. } => {
-                square.q = square.shift + k;
-                square.t + square.p
-            }
-            StepOp::Rescale { shift } => k + *shift,
+            Some(&k) => rings[index] = k,
+            None => {}
+        }
+        let k = rings[index];
+        let of_operand = match &step.op {
+            StepOp::Phase(phase) => phase_bits(index, phase.p),
+            StepOp::Square(square) | StepOp::Polynomial { square, .. } => square.t + square.p,
+            StepOp::Rescale { shift } => k + shift,
             linear => linear.operand_bits(k),
         };
         if k > 64 || of_operand > 64 {
@@ -48,10 +43,31 @@ pub(super) fn plan_rings(
                 step.name
             )));
         }
-        for operand in step.operands.clone() {
-            needed[operand.index()] = needed[operand.index()].max(of_operand);
+        for operand in &step.operands {
+            let of = &mut rings[operand.index()];
+            *of = (*of).max(of_operand);
         }
-        match &mut secrets[index] {
+    }
+    Ok(rings)
+}
+
+/// Sets the ring of every step and `Q` of squares and polynomials, and reduces the secrets to their rings.
+///
+/// # Errors
+/// Those of [`rings`].
+pub(super) fn plan_rings(
+    steps: &mut [Step],
+    secrets: &mut [StepWeights],
+    wanted: &HashMap<ValueId, u32>,
+    output: (ValueId, u32),
+) -> Result<(), CompileError> {
+    let rings = rings(steps, wanted, output, |_, p| p)?;
+    for ((step, secrets), k) in steps.iter_mut().zip(secrets).zip(rings) {
+        step.ring = k;
+        if let StepOp::Square(square) | StepOp::Polynomial { square, .. } = &mut step.op {
+            square.q = square.shift + k;
+        }
+        match secrets {
             StepWeights::Constant(values) | StepWeights::Linear { bias: values, .. } => {
                 values.iter_mut().for_each(|v| *v &= low_mask(k));
             }

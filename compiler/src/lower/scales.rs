@@ -50,6 +50,33 @@ impl Default for RingOptions {
     }
 }
 
+/// Variance of `⌊x + c⌋` about `x` with a uniform carry `c` in `[0, 1)`: `f(1 − f)` for a fraction `f` of `x`, this on
+/// average.
+pub(crate) const CARRY: f64 = 1.0 / 6.0;
+
+/// Variance, in turns squared, of a phase of `p` bits on a circle of `k` bits behind weights whose rounding makes
+/// an error of `units/√12` units of it.
+pub(crate) fn turn_error(p: u32, k: u32, units: f64) -> f64 {
+    let square = |bits: u32| (-2.0 * f64::from(bits)).exp2();
+    CARRY * square(p) + units * units / 12.0 * square(k)
+}
+
+/// Bits of one activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerBits {
+    /// [`RingOptions::phase_bits`].
+    pub phase: u32,
+    /// [`RingOptions::value_bits`].
+    pub value: f64,
+    /// [`RingOptions::rounding_bits`].
+    pub rounding: f64,
+    /// Harmonics, where they are not those of the options.
+    pub harmonics: Option<usize>,
+}
+
+/// Activations whose bits are not those of the options; of the input only the value's count.
+pub type Allocation = HashMap<NodeId, LayerBits>;
+
 /// Bits of one deviation of the input; it is sent once.
 const INPUT_BITS: f64 = 7.0;
 /// Bits of one deviation of a pre-activation of a square or polynomial, before its slope counts.
@@ -60,6 +87,8 @@ const OUTPUT_BITS: f64 = 8.0;
 const LEAST_OUTPUT_BITS: f64 = 2.0;
 /// The narrowest ring of a phase.
 const LEAST_RING: u32 = 12;
+/// Where bits are allocated, a phase's ring has at least this many bits more than the phase.
+pub(crate) const LEAST_SPARE_BITS: u32 = 4;
 /// A phase's ring may be this many bits narrower than its fan-in asks for, to stay within the widest.
 const TOLERATED_BITS: f64 = 2.0;
 /// A shared value has at least this factor in front of a phase, so that any period is met to an eighth.
@@ -94,12 +123,16 @@ pub struct Line {
 pub struct Scales {
     /// The options they are made with.
     pub options: RingOptions,
+    /// Activations with bits of their own.
+    pub allocation: Allocation,
     /// Scale per settled value.
     pub value: HashMap<NodeId, Scale>,
     /// Public integer factors other than 1, per reader and operand position.
     pub factor: HashMap<(NodeId, usize), i64>,
     /// Ring width of the circle, per phase.
     pub circle: HashMap<NodeId, u32>,
+    /// Per phase, the error of rounding the weights before it in units of its circle, times `√12`.
+    pub units: HashMap<NodeId, f64>,
     /// Truncation per square and polynomial.
     pub line: HashMap<NodeId, Line>,
     /// Measured error of rounding an operator's weights, in units of its output times `√12`, per unit of
@@ -111,8 +144,25 @@ type Spreads = HashMap<NodeId, Spread>;
 
 impl Scales {
     /// Nothing settled yet.
-    pub fn new(options: RingOptions) -> Self {
-        Self { options, ..Self::default() }
+    pub fn new(options: RingOptions, allocation: Allocation) -> Self {
+        Self { options, allocation, ..Self::default() }
+    }
+
+    /// Bits of one deviation of the input.
+    pub fn input_bits(&self, id: NodeId) -> f64 {
+        self.allocation.get(&id).map_or(INPUT_BITS, |bits| bits.value)
+    }
+
+    /// The bits of an activation.
+    pub fn bits(&self, id: NodeId) -> LayerBits {
+        let RingOptions { phase_bits, value_bits, rounding_bits, .. } = self.options;
+        let uniform = LayerBits {
+            phase: phase_bits,
+            value: value_bits,
+            rounding: rounding_bits,
+            harmonics: None,
+        };
+        self.allocation.get(&id).copied().unwrap_or(uniform)
     }
 
     /// The scale of a value, if it is settled and uniform.
@@ -143,7 +193,7 @@ impl Scales {
         let node = graph.node(id);
         let spread = &spreads[&id];
         match &node.op {
-            Op::Input => self.set(id, power_of_two(INPUT_BITS, spread.width())),
+            Op::Input => self.set(id, power_of_two(self.input_bits(id), spread.width())),
             Op::Constant(_) => {}
             Op::Activation(activation) => {
                 if let Activation::Polynomial(polynomial) = activation {
@@ -151,7 +201,7 @@ impl Scales {
                     self.line(graph, id, slope, spreads)?;
                 }
                 // Sums over windows average the rounding of their operands.
-                let bits = self.options.value_bits - if is_summed(graph, id) { 1.0 } else { 0.0 };
+                let bits = self.bits(id).value - if is_summed(graph, id) { 1.0 } else { 0.0 };
                 let scale = match activation {
                     // The truncation behind a square divides by a power of two.
                     Activation::Polynomial(_) => power_of_two(bits + 1.0, spread.width()),
@@ -205,22 +255,31 @@ impl Scales {
         spreads: &Spreads,
     ) -> Result<Vec<f64>, CompileError> {
         let operand = graph.operands(id)[0];
-        let p = self.options.phase_bits;
+        let LayerBits { phase: p, rounding, .. } = self.bits(id);
+        let max_phase_ring = self.options.max_phase_ring;
+        let least = match self.allocation.contains_key(&id) {
+            true => p + LEAST_SPARE_BITS,
+            false => p.max(LEAST_RING),
+        };
         let by_fan_in = |units: f64| {
-            let bits = f64::from(p) + units.max(1.0).log2() + self.options.rounding_bits;
-            let wanted = bits.ceil().max(f64::from(p.max(LEAST_RING)));
-            let widest = f64::from(self.options.max_phase_ring).max(wanted - TOLERATED_BITS);
+            let bits = f64::from(p) + units.log2() + rounding;
+            let wanted = bits.ceil().max(f64::from(least));
+            let widest = f64::from(max_phase_ring).max(wanted - TOLERATED_BITS);
             wanted.min(widest) as u32
         };
         if graph.only_user(operand) == Some(id) && has_channel_scales(graph, operand) {
-            let k = by_fan_in(self.rounding_units(graph, operand, spreads));
+            let units = self.rounding_units(graph, operand, spreads).max(1.0);
+            let k = by_fan_in(units);
+            self.units.insert(id, units);
             let scales = minimum.iter().map(|period| f64::from(k).exp2() / period).collect();
             self.value.insert(operand, Scale::PerChannel(scales));
             self.circle.insert(id, k);
             return Ok(minimum.to_vec());
         }
         let period = minimum.iter().copied().fold(0.0, f64::max);
-        let mut k = by_fan_in(self.open_rounding_units(graph, operand, spreads));
+        let units = self.open_rounding_units(graph, operand, spreads).max(1.0);
+        self.units.insert(id, units);
+        let mut k = by_fan_in(units);
         let unit = self.unit(graph, operand);
         let shared = graph.only_user(operand) != Some(id);
         let unit = match (unit, shared && self.uniform(operand).is_none()) {
@@ -268,7 +327,7 @@ impl Scales {
         let operand = graph.operands(id)[0];
         let spread = &spreads[&operand];
         let least = LINE_BITS.exp2() / spread.width();
-        let mut wanted = power_of_two(self.options.value_bits + 1.0, 1.0 / slope.max(1e-12));
+        let mut wanted = power_of_two(self.bits(id).value + 1.0, 1.0 / slope.max(1e-12));
         while wanted < least {
             wanted *= 2.0;
         }

@@ -270,6 +270,17 @@ impl Trigonometric {
         if self.harmonics.len() == 1 { &self.harmonics[0] } else { &self.harmonics[channel] }
     }
 
+    /// The squared derivative by turns of the circle, a mean over the circle and the channels:
+    /// `(2π)²·Σ n²(a_n² + b_n²)/2`.
+    pub fn mean_square_slope(&self) -> f64 {
+        let of_row = |row: &Vec<[f64; 2]>| -> f64 {
+            let terms = row.iter().enumerate();
+            terms.map(|(n, [a, b])| ((n + 1) as f64).powi(2) * (a * a + b * b) / 2.0).sum()
+        };
+        let sum: f64 = self.harmonics.iter().map(of_row).sum();
+        TAU * TAU * sum / self.harmonics.len().max(1) as f64
+    }
+
     /// The value at `x`.
     pub fn at(&self, channel: usize, x: f64) -> f64 {
         let theta = TAU * x / self.period_of(channel);

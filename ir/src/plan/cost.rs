@@ -156,6 +156,11 @@ impl Plan {
         }
     }
 
+    /// Multiplications of weights with ring elements in all steps.
+    pub fn multiplications_in_all(&self) -> usize {
+        (0..self.steps.len()).map(|step| self.multiplications(step)).sum()
+    }
+
     /// Bytes of the online phase to party 0 and to party 1, and the number of messages.
     pub fn traffic(&self, batch: usize) -> (usize, usize, usize) {
         let messages = self.messages();

@@ -11,7 +11,7 @@ use polyc::fit::{Calibration, Family, Harmonics};
 use polyc::onnx::{ImportError, ImportOptions, import_file};
 use polyc::passes::{MaxPool, PassOptions};
 use polyc::report::{round_trips, steps};
-use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
+use polyc::search::{Gate, Goal, HeldOut, Measured, Minimise, check, search};
 use polyc::{CompileOptions, evaluate, prepare};
 use std::path::{Path, PathBuf};
 
@@ -45,10 +45,19 @@ pub struct Args {
     /// accurate and need more correlations, not more traffic
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8), value_name = "N")]
     harmonics: Option<u8>,
-    /// Refuse a plan that loses more than this on held-out inputs: points of accuracy where labels are
-    /// known, otherwise percent of inputs whose class changes [default: 10; 1 for auto]
+    /// Search the plan of the fewest bits that loses at most this: points of accuracy, on the calibration
+    /// inputs, of what two parties compute against the fitted network in float (agreement with the network
+    /// in float where labels are not known). Compiles up to nine times. For auto, harmonics are searched
+    /// instead, against the network in float on held-out inputs [default for auto: 1]
     #[arg(long, value_name = "POINTS", value_parser = parse_points)]
     accuracy_loss: Option<f64>,
+    /// What --accuracy-loss has as little of as it can
+    #[arg(long, value_enum, default_value_t = MinimiseArg::Online, requires = "accuracy_loss")]
+    minimise: MinimiseArg,
+    /// Refuse a plan that loses more than this on held-out inputs: points of accuracy where labels are
+    /// known, otherwise percent of inputs whose class changes
+    #[arg(long, value_name = "POINTS", default_value_t = 10.0, value_parser = parse_points)]
+    max_loss: f64,
     /// For auto: at most this many bytes an inference, online and one party's correlations together
     #[arg(long, value_name = "BYTES")]
     byte_budget: Option<usize>,
@@ -132,6 +141,16 @@ enum Activation {
     Auto,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum MinimiseArg {
+    /// Bytes of the online phase: fewer bits of phases and of the rings that values travel in
+    Online,
+    /// Bytes of the offline phase: fewer harmonics and bits
+    Offline,
+    /// Bytes of both, which a run sends that has nothing prepared
+    Latency,
+}
+
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Pool {
     /// Refuse the model, naming the nodes
@@ -205,13 +224,16 @@ pub fn run(args: Args) -> Result<()> {
             let is_few = count < 50;
             let is_out = |i: usize| is_held_out(i, count, file.is_dir());
             let out: Vec<usize> = (0..count).filter(|&i| is_few || is_out(i)).collect();
-            let labels = labels.map(|l| out.iter().map(|&i| l[i]).collect::<Vec<usize>>());
+            let fitted: Vec<usize> = (0..count).filter(|&i| is_few || !is_out(i)).collect();
+            let pick = |positions: &[usize]| -> Option<Vec<usize>> {
+                labels.as_ref().map(|l| positions.iter().map(|&i| l[i]).collect())
+            };
+            let (of_fitted, labels) = (pick(&fitted), pick(&out));
             let held_out: Vec<_> = out.iter().map(|&i| data.inputs[i].clone()).collect();
-            let inputs = data.inputs.into_iter().enumerate();
-            let inputs =
-                inputs.filter(|(i, _)| is_few || !is_out(*i)).map(|(_, x)| x).collect::<Vec<_>>();
+            let inputs: Vec<_> = fitted.iter().map(|&i| data.inputs[i].clone()).collect();
             let description = format!("{} inputs of {}", inputs.len(), file.display());
-            let mut calibration = Calibration { inputs, is_synthetic: false, description };
+            let mut calibration =
+                Calibration { inputs, labels: of_fitted, is_synthetic: false, description };
             if calibration.limit(&prepared.graph) {
                 let used = calibration.inputs.len();
                 note!("note: fitting on {used} inputs, as many as fit in memory");
@@ -255,7 +277,23 @@ pub fn run(args: Args) -> Result<()> {
             Goal::Cheapest { loss: (!by_bytes).then_some(loss), bytes: args.byte_budget }
         }
         _ if args.byte_budget.is_some() => bail!("--byte-budget needs --activation auto"),
-        _ => Goal::AsGiven,
+        of => match (of, args.accuracy_loss) {
+            (_, None) => Goal::AsGiven,
+            (Activation::Phase, Some(_)) if calibration.is_synthetic => {
+                bail!("--accuracy-loss measures accuracy: it needs --calibrate with real inputs")
+            }
+            (Activation::Phase, Some(loss)) => {
+                let minimise = match args.minimise {
+                    MinimiseArg::Online => Minimise::Online,
+                    MinimiseArg::Offline => Minimise::Offline,
+                    MinimiseArg::Latency => Minimise::Latency,
+                };
+                Goal::Narrowest { loss: loss / 100.0, minimise }
+            }
+            _ => bail!(
+                "--accuracy-loss searches the bits of phases; --max-loss refuses plans that lose too much"
+            ),
+        },
     };
     let bar = files::bar("fitting")?;
     let held_out = HeldOut { inputs: &held_out, labels: labels.as_deref() };
@@ -277,10 +315,8 @@ pub fn run(args: Args) -> Result<()> {
         );
     }
     if !args.force && !calibration.is_synthetic {
-        let gate = Gate {
-            max_escape: args.max_escape / 100.0,
-            accuracy_loss: args.accuracy_loss.unwrap_or(10.0) / 100.0,
-        };
+        let gate =
+            Gate { max_escape: args.max_escape / 100.0, accuracy_loss: args.max_loss / 100.0 };
         check(&measured, gate).with_context(in_model)?;
     }
     let Measured { compiled, evaluation, .. } = measured;

@@ -1,0 +1,144 @@
+//! What the search knows of every phase: its bits, its messages, and the noise that they make.
+//!
+//! *Noise of one layer*, over the variance of its output: the phase falls on `2^p` steps of a turn with a
+//! random carry, which has variance `1/6` of a step squared; rounding the weights before it makes an
+//! error of `units/√12` units of `2^k` per turn; the output falls on units with a random carry, variance
+//! `1/6`. A turn of an angle's error `δ` moves the output by `(2π)²·Σ n²(a_n² + b_n²)/2·δ²` on average over the
+//! circle. A fit with fewer harmonics adds its own error.
+
+use crate::fit::Fitted;
+use crate::lower::Lowered;
+use crate::lower::scales::{CARRY, LayerBits, turn_error};
+use ir::graph::{NodeId, Op};
+use ir::op::Activation;
+use ir::plan::{Plan, StepOp};
+use std::collections::BTreeSet;
+
+/// One phase of a compiled plan, or its input, which is a value without a phase in front.
+#[derive(Clone, Debug)]
+pub struct PhaseLayer {
+    /// The activation.
+    pub node: NodeId,
+    /// Its step.
+    pub step: usize,
+    /// The step whose value is the circle; the input has none.
+    pub circle: Option<usize>,
+    /// What it was compiled with.
+    pub bits: LayerBits,
+    /// `k`.
+    pub ring: u32,
+    /// `p`; 0 for the input.
+    pub phase: u32,
+    /// Harmonics.
+    pub harmonics: usize,
+    /// Bits of one deviation of the output.
+    pub value: f64,
+    /// Error of rounding the weights before it, in units of `2^−k` turns times `√12`.
+    pub units: f64,
+    /// Squared deviations of the output per squared turn.
+    pub slope: f64,
+    /// The output's deviation.
+    pub width: f64,
+    /// Squared error of fits with 1, 2, … harmonics over the output's variance; empty if unknown.
+    pub errors: Vec<f64>,
+    /// Positions of the phases whose outputs are the operands of the operators before it.
+    pub sources: Vec<usize>,
+}
+
+impl PhaseLayer {
+    /// The input and the phases of a plan in the order of its steps.
+    pub(crate) fn of(fitted: &Fitted, lowered: &Lowered) -> Vec<Self> {
+        let phases = fitted.layers.iter().filter_map(|l| Self::new(fitted, lowered, l));
+        let mut layers: Vec<Self> = phases.chain([Self::input(fitted, lowered)]).collect();
+        layers.sort_by_key(|l| l.step);
+        for i in 0..layers.len() {
+            let Some(circle) = layers[i].circle else { continue };
+            let before = behind(&lowered.plan, circle, |op| op.is_secret_linear());
+            let operands = before.iter().map(|&step| lowered.plan.steps[step].operands[0].index());
+            let is_source = |op: &StepOp| op.is_activation() || matches!(op, StepOp::Input);
+            let sources: BTreeSet<usize> =
+                operands.flat_map(|operand| behind(&lowered.plan, operand, is_source)).collect();
+            let position = |step| layers.iter().position(|l| l.step == step);
+            let sources = sources.into_iter().filter_map(position).collect();
+            layers[i].sources = sources;
+        }
+        layers
+    }
+
+    fn input(fitted: &Fitted, lowered: &Lowered) -> Self {
+        let node = fitted.rounded.input();
+        let scales = &fitted.scales;
+        let width = fitted.spreads[&node].width();
+        Self {
+            node,
+            step: 0,
+            circle: None,
+            bits: LayerBits { phase: 0, value: scales.input_bits(node), ..scales.bits(node) },
+            ring: lowered.plan.steps[0].ring,
+            phase: 0,
+            harmonics: 0,
+            value: (scales.uniform(node).unwrap_or(1.0) * width).log2(),
+            units: 1.0,
+            slope: 0.0,
+            width,
+            errors: vec![],
+            sources: vec![],
+        }
+    }
+
+    fn new(fitted: &Fitted, lowered: &Lowered, layer: &crate::fit::FittedLayer) -> Option<Self> {
+        let node = layer.node;
+        let Op::Activation(Activation::Trigonometric(fit)) = &fitted.rounded.node(node).op else {
+            return None;
+        };
+        let step = lowered.steps.get(&node)?.index();
+        let StepOp::Phase(phase) = &lowered.plan.steps[step].op else { return None };
+        let circle = lowered.plan.steps[step].operands[0].index();
+        let width = fitted.spreads[&node].width();
+        Some(Self {
+            node,
+            step,
+            circle: Some(circle),
+            bits: fitted.scales.bits(node),
+            ring: lowered.plan.steps[circle].ring,
+            phase: phase.p,
+            harmonics: phase.harmonics as usize,
+            value: (fitted.scales.uniform(node)? * width).log2(),
+            units: *fitted.scales.units.get(&node)?,
+            slope: fit.mean_square_slope() / width.powi(2),
+            width,
+            errors: layer.errors.clone(),
+            sources: vec![],
+        })
+    }
+
+    /// Its noise with other bits: `ring`, `phase` and `harmonics` as given, an output that is `coarser` bits coarser,
+    /// and an operand that is `before` bits coarser.
+    pub fn noise(
+        &self,
+        (ring, phase, harmonics): (u32, u32, usize),
+        coarser: i32,
+        before: i32,
+    ) -> f64 {
+        let square = |bits: f64| (2.0 * bits).exp2();
+        let units = self.units * (-f64::from(before)).exp2();
+        let value = CARRY * square(f64::from(coarser) - self.value);
+        let fit = |n: usize| self.errors.get(n.wrapping_sub(1)).copied().unwrap_or(0.0);
+        let fewer = (fit(harmonics) - fit(self.harmonics)).max(0.0);
+        self.slope * turn_error(phase, ring, units) + value + fewer
+    }
+}
+
+/// The steps that `is_end` holds of, behind a value through public linear steps, itself included.
+fn behind(plan: &Plan, value: usize, is_end: impl Fn(&StepOp) -> bool) -> BTreeSet<usize> {
+    let (mut found, mut seen, mut open) = (BTreeSet::new(), BTreeSet::new(), vec![value]);
+    while let Some(index) = open.pop() {
+        let step = &plan.steps[index];
+        if is_end(&step.op) {
+            found.insert(index);
+        } else if !step.op.is_activation() && !step.op.is_secret_linear() && seen.insert(index) {
+            open.extend(step.operands.iter().map(|o| o.index()));
+        }
+    }
+    found
+}

@@ -1,0 +1,371 @@
+//! Compiling until the exact evaluator is content: every plan is measured on held-out inputs before it
+//! is written, coarse rings are made finer where the integers lose what the fit had,
+//! [`Goal::Cheapest`] looks for the fewest harmonics that a given loss allows, and [`Goal::Narrowest`] for the
+//! fewest bits.
+
+mod flips;
+mod gate;
+mod layers;
+mod narrow;
+mod sensitivity;
+
+pub use gate::{Gate, check};
+pub use layers::PhaseLayer;
+pub use narrow::Minimise;
+
+use crate::error::CompileError;
+use crate::evaluate::{self, Evaluation};
+use crate::fit::{Calibration, Family, Harmonics};
+use crate::{CompileOptions, Compiled, Prepared, compile};
+use flips::{Differences, Outputs};
+use ir::Tensor;
+use ir::graph::evaluate_batch;
+use ir::plan::{Evaluator, Rounding};
+use narrow::Walk;
+use rayon::prelude::*;
+use sensitivity::sensitivities;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Inputs that no fit has seen.
+#[derive(Clone, Copy)]
+pub struct HeldOut<'a> {
+    /// The inputs.
+    pub inputs: &'a [Tensor<f32>],
+    /// Their classes, where they are known.
+    pub labels: Option<&'a [usize]>,
+}
+
+/// What is searched for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// The plan that the options describe.
+    AsGiven,
+    /// Phases with the fewest harmonics whose loss on the held-out inputs (see [`loss`]) is within
+    /// `loss`, a share, and whose cost (see [`cost`]) is within `bytes`; one of both may be missing.
+    Cheapest {
+        /// The loss allowed.
+        loss: Option<f64>,
+        /// The bytes allowed.
+        bytes: Option<usize>,
+    },
+    /// Phases with the fewest bits: the accuracy to expect of two parties, on calibration and held-out inputs, is
+    /// at most `loss`, a share, below that of the fitted network in float.
+    Narrowest {
+        /// The loss allowed.
+        loss: f64,
+        /// What bits are counted.
+        minimise: Minimise,
+    },
+}
+
+/// A plan with what is known of it.
+pub struct Measured {
+    /// The plan.
+    pub compiled: Compiled,
+    /// On the held-out inputs.
+    pub evaluation: Evaluation,
+    /// For people: what was tried and why.
+    pub notes: Vec<String>,
+}
+
+/// How far a layer's held-out fit error may be above the best, from the cheapest plan to the most
+/// accurate one.
+const TOLERANCES: [f64; 6] = [0.3, 0.15, 0.08, 0.05, 0.03, 0.015];
+/// The integers may agree with the float network on this share of the inputs less than the fit in float
+/// does (and on one and a half inputs) before rings are made finer.
+const ROUNDING_LOSS: f64 = 0.015;
+/// How often rings are made finer.
+const REFINEMENTS: u32 = 2;
+/// Inputs at most whose classes a search for fewer bits looks at.
+const MOST_JUDGED: usize = 1000;
+/// Held-out inputs that it evaluates exactly, at least, and the multiplications it affords for that.
+const LEAST_UNSEEN: usize = 32;
+const UNSEEN_WORK: usize = 20_000_000_000;
+/// Exact evaluations of each, with other carries.
+const ROUNDS: usize = 2;
+/// Plans that a search for fewer bits compiles at most.
+const MOST_TRIALS: usize = 8;
+/// What agreement on fewer held-out inputs says is worth no second try.
+const LEAST_HELD_OUT: usize = 20;
+
+/// The accuracy that a plan loses against the float network on held-out inputs: of correct classes
+/// where labels are known, otherwise the share of inputs whose class changed. `None` without the
+/// float network.
+pub fn loss(evaluation: &Evaluation) -> Option<f64> {
+    match (&evaluation.accuracy, &evaluation.agreement) {
+        (Some(accuracy), _) => accuracy.float.map(|float| float - accuracy.plan),
+        (None, agreement) => agreement.as_ref().map(|agreement| 1.0 - agreement.plan),
+    }
+}
+
+/// Bytes of one inference: online, both ways, and one party's correlations.
+pub fn cost(compiled: &Compiled) -> usize {
+    let plan = &compiled.plan;
+    let (to0, to1, _) = plan.traffic(1);
+    let correlations = (0..plan.steps.len()).filter_map(|step| plan.correlation(step));
+    to0 + to1 + correlations.map(|c| c.bytes()).sum::<usize>()
+}
+
+/// Compiles and measures, as often as the goal needs. `progress` is told what is being done and which
+/// share of it is.
+///
+/// # Errors
+/// Those of [`compile`], and [`CompileError::Rejected`] if no plan reaches the goal.
+pub fn search(
+    name: &str,
+    prepared: &Prepared,
+    calibration: &Calibration,
+    held_out: HeldOut<'_>,
+    options: &CompileOptions,
+    goal: Goal,
+    progress: &(dyn Fn(&str, f64) + Sync),
+) -> Result<Measured, CompileError> {
+    let trial = Trial { name, prepared, calibration, held_out, progress };
+    let (allowed, bytes) = match goal {
+        Goal::AsGiven => return Ok(trial.refined(options)?.0),
+        Goal::Narrowest { loss, minimise } => return trial.narrowest(options, loss, minimise),
+        Goal::Cheapest { loss, bytes } => (loss, bytes),
+    };
+    let mut notes = Vec::new();
+    let mut at = |index: usize| -> Result<(Measured, bool), CompileError> {
+        let harmonics = Harmonics::Within { tolerance: TOLERANCES[index], most: 6 };
+        let options = CompileOptions { family: Family::Phase { harmonics }, ..options.clone() };
+        let (measured, _) = trial.refined(&options)?;
+        let (lost, cost) = (loss(&measured.evaluation).unwrap_or(0.0), cost(&measured.compiled));
+        notes.push(format!(
+            "harmonics {}: loss {:.2} points, {} bytes an inference with its correlations",
+            mean_harmonics(&measured.compiled),
+            100.0 * lost,
+            crate::report::thousands(cost)
+        ));
+        // Without a loss to reach, the bytes decide alone: the most accurate plan within them.
+        let is_enough = match (allowed, bytes) {
+            (Some(allowed), _) => lost <= allowed,
+            (None, Some(bytes)) => cost > bytes,
+            (None, None) => true,
+        };
+        Ok((measured, is_enough))
+    };
+    // Bisection for the first tolerance that is enough; fits get better and dearer along the list.
+    let (mut low, mut high) = (0, TOLERANCES.len());
+    let mut tried: Vec<Option<Measured>> = TOLERANCES.iter().map(|_| None).collect();
+    while low < high {
+        let middle = (low + high) / 2;
+        let (measured, is_enough) = at(middle)?;
+        tried[middle] = Some(measured);
+        if is_enough { high = middle } else { low = middle + 1 }
+    }
+    let chosen = if allowed.is_some() { Some(low) } else { low.checked_sub(1) };
+    let found = chosen.and_then(|i| tried.get_mut(i)).and_then(Option::take);
+    let within = |m: &Measured| bytes.is_none_or(|bytes| cost(&m.compiled) <= bytes);
+    match found {
+        Some(measured) if within(&measured) => {
+            notes.extend(measured.notes);
+            Ok(Measured { notes, ..measured })
+        }
+        _ => Err(CompileError::Rejected(format!(
+            "no choice of harmonics reaches the goal; tried: {}",
+            notes.join("; ")
+        ))),
+    }
+}
+
+fn mean_harmonics(compiled: &Compiled) -> String {
+    let phases = compiled.plan.steps.iter().filter_map(|step| match &step.op {
+        ir::plan::StepOp::Phase(phase) => Some(f64::from(phase.harmonics)),
+        _ => None,
+    });
+    let (n, sum) = phases.fold((0, 0.0), |(n, sum), h| (n + 1, sum + h));
+    if n == 0 { "none".into() } else { format!("{:.1} a layer", sum / f64::from(n)) }
+}
+
+struct Trial<'a> {
+    name: &'a str,
+    prepared: &'a Prepared,
+    calibration: &'a Calibration,
+    held_out: HeldOut<'a>,
+    progress: &'a (dyn Fn(&str, f64) + Sync),
+}
+
+impl Trial<'_> {
+    fn compiled(&self, options: &CompileOptions, stage: &str) -> Result<Compiled, CompileError> {
+        let progress = &mut |share| (self.progress)(stage, share);
+        compile(self.name, self.prepared, self.calibration, options, progress)
+    }
+
+    fn measured(&self, compiled: Compiled) -> Result<Measured, CompileError> {
+        let evaluation = evaluate::run(
+            &compiled.plan,
+            &compiled.weights,
+            Some(&compiled.reference),
+            self.held_out.inputs,
+            self.held_out.labels,
+            &|share| (self.progress)("evaluating", share),
+        )
+        .map_err(|e| CompileError::Calibration(e.to_string()))?;
+        Ok(Measured { compiled, evaluation, notes: Vec::new() })
+    }
+
+    /// Makes rings, values and phases finer where rounding loses what the fit had.
+    fn refined(
+        &self,
+        options: &CompileOptions,
+    ) -> Result<(Measured, CompileOptions), CompileError> {
+        let mut best = self.measured(self.compiled(options, "fitting")?)?;
+        let (mut finer, mut chosen) = (options.clone(), options.clone());
+        let count = self.held_out.inputs.len();
+        if self.calibration.is_synthetic || count < LEAST_HELD_OUT {
+            return Ok((best, chosen));
+        }
+        let gap = |m: &Measured| m.evaluation.agreement.as_ref().map_or(0.0, |a| a.fitted - a.plan);
+        let allowed = ROUNDING_LOSS + 1.5 / count as f64;
+        let mut notes = Vec::new();
+        for _ in 0..REFINEMENTS {
+            if gap(&best) <= allowed {
+                break;
+            }
+            finer.rings.value_bits += 1.0;
+            finer.rings.rounding_bits += 1.0;
+            finer.rings.phase_bits = (finer.rings.phase_bits + 1).min(12);
+            finer.rings.max_phase_ring += 2;
+            let next = self.measured(self.compiled(&finer, "fitting")?)?;
+            notes.push(format!(
+                "rounding lost {:.1} points of agreement: {} phase bits and finer rings instead",
+                100.0 * gap(&best),
+                finer.rings.phase_bits
+            ));
+            if gap(&next) >= gap(&best) {
+                break;
+            }
+            (best, chosen) = (next, finer.clone());
+        }
+        Ok((Measured { notes, ..best }, chosen))
+    }
+
+    /// The state of a walk that goes furthest within `allowed`.
+    fn narrowest(
+        &self,
+        options: &CompileOptions,
+        allowed: f64,
+        minimise: Minimise,
+    ) -> Result<Measured, CompileError> {
+        let (mut given, options) = self.refined(options)?;
+        let Compiled { plan, reference, phases, .. } = &given.compiled;
+        let (inputs, labels) = self.judged();
+        let weights = sensitivities(&reference.fitted, phases, &inputs);
+        let states = Walk::new(plan, phases, &weights, minimise).states();
+        let exact = evaluate_batch(&reference.original, &inputs);
+        // Without labels the float network is right.
+        let labels = labels.unwrap_or_else(|| evaluate::classes(&exact));
+        let exact = outputs_of(exact);
+        let unseen = self.unseen(plan.multiplications_in_all());
+        let exact_unseen = outputs_of(evaluate_batch(&reference.original, &unseen));
+        let accuracy = |noisy: &Outputs| {
+            Differences::new(&exact_unseen, noisy).expected_accuracy(&exact, &labels)
+        };
+        let goal = accuracy(&outputs_of(evaluate_batch(&reference.fitted, &unseen)));
+        let loss = |compiled: &Compiled| -> Result<f64, CompileError> {
+            Ok(goal - accuracy(&self.outputs(compiled, &unseen)?))
+        };
+        let before = loss(&given.compiled)?;
+        let mut options = options;
+        if let (
+            Minimise::Online,
+            Family::Phase { harmonics: Harmonics::Within { tolerance, .. } },
+        ) = (minimise, &mut options.family)
+        {
+            // Harmonics cost nothing online: better fits pay for fewer bits.
+            *tolerance /= 2.0;
+        }
+        let mut best: Option<(Compiled, f64)> = None;
+        let (mut low, mut high, mut tried) = (0, states.len(), 0);
+        // How many of the states are good enough? Stops when a step is less than a hundredth.
+        while low < high && tried < MOST_TRIALS && (high - low) * 100 > states.len() {
+            tried += 1;
+            let middle = (low + high) / 2;
+            let allocation = Walk::allocation(phases, &states[middle], minimise);
+            let options = CompileOptions { allocation, ..options.clone() };
+            let found = match self.compiled(&options, &format!("fewer bits, try {tried}")) {
+                Ok(compiled) => loss(&compiled).map(|lost| Some((compiled, lost)))?,
+                Err(CompileError::Range(_)) => None,
+                Err(why) => return Err(why),
+            };
+            match found.filter(|(_, lost)| *lost <= allowed) {
+                Some(found) => (low, best) = (middle + 1, Some(found)),
+                None => high = middle,
+            }
+        }
+        let of = |compiled: &Compiled| Minimise::bytes(minimise, &compiled.plan);
+        let Some((compiled, lost)) = best.filter(|(c, _)| of(c) < of(&given.compiled)) else {
+            given.notes.push(format!(
+                "no plan of fewer bits stays within {:.2} points of the fit in float; this one loses {:.2} of them on {} inputs",
+                100.0 * allowed,
+                100.0 * before,
+                inputs.len()
+            ));
+            return Ok(given);
+        };
+        let note = format!(
+            "{} bytes {}, {:.0}% fewer than with the same bits everywhere; of the fit's accuracy in float two parties lose \
+             {:.2} points on {} inputs instead of {:.2}",
+            crate::report::thousands(of(&compiled)),
+            minimise.of_what(),
+            100.0 * (1.0 - of(&compiled) as f64 / of(&given.compiled) as f64),
+            100.0 * lost,
+            inputs.len(),
+            100.0 * before,
+        );
+        let notes = given.notes.into_iter().chain([note]).collect();
+        Ok(Measured { notes, ..self.measured(compiled)? })
+    }
+
+    /// The calibration and held-out inputs, as many as a search looks at, and their labels if all are known.
+    fn judged(&self) -> (Vec<Tensor<f32>>, Option<Vec<usize>>) {
+        let calibration = self.calibration;
+        let all: Vec<&Tensor<f32>> =
+            calibration.inputs.iter().chain(self.held_out.inputs).collect();
+        let labels: Option<Vec<usize>> = calibration
+            .labels
+            .as_ref()
+            .zip(self.held_out.labels)
+            .map(|(a, b)| a.iter().chain(b).copied().collect());
+        let count = MOST_JUDGED.min(all.len());
+        let chosen = || (0..count).map(|i| i * all.len() / count);
+        let inputs = chosen().map(|i| all[i].clone()).collect();
+        (inputs, labels.map(|labels| chosen().map(|i| labels[i]).collect()))
+    }
+
+    /// The held-out inputs, as many as a search affords to evaluate exactly.
+    fn unseen(&self, multiplications: usize) -> Vec<Tensor<f32>> {
+        let all = self.held_out.inputs;
+        let most = (UNSEEN_WORK / multiplications.max(1)).clamp(LEAST_UNSEEN, MOST_JUDGED);
+        let count = most.min(all.len());
+        (0..count).map(|i| all[i * all.len() / count].clone()).collect()
+    }
+
+    /// What two parties compute, carries included, several rounds of all inputs.
+    fn outputs(
+        &self,
+        compiled: &Compiled,
+        inputs: &[Tensor<f32>],
+    ) -> Result<Outputs, CompileError> {
+        let evaluator = Evaluator::new(&compiled.plan, &compiled.weights);
+        let done = AtomicUsize::new(0);
+        let all = ROUNDS * inputs.len();
+        let output = |i: usize| {
+            let x = compiled
+                .plan
+                .encode_input(&inputs[i % inputs.len()])
+                .map_err(|e| CompileError::Calibration(e.to_string()))?;
+            let y = evaluator.run(&x, Rounding::Sampled(i as u64), |_, _| ());
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            (self.progress)("evaluating", done as f64 / all as f64);
+            Ok(compiled.plan.decode_output(&y).data)
+        };
+        (0..all).into_par_iter().map(output).collect()
+    }
+}
+
+fn outputs_of(outputs: Vec<Tensor<f32>>) -> Outputs {
+    outputs.into_iter().map(|y| y.data).collect()
+}

@@ -1,0 +1,90 @@
+//! How much noise in an activation moves the output.
+
+use super::layers::PhaseLayer;
+use ir::Tensor;
+use ir::graph::{Graph, NodeId, evaluate_node};
+use rayon::prelude::*;
+use std::collections::HashMap;
+
+/// Deviation of the noise, over that of the activation's values.
+const NOISE: f64 = 0.05;
+/// Inputs at most.
+const MOST_INPUTS: usize = 32;
+/// Multiplications that may be spent on all inputs.
+const WORK: f64 = 1e11;
+
+/// Per layer, the squared change of the output (its mean over the classes aside, which no class depends on) per unit of
+/// noise in the layer's values, relative to their variance.
+pub fn sensitivities(graph: &Graph, layers: &[PhaseLayer], inputs: &[Tensor<f32>]) -> Vec<f64> {
+    let work: f64 = graph.order().iter().map(|&id| multiplications(graph, id)).sum();
+    let affordable = WORK / (work * (1.0 + layers.len() as f64 / 2.0));
+    let count = (affordable as usize).clamp(2, MOST_INPUTS).min(inputs.len());
+    // Evenly over the inputs, which may stand in the order of their classes.
+    let chosen = (0..count).map(|i| &inputs[i * inputs.len() / count]).collect::<Vec<_>>();
+    let of_input = |(i, input): (usize, &&Tensor<f32>)| -> Vec<f64> {
+        let values = all_values(graph, input);
+        let layers = layers.iter().enumerate();
+        layers.map(|(j, l)| change(graph, &values, l, (i * 7919 + j) as u32)).collect()
+    };
+    let sums = chosen
+        .par_iter()
+        .enumerate()
+        .map(of_input)
+        .reduce(|| vec![0.0; layers.len()], |a, b| a.iter().zip(b).map(|(a, b)| a + b).collect());
+    sums.into_iter().map(|sum| sum / (count as f64 * NOISE * NOISE)).collect()
+}
+
+fn multiplications(graph: &Graph, id: NodeId) -> f64 {
+    use ir::graph::Op;
+    let node = graph.node(id);
+    let operand = || &graph.node(graph.operands(id)[0]).shape;
+    let fan_in = match &node.op {
+        Op::Convolution { geometry, .. } => geometry.fan_in(operand()),
+        Op::MatrixProduct { weights, .. } => weights.shape.0[1],
+        _ => 1,
+    };
+    (node.shape.elements() * fan_in) as f64
+}
+
+fn all_values(graph: &Graph, input: &Tensor<f32>) -> HashMap<NodeId, Tensor<f32>> {
+    let mut values = HashMap::new();
+    ir::graph::evaluate(graph, input, |id, value| {
+        values.insert(id, value.clone());
+    });
+    values
+}
+
+/// The squared change of one input's output by noise in one layer.
+fn change(
+    graph: &Graph,
+    values: &HashMap<NodeId, Tensor<f32>>,
+    layer: &PhaseLayer,
+    seed: u32,
+) -> f64 {
+    let mut noisy = values[&layer.node].clone();
+    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+    // Uniform noise of the wanted deviation.
+    let width = NOISE * layer.width * 12f64.sqrt();
+    for v in &mut noisy.data {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *v += (width * (f64::from(state >> 8) / f64::from(1 << 24) - 0.5)) as f32;
+    }
+    let mut changed = HashMap::from([(layer.node, noisy)]);
+    for id in graph.order() {
+        let operands = graph.operands(id);
+        if id == layer.node || !operands.iter().any(|o| changed.contains_key(o)) {
+            continue;
+        }
+        let node = graph.node(id);
+        let operands: Vec<&Tensor<f32>> =
+            operands.iter().map(|o| changed.get(o).unwrap_or(&values[o])).collect();
+        let value = evaluate_node(&node.op, &node.shape, &operands);
+        changed.insert(id, value);
+    }
+    let Some(output) = changed.get(&graph.output()) else { return 0.0 };
+    let pairs = output.data.iter().zip(&values[&graph.output()].data);
+    let differences: Vec<f64> = pairs.map(|(a, b)| f64::from(a - b)).collect();
+    let classes = differences.len() as f64;
+    let mean = if classes > 1.0 { differences.iter().sum::<f64>() / classes } else { 0.0 };
+    differences.iter().map(|d| (d - mean).powi(2)).sum()
+}

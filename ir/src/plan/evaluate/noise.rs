@@ -1,0 +1,121 @@
+//! The noise of carries, measured.
+
+use super::coins::mix;
+use super::{Evaluator, Rounding};
+use crate::plan::Plan;
+use crate::ring::{low_mask, to_signed};
+use crate::tensor::Tensor;
+use rayon::prelude::*;
+
+/// How far carries move the values of a plan.
+#[derive(Clone, Debug)]
+pub struct CarryNoise {
+    /// The largest standard deviation of any output over the inputs tried, in units of the output.
+    pub deviation: f64,
+    /// What a run's output is expected to stay within, of the evaluator's: eight deviations and one
+    /// unit in the last place.
+    pub bound: f64,
+    /// Per activation step: its index, and the deviation of a sampled value from the rounded one over
+    /// the standard deviation of the step's values.
+    pub steps: Vec<(usize, f64)>,
+}
+
+/// Measures the noise of carries on a few inputs with `rounds` sampled evaluations each.
+pub fn carry_noise(evaluator: &Evaluator<'_>, inputs: &[Tensor<u64>], rounds: u64) -> CarryNoise {
+    let tallies: Vec<NoiseTally> = inputs
+        .par_iter()
+        .enumerate()
+        .map(|(i, x)| NoiseTally::of(evaluator, x, i as u64, rounds))
+        .collect();
+    NoiseTally::finish(evaluator.plan, &tallies)
+}
+
+/// What carries did to the evaluations of one input.
+pub struct NoiseTally {
+    /// The largest mean square of an output's error.
+    worst: f64,
+    steps: Vec<StepTally>,
+}
+
+/// Sums over the values of one activation step.
+#[derive(Clone, Copy, Default)]
+struct StepTally {
+    step: usize,
+    count: f64,
+    sum: f64,
+    squares: f64,
+    /// Squared errors, a mean over the sampled evaluations.
+    errors: f64,
+}
+
+impl NoiseTally {
+    /// Evaluates an input once rounded and `rounds` times sampled; `index` sets the coins apart from
+    /// those of other inputs.
+    pub fn of(evaluator: &Evaluator<'_>, input: &Tensor<u64>, index: u64, rounds: u64) -> Self {
+        let plan = evaluator.plan;
+        let mut rounded: Vec<(usize, Tensor<u64>)> = Vec::new();
+        let nearest =
+            plan.decode_output(&evaluator.run(input, Rounding::Nearest, |step, value| {
+                if plan.steps[step].op.is_activation() {
+                    rounded.push((step, value.clone()));
+                }
+            }));
+        let tally = |(step, value): &(usize, Tensor<u64>)| {
+            let ring = plan.steps[*step].ring;
+            let mut tally = StepTally { step: *step, ..StepTally::default() };
+            for &v in &value.data {
+                let v = to_signed(v, ring) as f64;
+                tally.count += 1.0;
+                tally.sum += v;
+                tally.squares += v * v;
+            }
+            tally
+        };
+        let mut steps: Vec<StepTally> = rounded.iter().map(tally).collect();
+        let mut squares = vec![0.0; nearest.data.len()];
+        for round in 0..rounds {
+            let mut position = 0;
+            let coins = Rounding::Sampled(mix(round ^ mix(index)));
+            let sampled = plan.decode_output(&evaluator.run(input, coins, |step, value| {
+                if !plan.steps[step].op.is_activation() {
+                    return;
+                }
+                let (ring, before) = (plan.steps[step].ring, &rounded[position].1);
+                let errors = value.data.iter().zip(&before.data).map(|(a, b)| {
+                    let error = to_signed(a.wrapping_sub(*b) & low_mask(ring), ring) as f64;
+                    error * error / rounds as f64
+                });
+                steps[position].errors += errors.sum::<f64>();
+                position += 1;
+            }));
+            for ((s, a), b) in squares.iter_mut().zip(&sampled.data).zip(&nearest.data) {
+                *s += f64::from(a - b).powi(2);
+            }
+        }
+        let worst = squares.into_iter().fold(0.0, f64::max) / rounds.max(1) as f64;
+        Self { worst, steps }
+    }
+
+    /// What several inputs say together.
+    pub fn finish(plan: &Plan, tallies: &[Self]) -> CarryNoise {
+        let deviation = tallies.iter().map(|t| t.worst).fold(0.0, f64::max).sqrt();
+        let mut steps: Vec<StepTally> = tallies.first().map_or(Vec::new(), |t| t.steps.clone());
+        for tally in tallies.iter().skip(1) {
+            for (sum, other) in steps.iter_mut().zip(&tally.steps) {
+                sum.count += other.count;
+                sum.sum += other.sum;
+                sum.squares += other.squares;
+                sum.errors += other.errors;
+            }
+        }
+        let relative = |t: &StepTally| {
+            let spread = (t.squares - t.sum * t.sum / t.count).max(0.0);
+            (t.step, if spread > 0.0 { (t.errors / spread).sqrt() } else { 0.0 })
+        };
+        CarryNoise {
+            deviation,
+            bound: 8.0 * deviation + 1.0 / plan.output_scale,
+            steps: steps.iter().map(relative).collect(),
+        }
+    }
+}
