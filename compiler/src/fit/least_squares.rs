@@ -469,7 +469,8 @@ mod tests {
             harmonics: vec![vec![[1.0, -0.5], [0.2, 0.7]]],
         };
         let exact = Activation::Trigonometric(truth.clone());
-        let got = fit_trigonometric(&samples(&exact), &[10.0], Harmonics::Fixed(2), 14, &exact);
+        let (got, _) =
+            fit_trigonometric(&samples(&exact), &[10.0], Harmonics::Fixed(2), 14, &exact);
         for (a, b) in got.harmonics[0].iter().flatten().zip(truth.harmonics[0].iter().flatten()) {
             assert!((a - b).abs() < 1e-3, "{a} instead of {b}");
         }
@@ -486,7 +487,8 @@ mod tests {
         let exact = Activation::function(Function::Relu);
         let samples = samples(&exact);
         let error = |harmonics| {
-            let fit = fit_trigonometric(&samples, &[10.0], Harmonics::Fixed(harmonics), 12, &exact);
+            let (fit, _) =
+                fit_trigonometric(&samples, &[10.0], Harmonics::Fixed(harmonics), 12, &exact);
             let squares: f64 =
                 samples.channels[0].rows.iter().map(|(x, y)| (fit.at(0, *x) - y).powi(2)).sum();
             (squares / 1000.0).sqrt()
@@ -502,7 +504,7 @@ mod tests {
         let samples = samples(&exact);
         let order = |tolerance| {
             let harmonics = Harmonics::Within { tolerance, most: 6 };
-            fit_trigonometric(&samples, &[10.0], harmonics, 10, &exact).order()
+            fit_trigonometric(&samples, &[10.0], harmonics, 10, &exact).0.order()
         };
         let orders = [order(0.5), order(0.1), order(0.02), order(0.0)];
         assert_eq!(orders[0], 1);

@@ -17,7 +17,7 @@ use crate::error::CompileError;
 use crate::evaluate::{self, Evaluation};
 use crate::fit::{Calibration, Family, Harmonics};
 use crate::{CompileOptions, Compiled, Prepared, compile};
-use flips::{Differences, Outputs};
+use flips::{Differences, Outputs, probabilities};
 use ir::Tensor;
 use ir::graph::evaluate_batch;
 use ir::plan::{Evaluator, Rounding};
@@ -83,6 +83,8 @@ const LEAST_UNSEEN: usize = 32;
 const UNSEEN_WORK: usize = 20_000_000_000;
 /// Exact evaluations of each, with other carries.
 const ROUNDS: usize = 2;
+/// Where the bytes of the online phase count alone, harmonics cost nothing: better fits pay for fewer bits.
+const FREE_HARMONICS: Harmonics = Harmonics::Within { tolerance: 0.005, most: 8 };
 /// Plans that a search for fewer bits compiles at most.
 const MOST_TRIALS: usize = 8;
 /// What agreement on fewer held-out inputs says is worth no second try.
@@ -254,14 +256,12 @@ impl Trial<'_> {
         let (inputs, labels) = self.judged();
         let weights = sensitivities(&reference.fitted, phases, &inputs);
         let states = Walk::new(plan, phases, &weights, minimise).states();
-        let exact = evaluate_batch(&reference.original, &inputs);
-        // Without labels the float network is right.
-        let labels = labels.unwrap_or_else(|| evaluate::classes(&exact));
-        let exact = outputs_of(exact);
+        let exact = outputs_of(evaluate_batch(&reference.original, &inputs));
+        let probabilities = probabilities(&exact, labels.as_deref());
         let unseen = self.unseen(plan.multiplications_in_all());
         let exact_unseen = outputs_of(evaluate_batch(&reference.original, &unseen));
         let accuracy = |noisy: &Outputs| {
-            Differences::new(&exact_unseen, noisy).expected_accuracy(&exact, &labels)
+            Differences::new(&exact_unseen, noisy).expected_accuracy(&exact, &probabilities)
         };
         let goal = accuracy(&outputs_of(evaluate_batch(&reference.fitted, &unseen)));
         let loss = |compiled: &Compiled| -> Result<f64, CompileError> {
@@ -269,13 +269,10 @@ impl Trial<'_> {
         };
         let before = loss(&given.compiled)?;
         let mut options = options;
-        if let (
-            Minimise::Online,
-            Family::Phase { harmonics: Harmonics::Within { tolerance, .. } },
-        ) = (minimise, &mut options.family)
+        if let Family::Phase { harmonics: fewest @ Harmonics::Within { .. } } = &mut options.family
+            && minimise == Minimise::Online
         {
-            // Harmonics cost nothing online: better fits pay for fewer bits.
-            *tolerance /= 2.0;
+            *fewest = FREE_HARMONICS;
         }
         let mut best: Option<(Compiled, f64)> = None;
         let (mut low, mut high, mut tried) = (0, states.len(), 0);
