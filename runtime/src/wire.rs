@@ -3,30 +3,55 @@
 //! Eight elements of `b` bits are `b` whole bytes. Reading, every element of such a group lies within
 //! eight bytes (`b ≤ 57`) from a byte and a shift that are the same in every group. Writing, as many
 //! elements as fit in 64 bits are joined before they go to the stream. Words of 8, 16 and 32 bits are
-//! copied.
+//! copied. Where the machine has instructions for it, [`crate::kernel`] does most of both.
 
 #[cfg(target_arch = "x86_64")]
-use crate::kernel::unpack_vbmi;
+use crate::kernel::{pack_bmi2, unpack_vbmi};
 use ir::op::matrix::{Word, vectorized};
 use ir::ring::{Unpacker, low_mask, packed_bytes};
 
 /// Packs the low `bits` bits of every word.
 pub fn pack<W: Word>(words: &[W], bits: u32) -> Vec<u8> {
-    let mut bytes = vec![0; packed_bytes(words.len(), bits) + 8];
+    let length = packed_bytes(words.len(), bits);
+    let mut bytes = vec![0; length + SLACK];
+    let (words, rest) = match bits {
+        8 | 16 | 32 => (words, &mut bytes[..]),
+        _ => {
+            let done = pack_groups(words, bits, &mut bytes);
+            (&words[done..], &mut bytes[done * bits as usize / 8..])
+        }
+    };
     vectorized(
         #[inline(always)]
         || match bits {
-            8 => copy_out(words, &mut bytes, |w| [w.element() as u8]),
-            16 => copy_out(words, &mut bytes, |w| (w.element() as u16).to_le_bytes()),
-            32 => copy_out(words, &mut bytes, |w| (w.element() as u32).to_le_bytes()),
-            1..=16 => join::<W, 4>(words, bits, &mut bytes),
-            17..=21 => join::<W, 3>(words, bits, &mut bytes),
-            22..=32 => join::<W, 2>(words, bits, &mut bytes),
-            _ => join::<W, 1>(words, bits, &mut bytes),
+            8 => copy_out(words, rest, |w| [w.element() as u8]),
+            16 => copy_out(words, rest, |w| (w.element() as u16).to_le_bytes()),
+            32 => copy_out(words, rest, |w| (w.element() as u32).to_le_bytes()),
+            1..=16 => join::<W, 4>(words, bits, rest),
+            17..=21 => join::<W, 3>(words, bits, rest),
+            22..=32 => join::<W, 2>(words, bits, rest),
+            _ => join::<W, 1>(words, bits, rest),
         },
     );
-    bytes.truncate(packed_bytes(words.len(), bits));
+    bytes.truncate(length);
     bytes
+}
+
+/// Bytes behind the packed ones that packing writes over.
+const SLACK: usize = 32;
+
+/// Packs groups of eight words by special instructions; how many words they were.
+fn pack_groups<W: Word>(words: &[W], bits: u32, bytes: &mut [u8]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        const { assert!(SLACK >= pack_bmi2::SLACK) };
+        pack_bmi2::pack(words, bits, bytes)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (words, bits, bytes);
+        0
+    }
 }
 
 #[inline(always)]

@@ -27,6 +27,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod lines;
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod pack_bmi2;
+#[cfg(target_arch = "x86_64")]
 mod sums_avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod unpack_vbmi;
