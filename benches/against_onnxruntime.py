@@ -23,7 +23,7 @@ def executable():
     words = ["cargo", "bench", "-p", "polyrt", "--bench", "online", "--no-run", "--message-format", "json"]
     lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     artifacts = (json.loads(line) for line in lines if line.startswith("{"))
-    return [a["executable"] for a in artifacts if a.get("executable")][-1]
+    return [a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == "online"][-1]
 
 
 def ours(binary, plan, batch):
