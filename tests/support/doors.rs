@@ -7,7 +7,7 @@ use ir::plan::{Digest, Evaluator, FileError, Plan, Rounding, Weights};
 use polyc::fit::Calibration;
 use polyc::onnx::{ImportError, ImportOptions, import_bytes};
 use polyc::passes::PassOptions;
-use polyc::report::{Machine, Network, report};
+use polyc::report::{Network, report};
 use polyc::{CompileOptions, Compiled, compile, prepare};
 use polyrt::handshake::{Hello, Purpose, VERSION, confirm, exchange};
 use polyrt::net::{Channel, NetError, Receiving, Sending};
@@ -162,8 +162,7 @@ pub fn seal(magic: &[u8; 8], payload: &[u8]) -> Vec<u8> {
 fn use_plan(plan: &Plan, digest: Digest) {
     let _ = plan.to_string();
     let (to0, to1, messages) = plan.traffic(3);
-    let machine = Machine { narrow: 1e9, medium: 1e9, wide: 1e9 };
-    let report = report(plan, digest, 3, &[Network::parse("lan").unwrap()], machine);
+    let report = report(plan, digest, 3, &[Network::parse("lan").unwrap()]);
     assert_eq!(
         (report.bytes_to_party0, report.bytes_to_party1, report.messages),
         (to0, to1, messages)

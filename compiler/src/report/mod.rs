@@ -1,13 +1,14 @@
 //! What a plan costs before anything runs: rounds, bytes, correlations, and time on named networks.
 
 mod offline;
+mod online;
 
 pub use offline::{OfflineEstimate, OfflineReport, offline};
+pub use online::{NetworkReport, online};
 
 use crate::evaluate::tail;
 use ir::plan::{Digest, Direction, Plan};
 use serde::Serialize;
-use std::time::Instant;
 
 /// A network between the parties.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,7 +22,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// `lan`, `wan`, or `RTT_MS:MBIT`.
+    /// `lan`, `wan`, `far`, or `RTT_MS:MBIT`.
     ///
     /// # Errors
     /// Says what was expected.
@@ -30,6 +31,7 @@ impl Network {
         match text {
             "lan" => return Ok(network(0.3, 3000.0)),
             "wan" => return Ok(network(40.0, 400.0)),
+            "far" => return Ok(network(100.0, 100.0)),
             _ => {}
         }
         let parsed = text.split_once(':').and_then(|(rtt, mbit)| {
@@ -37,58 +39,9 @@ impl Network {
             (rtt >= 0.0 && mbit > 0.0 && rtt.is_finite() && mbit.is_finite()).then_some((rtt, mbit))
         });
         let (rtt, mbit) = parsed.ok_or_else(|| {
-            format!("network {text:?}: expected lan, wan, or RTT_MS:MBIT such as 20:500")
+            format!("network {text:?}: expected lan, wan, far, or RTT_MS:MBIT such as 20:500")
         })?;
         Ok(network(rtt, mbit))
-    }
-}
-
-/// Ring multiplications per second on this machine, one core.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Machine {
-    /// In rings up to 16 bits.
-    pub narrow: f64,
-    /// In rings up to 32 bits.
-    pub medium: f64,
-    /// In rings up to 64 bits.
-    pub wide: f64,
-}
-
-impl Machine {
-    /// Measures this machine for about a tenth of a second.
-    pub fn measure() -> Self {
-        let geometry = ir::op::Convolution {
-            groups: 1,
-            kernel: [3, 3],
-            stride: [1, 1],
-            dilation: [1, 1],
-            padding: [1; 4],
-        };
-        let input = ir::Shape::new([1, 32, 16, 16]);
-        let output = ir::Shape::new([1, 32, 16, 16]);
-        let weights: Vec<i32> = (0..32 * 32 * 9).map(|i| i % 251 - 125).collect();
-        let image: Vec<u64> =
-            (0..input.elements() as u64).map(|i| i.wrapping_mul(0x9e37)).collect();
-        let rate = |bits: u32| {
-            let once = || {
-                let start = Instant::now();
-                std::hint::black_box(geometry.apply_ring(&weights, &image, &input, &output, bits));
-                start.elapsed().as_secs_f64()
-            };
-            once();
-            let fastest = (0..5).map(|_| once()).fold(f64::INFINITY, f64::min);
-            (output.elements() * geometry.fan_in(&input)) as f64 / fastest
-        };
-        Self { narrow: rate(16), medium: rate(32), wide: rate(64) }
-    }
-
-    fn seconds(&self, multiplications: usize, ring: u32) -> f64 {
-        let rate = match ring {
-            0..=16 => self.narrow,
-            17..=32 => self.medium,
-            _ => self.wide,
-        };
-        multiplications as f64 / rate
     }
 }
 
@@ -121,8 +74,6 @@ pub struct Report {
     pub correlations: Vec<CorrelationReport>,
     /// Multiplications with weights per inference.
     pub multiplications: usize,
-    /// What the estimates assume about this machine.
-    pub machine: Machine,
     /// Estimated time per network.
     pub networks: Vec<NetworkReport>,
 }
@@ -175,21 +126,6 @@ pub struct CorrelationReport {
     pub bytes: usize,
 }
 
-/// Estimated time on a network, online.
-#[derive(Debug, Serialize)]
-pub struct NetworkReport {
-    /// The network.
-    pub network: Network,
-    /// Waiting for round trips.
-    pub latency_ms: f64,
-    /// Sending bytes.
-    pub transfer_ms: f64,
-    /// Party 0's multiplications on one core.
-    pub compute_ms: f64,
-    /// Their sum.
-    pub total_ms: f64,
-}
-
 /// What every step of a plan is and costs in runs of `batch` inferences.
 pub fn steps(plan: &Plan, batch: usize) -> Vec<StepReport> {
     let messages = plan.messages();
@@ -229,13 +165,7 @@ pub fn round_trips(plan: &Plan) -> usize {
 }
 
 /// Computes the report of a plan for runs of `batch` inferences.
-pub fn report(
-    plan: &Plan,
-    digest: Digest,
-    batch: usize,
-    networks: &[Network],
-    machine: Machine,
-) -> Report {
+pub fn report(plan: &Plan, digest: Digest, batch: usize, networks: &[Network]) -> Report {
     let messages = plan.messages();
     let steps = steps(plan, batch);
     let (to0, to1, count) = plan.traffic(batch);
@@ -263,15 +193,6 @@ pub fn report(
         .filter(|c| c.elements > 0)
         .collect();
     let round_trips = round_trips(plan);
-    let compute_ms: f64 = (0..plan.steps.len())
-        .map(|i| machine.seconds(plan.multiplications(i), plan.steps[i].ring) * 1e3 * batch as f64)
-        .sum();
-    let estimate = |network: &Network| {
-        let latency_ms = round_trips as f64 * network.rtt_ms;
-        let transfer_ms = (to0 + to1) as f64 * 8.0 / (network.mbit * 1e3);
-        let total_ms = latency_ms + transfer_ms + compute_ms;
-        NetworkReport { network: network.clone(), latency_ms, transfer_ms, compute_ms, total_ms }
-    };
     Report {
         name: plan.name.clone(),
         digest: digest.to_string(),
@@ -285,8 +206,7 @@ pub fn report(
         offline: offline(plan, batch, networks),
         correlations,
         multiplications: steps.iter().map(|s| s.multiplications).sum(),
-        machine,
-        networks: networks.iter().map(estimate).collect(),
+        networks: networks.iter().map(|network| online(plan, batch, network)).collect(),
         steps,
     }
 }
@@ -351,7 +271,7 @@ impl Report {
                 thousands(c.bytes)
             ));
         }
-        lines.push("estimated time online (portable code on one core of this machine; vector kernels take less):".into());
+        lines.push("estimated time online (prepared; one core each, with AVX-512):".into());
         for n in &self.networks {
             lines.push(format!(
                 "  {:<10} {:>8.1} ms = {:.1} latency + {:.1} transfer + {:.1} compute  ({} ms, {} Mbit/s)",
