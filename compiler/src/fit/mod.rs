@@ -74,8 +74,8 @@ pub struct FittedLayer {
     pub middle: Vec<f64>,
     /// Root mean square of (fit − teacher) over that of the teacher's deviations from its mean.
     pub relative_error: f64,
-    /// Of a phase whose harmonics were chosen: the squared held-out error of 1, 2, … of them over the variance of the
-    /// function's values. Empty otherwise.
+    /// Of a phase whose harmonics were chosen: the squared held-out error of 1, 2, … of them over the
+    /// variance of the function's values. Empty otherwise.
     pub errors: Vec<f64>,
 }
 

@@ -5,11 +5,12 @@ use crate::error::CompileError;
 use ir::op::{Polynomial, Trigonometric};
 use ir::plan::{Phase, Square, StepOp, StepWeights};
 
-/// The bound of amplitudes that a plan tells, unless one is larger: one deviation of the output has a few
-/// bits less, so that it tells nothing in practice.
+/// The bound of amplitudes that a plan tells, unless one is larger: one deviation of the output has a
+/// few bits less, so that it tells nothing in practice.
 const AMPLITUDE: u32 = 8;
 
-/// A phase step's parameters (its tables and `Q` are set with the rings) and coefficients in units of its output.
+/// A phase step's parameters (its tables and `Q` are set with the rings) and coefficients in units of
+/// its output.
 pub(super) fn lower_phase(t: &Trigonometric, scale: f64, p: u32) -> (Phase, StepWeights) {
     let constant = t.constant.iter().map(|c| c * scale).collect();
     let harmonics: Vec<Vec<[f64; 2]>> = t

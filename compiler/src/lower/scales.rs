@@ -1,20 +1,20 @@
 //! Scales: which integer stands for which real, for every value of a network.
 //!
-//! The integer of a value is `real·scale`. Scales of inputs are powers of two, those of activation outputs
-//! any real number, chosen from the spread of the values, or such multiples of a known summand's scale.
-//! Operators with secret weights may scale their outputs by any real number, so their scale is chosen by
-//! what reads them: a phase wants one turn to be `2^k`, a square wants its truncated input to have enough
-//! bits. Public linear steps pass scales through, and a sum needs one scale for its operands: each gets a
-//! public integer factor.
+//! The integer of a value is `real·scale`. Scales of inputs are powers of two, those of activation
+//! outputs any real number, chosen from the spread of the values, or such multiples of a known
+//! summand's scale. Operators with secret weights may scale their outputs by any real number, so their
+//! scale is chosen by what reads them: a phase wants one turn to be `2^k`, a square wants its truncated
+//! input to have enough bits. Public linear steps pass scales through, and a sum needs one scale for
+//! its operands: each gets a public integer factor.
 //!
 //! The walk is forward. A value is *settled* when its scale is known; outputs of secret operators, and
 //! sums of them, stay open until something reads them.
 //!
 //! Ring widths follow the rounding of the weights before a phase. It makes an error of `e/√12` units:
 //! measured where the weights are rounded with compensation, otherwise `e = √K·rms` with `K` the fan-in
-//! and `rms` the root mean square of the integer inputs. A phase has steps of `2^(k−p)` units;
-//! `k = p + log2(e) − 1/2` keeps the first within half of the second, about as large as the noise of the
-//! phase itself, and what is behind is solved for both.
+//! and `rms` the root mean square of the integer inputs. A phase has steps of `2^(k−p)` units; `k = p +
+//! log2(e) − 1/2` keeps the first within half of the second, about as large as the noise of the phase
+//! itself, and what is behind is solved for both.
 
 use crate::error::CompileError;
 use crate::fit::Spread;
@@ -50,12 +50,12 @@ impl Default for RingOptions {
     }
 }
 
-/// Variance of `⌊x + c⌋` about `x` with a uniform carry `c` in `[0, 1)`: `f(1 − f)` for a fraction `f` of `x`, this on
-/// average.
+/// Variance of `⌊x + c⌋` about `x` with a uniform carry `c` in `[0, 1)`: `f(1 − f)` for a fraction `f`
+/// of `x`, this on average.
 pub(crate) const CARRY: f64 = 1.0 / 6.0;
 
-/// Variance, in turns squared, of a phase of `p` bits on a circle of `k` bits behind weights whose rounding makes
-/// an error of `units/√12` units of it.
+/// Variance, in turns squared, of a phase of `p` bits on a circle of `k` bits behind weights whose
+/// rounding makes an error of `units/√12` units of it.
 pub(crate) fn turn_error(p: u32, k: u32, units: f64) -> f64 {
     let square = |bits: u32| (-2.0 * f64::from(bits)).exp2();
     CARRY * square(p) + units * units / 12.0 * square(k)
@@ -74,7 +74,8 @@ pub struct LayerBits {
     pub harmonics: Option<usize>,
 }
 
-/// Activations whose bits are not those of the options; of the input only the value's count.
+/// Activations whose bits are not those of the options; of the input and the output only the value's
+/// count.
 pub type Allocation = HashMap<NodeId, LayerBits>;
 
 /// Bits of one deviation of the input; it is sent once.
@@ -131,12 +132,13 @@ pub struct Scales {
     pub factor: HashMap<(NodeId, usize), i64>,
     /// Ring width of the circle, per phase.
     pub circle: HashMap<NodeId, u32>,
-    /// Per phase, the error of rounding the weights before it in units of its circle, times `√12`.
+    /// Per phase, and for the output, the error of rounding the weights before it in units of its
+    /// circle, times `√12`.
     pub units: HashMap<NodeId, f64>,
     /// Truncation per square and polynomial.
     pub line: HashMap<NodeId, Line>,
-    /// Measured error of rounding an operator's weights, in units of its output times `√12`, per unit of
-    /// its operand's scale; without an entry, `√K·rms`.
+    /// Measured error of rounding an operator's weights, in units of its output times `√12`, per unit
+    /// of its operand's scale; without an entry, `√K·rms`.
     pub rounding: HashMap<NodeId, f64>,
 }
 
@@ -151,6 +153,12 @@ impl Scales {
     /// Bits of one deviation of the input.
     pub fn input_bits(&self, id: NodeId) -> f64 {
         self.allocation.get(&id).map_or(INPUT_BITS, |bits| bits.value)
+    }
+
+    /// Bits of one deviation of the output, before the rounding of its weights counts; `None` where
+    /// nothing was allocated.
+    fn output_bits(&self, id: NodeId) -> Option<f64> {
+        self.allocation.get(&id).map(|bits| bits.value)
     }
 
     /// The bits of an activation.
@@ -207,7 +215,8 @@ impl Scales {
                     Activation::Polynomial(_) => power_of_two(bits + 1.0, spread.width()),
                     Activation::Exact(_) | Activation::Trigonometric(_) => {
                         let wanted = (bits - spread.width().log2()).exp2();
-                        // Beside a summand that is known, a power of two times its unit makes the sum exact.
+                        // Beside a summand that is known, a power of two times its unit makes the sum
+                        // exact.
                         let unit = self.unit_beside(graph, id);
                         unit.map_or(wanted, |u| (wanted / u).log2().round().exp2() * u)
                     }
@@ -229,8 +238,15 @@ impl Scales {
         if self.value.contains_key(&output) {
             return Ok(());
         }
-        let units = self.open_rounding_units(graph, output, spreads);
-        let wanted = power_of_two(OUTPUT_BITS + units.max(1.0).log2(), spreads[&output].width());
+        let units = self.open_rounding_units(graph, output, spreads).max(1.0);
+        self.units.insert(output, units);
+        if let Some(bits) = self.output_bits(output) {
+            let wanted = power_of_two(bits + units.log2(), spreads[&output].width());
+            let scale = self.integer_multiple(graph, output, wanted);
+            self.resolve(graph, output, scale);
+            return Ok(());
+        }
+        let wanted = power_of_two(OUTPUT_BITS + units.log2(), spreads[&output].width());
         let largest = spreads[&output].largest.max(1e-9) * self.options.margin;
         // One sign bit, and no wider than a phase's ring: activations before the output send as many.
         let room = (f64::from(self.options.max_phase_ring) - 1.0).exp2() / largest;
@@ -393,7 +409,8 @@ impl Scales {
         power_of_two(LINE_BITS + units.max(1.0).log2(), spreads[&id].width())
     }
 
-    /// The next scale from `wanted` that every settled value behind the open `id` reaches by an integer.
+    /// The next scale from `wanted` that every settled value behind the open `id` reaches by an
+    /// integer.
     fn integer_multiple(&self, graph: &Graph, id: NodeId, wanted: f64) -> f64 {
         match self.unit(graph, id) {
             Some(unit) => (wanted / unit).round().max(1.0) * unit,

@@ -1,16 +1,18 @@
 //! The scales of the tables of a phase: as small as accuracy allows.
 //!
-//! Party 1's cosines stand at scale `2^g2`, the public ones at `2^h`, party 0's coefficients between them at `2^a`.
-//! Rounding them adds an error to that of the phase and of the truncation; every bit of them widens `Q` and
-//! the plaintexts of the products. The exact evaluator says how large the error is, and bits are taken off,
-//! the one that matters least first, as long as it stays a small share of what is there anyway.
+//! Party 1's cosines stand at scale `2^g2`, the public ones at `2^h`, party 0's coefficients between
+//! them at `2^a`. Rounding them adds an error to that of the phase and of the truncation; every bit of
+//! them widens `Q` and the plaintexts of the products. The exact evaluator says how large the error is,
+//! and bits are taken off, the one that matters least first, as long as it stays a small share of what
+//! is there anyway.
 
 use super::scales::CARRY;
 use ir::plan::{Phase, StepWeights, phase_error};
 
 /// Tables may add this share to the squared error of a phase.
 const ADDED: f64 = 0.08;
-/// The online phase computes in words of so many bits where `Q` has no more; tables may add twice as much for that.
+/// The online phase computes in words of so many bits where `Q` has no more; tables may add twice as
+/// much for that.
 const WORD: u32 = 32;
 /// Samples of an error.
 const SAMPLES: usize = 3000;
@@ -21,8 +23,8 @@ const ROOM: u32 = 40;
 /// Bits of the finest tables: `a`, and `g2` and `h` beyond those of the phase.
 const FINEST: (u32, u32) = (3, 3);
 
-/// Sets `g2`, `h`, `shift` and `Q` of a phase with values in a ring of `ring` bits, whose other errors have the variance
-/// `other` in units of its value.
+/// Sets `g2`, `h`, `shift` and `Q` of a phase with values in a ring of `ring` bits, whose other errors
+/// have the variance `other` in units of its value.
 pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, other: f64) -> Phase {
     let some = some_channels(secrets);
     let with = |[a, g2, h]: [u32; 3]| {

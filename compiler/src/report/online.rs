@@ -1,8 +1,9 @@
 //! Estimated time of the online phase.
 //!
 //! Its messages follow one another and no party computes while it waits, so that latency, transfer and
-//! computation add up. The rates are those of the runtime's kernels on the machine of docs/performance.md, one
-//! core of each party; on another machine computation differs, which matters on fast networks only.
+//! computation add up. The rates are those of the runtime's kernels on the machine of
+//! docs/performance.md, one core of each party; on another machine computation differs, which matters
+//! on fast networks only.
 
 use super::{Network, round_trips};
 use ir::plan::{Plan, StepOp};
@@ -10,8 +11,8 @@ use serde::Serialize;
 
 /// Multiplications per second in rings up to so many bits (`cargo bench -p polyrt --bench kernels`).
 const RATES: [(u32, f64); 4] = [(16, 110e9), (24, 74e9), (32, 56e9), (64, 19e9)];
-/// Seconds of both parties for an element of an activation, and for each of its harmonics: bits, sums, and
-/// correlations that come from memory. From whole runs.
+/// Seconds of both parties for an element of an activation, and for each of its harmonics: bits, sums,
+/// and correlations that come from memory. From whole runs.
 const ELEMENT: f64 = 2e-9;
 const HARMONIC: f64 = 8e-9;
 /// Seconds until a message is on its way and its receiver awake.

@@ -1,13 +1,14 @@
 //! The accuracy that errors of the outputs cost, estimated finely enough for tenths of points on a few
 //! hundred inputs.
 //!
-//! A count of changed classes moves in steps of one input, and whether the input was right before is luck. Two
-//! things take the luck out. The difference between a plan's outputs and the network's in float is noise that
-//! knows little of the input but how decided its outputs are: so every input is tried with many differences, those
-//! of inputs of about its margin. And a change from one class to another costs the difference of their
-//! probabilities, which the network's own outputs tell ([`probabilities`]): near a margin of zero, a change loses as
-//! often as it wins. Differences are measured on inputs that no fit has seen, where they are larger; the inputs
-//! that they are tried on may be any.
+//! A count of changed classes moves in steps of one input, and whether the input was right before is
+//! luck. Two things take the luck out. The difference between a plan's outputs and the network's in
+//! float is noise that knows little of the input but how decided its outputs are: so every input is
+//! tried with many differences, those of inputs of about its margin. And a change from one class to
+//! another costs the difference of their probabilities, which the network's own outputs tell
+//! ([`probabilities`]): near a margin of zero, a change loses as often as it wins. Differences are
+//! measured on inputs that no fit has seen, where they are larger; the inputs that they are tried on
+//! may be any.
 
 use crate::evaluate::class;
 use rayon::prelude::*;
@@ -68,8 +69,8 @@ impl Differences {
     }
 }
 
-/// The probability of every class of every input. With labels, a softmax of the outputs at the temperature that
-/// makes the labels likeliest (Guo et al. 2017); without, the output's class is right.
+/// The probability of every class of every input. With labels, a softmax of the outputs at the
+/// temperature that makes the labels likeliest (Guo et al. 2017); without, the output's class is right.
 pub fn probabilities(outputs: &Outputs, labels: Option<&[usize]>) -> Outputs {
     let Some(labels) = labels else {
         let certain = |output: &Vec<f32>| {

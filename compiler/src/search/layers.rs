@@ -1,10 +1,10 @@
 //! What the search knows of every phase: its bits, its messages, and the noise that they make.
 //!
-//! *Noise of one layer*, over the variance of its output: the phase falls on `2^p` steps of a turn with a
-//! random carry, which has variance `1/6` of a step squared; rounding the weights before it makes an
-//! error of `units/√12` units of `2^k` per turn; the output falls on units with a random carry, variance
-//! `1/6`. A turn of an angle's error `δ` moves the output by `(2π)²·Σ n²(a_n² + b_n²)/2·δ²` on average over the
-//! circle. A fit with fewer harmonics adds its own error.
+//! *Noise of one layer*, over the variance of its output: the phase falls on `2^p` steps of a turn with
+//! a random carry, which has variance `1/6` of a step squared; rounding the weights before it makes an
+//! error of `units/√12` units of `2^k` per turn; the output falls on units with a random carry,
+//! variance `1/6`. A turn of an angle's error `δ` moves the output by `(2π)²·Σ n²(a_n² + b_n²)/2·δ²` on
+//! average over the circle. A fit with fewer harmonics adds its own error.
 
 use crate::fit::Fitted;
 use crate::lower::Lowered;
@@ -14,20 +14,33 @@ use ir::op::Activation;
 use ir::plan::{Plan, StepOp};
 use std::collections::BTreeSet;
 
-/// One phase of a compiled plan, or its input, which is a value without a phase in front.
+/// What a layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The input: a value without a phase in front.
+    Input,
+    /// A phase and its value.
+    Phase,
+    /// The output: a ring that values travel in, without a phase behind.
+    Output,
+}
+
+/// One phase of a compiled plan, or its input or output.
 #[derive(Clone, Debug)]
 pub struct PhaseLayer {
+    /// What it is.
+    pub place: Place,
     /// The activation.
     pub node: NodeId,
     /// Its step.
     pub step: usize,
-    /// The step whose value is the circle; the input has none.
+    /// The step whose value is the circle; the input has none, the output is its own.
     pub circle: Option<usize>,
     /// What it was compiled with.
     pub bits: LayerBits,
     /// `k`.
     pub ring: u32,
-    /// `p`; 0 for the input.
+    /// `p`; 0 for the input and the output.
     pub phase: u32,
     /// Harmonics.
     pub harmonics: usize,
@@ -35,7 +48,7 @@ pub struct PhaseLayer {
     pub value: f64,
     /// Error of rounding the weights before it, in units of `2^−k` turns times `√12`.
     pub units: f64,
-    /// Squared deviations of the output per squared turn.
+    /// Squared deviations of the output per squared turn; for the network's output, squared outputs.
     pub slope: f64,
     /// The output's deviation.
     pub width: f64,
@@ -46,10 +59,11 @@ pub struct PhaseLayer {
 }
 
 impl PhaseLayer {
-    /// The input and the phases of a plan in the order of its steps.
+    /// The input, the phases and the output of a plan in the order of its steps.
     pub(crate) fn of(fitted: &Fitted, lowered: &Lowered) -> Vec<Self> {
         let phases = fitted.layers.iter().filter_map(|l| Self::new(fitted, lowered, l));
-        let mut layers: Vec<Self> = phases.chain([Self::input(fitted, lowered)]).collect();
+        let ends = [Some(Self::input(fitted, lowered)), Self::output(fitted, lowered)];
+        let mut layers: Vec<Self> = phases.chain(ends.into_iter().flatten()).collect();
         layers.sort_by_key(|l| l.step);
         for i in 0..layers.len() {
             let Some(circle) = layers[i].circle else { continue };
@@ -70,6 +84,7 @@ impl PhaseLayer {
         let scales = &fitted.scales;
         let width = fitted.spreads[&node].width();
         Self {
+            place: Place::Input,
             node,
             step: 0,
             circle: None,
@@ -86,6 +101,37 @@ impl PhaseLayer {
         }
     }
 
+    /// The output, where it is no activation's value.
+    fn output(fitted: &Fitted, lowered: &Lowered) -> Option<Self> {
+        let node = fitted.rounded.output();
+        let step = lowered.plan.output.index();
+        let scale = fitted.scales.uniform(node)?;
+        let units = *fitted.scales.units.get(&node)?;
+        if lowered.plan.steps[step].op.is_activation() {
+            return None;
+        }
+        let ring = lowered.plan.steps[step].ring;
+        let width = fitted.spreads[&node].width();
+        let turn = f64::from(ring).exp2() / scale;
+        let value = (scale * width / units).log2();
+        Some(Self {
+            place: Place::Output,
+            node,
+            step,
+            circle: Some(step),
+            bits: LayerBits { phase: 0, value, ..fitted.scales.bits(node) },
+            ring,
+            phase: 0,
+            harmonics: 0,
+            value,
+            units,
+            slope: turn * turn * lowered.plan.steps[step].shape.elements() as f64,
+            width,
+            errors: vec![],
+            sources: vec![],
+        })
+    }
+
     fn new(fitted: &Fitted, lowered: &Lowered, layer: &crate::fit::FittedLayer) -> Option<Self> {
         let node = layer.node;
         let Op::Activation(Activation::Trigonometric(fit)) = &fitted.rounded.node(node).op else {
@@ -96,6 +142,7 @@ impl PhaseLayer {
         let circle = lowered.plan.steps[step].operands[0].index();
         let width = fitted.spreads[&node].width();
         Some(Self {
+            place: Place::Phase,
             node,
             step,
             circle: Some(circle),
@@ -112,8 +159,8 @@ impl PhaseLayer {
         })
     }
 
-    /// Its noise with other bits: `ring`, `phase` and `harmonics` as given, an output that is `coarser` bits coarser,
-    /// and an operand that is `before` bits coarser.
+    /// Its noise with other bits: `ring`, `phase` and `harmonics` as given, an output that is `coarser`
+    /// bits coarser, and an operand that is `before` bits coarser.
     pub fn noise(
         &self,
         (ring, phase, harmonics): (u32, u32, usize),
@@ -122,6 +169,9 @@ impl PhaseLayer {
     ) -> f64 {
         let square = |bits: f64| (2.0 * bits).exp2();
         let units = self.units * (-f64::from(before)).exp2();
+        if self.place == Place::Output {
+            return self.slope * (turn_error(phase, ring, units) - turn_error(phase, ring, 0.0));
+        }
         let value = CARRY * square(f64::from(coarser) - self.value);
         let fit = |n: usize| self.errors.get(n.wrapping_sub(1)).copied().unwrap_or(0.0);
         let fewer = (fit(harmonics) - fit(self.harmonics)).max(0.0);

@@ -1,7 +1,7 @@
 //! Compiling until the exact evaluator is content: every plan is measured on held-out inputs before it
-//! is written, coarse rings are made finer where the integers lose what the fit had,
-//! [`Goal::Cheapest`] looks for the fewest harmonics that a given loss allows, and [`Goal::Narrowest`] for the
-//! fewest bits.
+//! is written, coarse rings are made finer where the integers lose what the fit had, [`Goal::Cheapest`]
+//! looks for the fewest harmonics that a given loss allows, and [`Goal::Narrowest`] for the fewest
+//! bits.
 
 mod flips;
 mod gate;
@@ -48,8 +48,8 @@ pub enum Goal {
         /// The bytes allowed.
         bytes: Option<usize>,
     },
-    /// Phases with the fewest bits: the accuracy to expect of two parties, on calibration and held-out inputs, is
-    /// at most `loss`, a share, below that of the fitted network in float.
+    /// Phases with the fewest bits: the accuracy to expect of two parties, on calibration and held-out
+    /// inputs, is at most `loss`, a share, below that of the fitted network in float.
     Narrowest {
         /// The loss allowed.
         loss: f64,
@@ -83,7 +83,8 @@ const LEAST_UNSEEN: usize = 32;
 const UNSEEN_WORK: usize = 20_000_000_000;
 /// Exact evaluations of each, with other carries.
 const ROUNDS: usize = 2;
-/// Where the bytes of the online phase count alone, harmonics cost nothing: better fits pay for fewer bits.
+/// Where the bytes of the online phase count alone, harmonics cost nothing: better fits pay for fewer
+/// bits.
 const FREE_HARMONICS: Harmonics = Harmonics::Within { tolerance: 0.005, most: 8 };
 /// Plans that a search for fewer bits compiles at most.
 const MOST_TRIALS: usize = 8;
@@ -316,7 +317,8 @@ impl Trial<'_> {
         Ok(Measured { notes, ..self.measured(compiled)? })
     }
 
-    /// The calibration and held-out inputs, as many as a search looks at, and their labels if all are known.
+    /// The calibration and held-out inputs, as many as a search looks at, and their labels if all are
+    /// known.
     fn judged(&self) -> (Vec<Tensor<f32>>, Option<Vec<usize>>) {
         let calibration = self.calibration;
         let all: Vec<&Tensor<f32>> =

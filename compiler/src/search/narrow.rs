@@ -1,15 +1,16 @@
 //! Fewer bits where they matter least.
 //!
-//! The bits of a plan are those of every phase (`p`), of its circle (`k`, which the values in front of it
-//! travel in) and of its output's unit and the input's (`f_z`); the bits of weights follow from `k` and `f_z`, since a weight counts
-//! units of the circle per unit of its operand. From a plan that is finer than the given one everywhere, a
-//! greedy walk takes away one bit at a time, or a harmonic, always the one that adds least noise at the output for the
-//! bytes that it saves: noise by the model of [`layers`](super::layers), weighted with each layer's
-//! measured [sensitivity](super::sensitivity), bytes from the plan's own rings. The walk makes no promise; it only
-//! orders the choices. Along it, whole plans are compiled, with operators re-solved for the noise they get,
-//! and their exact evaluation decides how far it goes.
+//! The bits of a plan are those of every phase (`p`), of its circle (`k`, which the values in front of
+//! it travel in) and of its output's unit and the input's (`f_z`); the bits of weights follow from `k`
+//! and `f_z`, since a weight counts units of the circle per unit of its operand. From a plan that is
+//! finer than the given one everywhere, a greedy walk takes away one bit at a time, or a harmonic,
+//! always the one that adds least noise at the output for the bytes that it saves: noise by the model
+//! of [`layers`](super::layers), weighted with each layer's measured [sensitivity](super::sensitivity),
+//! bytes from the plan's own rings. The walk makes no promise; it only orders the choices. Along it,
+//! whole plans are compiled, with operators re-solved for the noise they get, and their exact
+//! evaluation decides how far it goes.
 
-use super::layers::PhaseLayer;
+use super::layers::{PhaseLayer, Place};
 use crate::lower::rings::rings;
 use crate::lower::scales::{Allocation, LEAST_SPARE_BITS, LayerBits};
 use ir::plan::{Phase, PhaseProducts, Plan, StepOp, ValueId};
@@ -22,7 +23,8 @@ pub enum Minimise {
     Online,
     /// Bytes of the offline phase.
     Offline,
-    /// Time to an answer with nothing prepared: the bytes of both phases. Round trips are given by the network.
+    /// Time to an answer with nothing prepared: the bytes of both phases. Round trips are given by the
+    /// network.
     Latency,
 }
 
@@ -60,8 +62,8 @@ const LEAST_PHASE: u32 = 3;
 const MOST_NOISE: f64 = 3000.0;
 /// Steps of a walk at most.
 const MOST_STEPS: usize = 5000;
-/// The measured rounding error of a compiled plan may be above the predicted one by this many bits before
-/// its ring becomes one wider.
+/// The measured rounding error of a compiled plan may be above the predicted one by this many bits
+/// before its ring becomes one wider.
 const SLACK: f64 = 0.25;
 
 /// The bits of every layer.
@@ -203,9 +205,12 @@ impl<'a> Walk<'a> {
             .layers
             .iter()
             .zip(&state.ring)
+            .filter(|(l, _)| l.place == Place::Phase)
             .filter_map(|(l, &k)| Some((ValueId(l.circle? as u32), k)))
             .collect();
-        let output = (self.plan.output, self.plan.step(self.plan.output).ring);
+        let last = self.layers.iter().position(|l| l.place == Place::Output);
+        let output = self.plan.output;
+        let output = (output, last.map_or(self.plan.step(output).ring, |i| state.ring[i]));
         let phase_bits = |step: usize, p: u32| position.get(&step).map_or(p, |&i| state.phase[i]);
         let rings = rings(&self.plan.steps, &wanted, output, phase_bits).ok()?;
         let elements = |step: usize| self.plan.steps[step].shape.elements();
@@ -231,14 +236,19 @@ impl<'a> Walk<'a> {
         let bits = |(i, layer): (usize, &PhaseLayer)| {
             let before = layer.sources.iter().map(|&s| state.coarser[s]).min().unwrap_or(0);
             let units = layer.units.log2() - f64::from(before);
+            let coarser = match layer.place {
+                Place::Input | Place::Phase => state.coarser[i],
+                Place::Output => layer.ring as i32 - state.ring[i] as i32 - before,
+            };
             let bits = LayerBits {
                 phase: state.phase[i],
-                value: layer.bits.value - f64::from(state.coarser[i]),
+                value: layer.bits.value - f64::from(coarser),
                 rounding: f64::from(state.ring[i])
                     - f64::from(state.phase[i])
                     - units.max(0.0)
                     - SLACK,
-                // Fits choose their harmonics for the noise they get, unless harmonics are what is saved.
+                // Fits choose their harmonics for the noise they get, unless harmonics are what is
+                // saved.
                 harmonics: match minimise {
                     Minimise::Online => layer.bits.harmonics,
                     Minimise::Offline | Minimise::Latency => Some(state.harmonics[i]),
@@ -250,8 +260,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Bits of the messages that make the products of a phase step with these parameters: step, `p`, ring of its
-/// value, harmonics.
+/// Bits of the messages that make the products of a phase step with these parameters: step, `p`, ring
+/// of its value, harmonics.
 fn products(plan: &Plan, (step, p, ring, harmonics): (usize, u32, u32, usize)) -> usize {
     let StepOp::Phase(phase) = &plan.steps[step].op else { return 0 };
     let phase = Phase { p, q: phase.shift + ring, harmonics: harmonics as u32, ..*phase };
@@ -260,7 +270,7 @@ fn products(plan: &Plan, (step, p, ring, harmonics): (usize, u32, u32, usize)) -
     8 * cost.messages.iter().sum::<usize>()
 }
 
-/// The layers whose circles a step's value reaches without another activation between.
+/// The layers whose circles a step's value reaches without another activation between, and the output.
 fn readers(plan: &Plan, step: usize, layers: &[PhaseLayer]) -> BTreeSet<usize> {
     let mut reached = vec![false; plan.steps.len()];
     reached[step] = true;
@@ -271,6 +281,9 @@ fn readers(plan: &Plan, step: usize, layers: &[PhaseLayer]) -> BTreeSet<usize> {
             found.extend(layers.iter().position(|l| l.step == index));
         }
         reached[index] = reads && !of.op.is_activation();
+    }
+    if reached[plan.output.index()] {
+        found.extend(layers.iter().position(|l| l.place == Place::Output));
     }
     found
 }

@@ -1,6 +1,6 @@
 //! How much noise in an activation moves the output.
 
-use super::layers::PhaseLayer;
+use super::layers::{PhaseLayer, Place};
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, evaluate_node};
 use rayon::prelude::*;
@@ -13,8 +13,8 @@ const MOST_INPUTS: usize = 32;
 /// Multiplications that may be spent on all inputs.
 const WORK: f64 = 1e11;
 
-/// Per layer, the squared change of the output (its mean over the classes aside, which no class depends on) per unit of
-/// noise in the layer's values, relative to their variance.
+/// Per layer, the squared change of the output (its mean over the classes aside, which no class depends
+/// on) per unit of noise in the layer's values, relative to their variance.
 pub fn sensitivities(graph: &Graph, layers: &[PhaseLayer], inputs: &[Tensor<f32>]) -> Vec<f64> {
     let work: f64 = graph.order().iter().map(|&id| multiplications(graph, id)).sum();
     let affordable = WORK / (work * (1.0 + layers.len() as f64 / 2.0));
@@ -31,7 +31,11 @@ pub fn sensitivities(graph: &Graph, layers: &[PhaseLayer], inputs: &[Tensor<f32>
         .enumerate()
         .map(of_input)
         .reduce(|| vec![0.0; layers.len()], |a, b| a.iter().zip(b).map(|(a, b)| a + b).collect());
-    sums.into_iter().map(|sum| sum / (count as f64 * NOISE * NOISE)).collect()
+    let of_layer = |(layer, sum): (&PhaseLayer, f64)| match layer.place {
+        Place::Output => 1.0,
+        Place::Input | Place::Phase => sum / (count as f64 * NOISE * NOISE),
+    };
+    layers.iter().zip(sums).map(of_layer).collect()
 }
 
 fn multiplications(graph: &Graph, id: NodeId) -> f64 {

@@ -1,6 +1,6 @@
-//! [`crate::wire::pack`]'s words to bits by BMI2: `pext` joins the low bits of the words of 64 bits, in a time that
-//! depends on neither. Eight elements of `b` bits are `b` bytes; they are written as 16 or 32, and the next
-//! eight begin behind the `b`.
+//! [`crate::wire::pack`]'s words to bits by BMI2: `pext` joins the low bits of the words of 64 bits, in
+//! a time that depends on neither. Eight elements of `b` bits are `b` bytes; they are written as 16 or
+//! 32, and the next eight begin behind the `b`.
 
 // One call of a function that needs an instruction which is asked for.
 #![allow(unsafe_code)]
@@ -12,8 +12,8 @@ use std::arch::x86_64::_pext_u64;
 /// Bytes that are written at most behind the last of the elements' own.
 pub const SLACK: usize = 32;
 
-/// Packs as many groups of eight words as there are, into at least [`SLACK`] bytes more than they need; how
-/// many elements they were. Nothing for widths that it does not know, or on other machines.
+/// Packs as many groups of eight words as there are, into at least [`SLACK`] bytes more than they need;
+/// how many elements they were. Nothing for widths that it does not know, or on other machines.
 pub fn pack<W: Word>(words: &[W], bits: u32, bytes: &mut [u8]) -> usize {
     if !matches!(W::BITS, 16 | 32) || bits > W::BITS || !is_x86_feature_detected!("bmi2") {
         return 0;

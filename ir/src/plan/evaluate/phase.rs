@@ -133,9 +133,9 @@ impl SampledPhase {
     }
 }
 
-/// The mean squared error, in units of the value, of what the protocol computes of a phase that is known
-/// exactly: that of its tables and of its truncation, which alone makes one of 1/6. Over `samples` phases and masks
-/// of every channel.
+/// The mean squared error, in units of the value, of what the protocol computes of a phase that is
+/// known exactly: that of its tables and of its truncation, which alone makes one of 1/6. Over
+/// `samples` phases and masks of every channel.
 ///
 /// # Panics
 /// If `secrets` are not those of a phase.
