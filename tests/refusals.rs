@@ -192,6 +192,18 @@ const CASES: &[Case] = &[
     case("compile_image_for_a_row", 2, "polyc compile model.onnx --calibrate x.png", |f| {
         put(f, "x.png", grey_png(2, 2, &[1, 2, 3, 4]));
     }),
+    case(
+        "compile_loss_of_squares",
+        2,
+        "polyc compile model.onnx --activation square --accuracy-loss 1",
+        nothing,
+    ),
+    case("compile_loss_without_data", 2, "polyc compile model.onnx --accuracy-loss 1", nothing),
+    case("compile_auto_without_data", 2, "polyc compile model.onnx --activation auto", nothing),
+    Case {
+        lines: 5,
+        ..case("compile_minimise_what", 2, "polyc compile model.onnx --minimise offline", nothing)
+    },
     case("compile_std_zero", 2, "polyc compile model.onnx --calibrate x.npy --std 0", nothing),
     Case { lines: 2, ..case("report_network", 2, "polyc report plan.bin --network fast", nothing) },
     case("report_flipped_byte", 2, "polyc report plan.bin", |f| {

@@ -179,6 +179,7 @@ pub fn run(args: Args) -> Result<()> {
         bail!("cannot write {}: is a directory", folder.display());
     }
     files::check_output(&args.output)?;
+    let goal = goal(&args)?;
     let import = ImportOptions { output: args.output_name.clone() };
     let imported =
         import_file(&args.model, &import).map_err(|e| refused(e.into(), &args.model, args.json))?;
@@ -267,34 +268,6 @@ pub fn run(args: Args) -> Result<()> {
     let mut options = CompileOptions { family, ..CompileOptions::default() };
     options.rings.phase_bits = args.phase_bits.into();
     let name = args.model.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
-    let goal = match args.activation {
-        Activation::Auto => {
-            if calibration.is_synthetic {
-                bail!("--activation auto measures accuracy: it needs --calibrate with real inputs");
-            }
-            let by_bytes = args.byte_budget.is_some() && args.accuracy_loss.is_none();
-            let loss = args.accuracy_loss.unwrap_or(1.0) / 100.0;
-            Goal::Cheapest { loss: (!by_bytes).then_some(loss), bytes: args.byte_budget }
-        }
-        _ if args.byte_budget.is_some() => bail!("--byte-budget needs --activation auto"),
-        of => match (of, args.accuracy_loss) {
-            (_, None) => Goal::AsGiven,
-            (Activation::Phase, Some(_)) if calibration.is_synthetic => {
-                bail!("--accuracy-loss measures accuracy: it needs --calibrate with real inputs")
-            }
-            (Activation::Phase, Some(loss)) => {
-                let minimise = match args.minimise {
-                    MinimiseArg::Online => Minimise::Online,
-                    MinimiseArg::Offline => Minimise::Offline,
-                    MinimiseArg::Latency => Minimise::Latency,
-                };
-                Goal::Narrowest { loss: loss / 100.0, minimise }
-            }
-            _ => bail!(
-                "--accuracy-loss searches the bits of phases; --max-loss refuses plans that lose too much"
-            ),
-        },
-    };
     let bar = files::bar("fitting")?;
     let held_out = HeldOut { inputs: &held_out, labels: labels.as_deref() };
     let measured =
@@ -350,6 +323,41 @@ pub fn run(args: Args) -> Result<()> {
         polyc::report::thousands(to0 + to1)
     );
     Ok(())
+}
+
+/// What is searched for.
+fn goal(args: &Args) -> Result<Goal> {
+    let is_synthetic = args.calibrate.as_deref().is_none_or(|f| f == Path::new("synthetic"));
+    let is_auto = matches!(args.activation, Activation::Auto);
+    if args.byte_budget.is_some() && !is_auto {
+        bail!("--byte-budget needs --activation auto");
+    }
+    if matches!(args.activation, Activation::Square | Activation::Quartic) {
+        if args.accuracy_loss.is_some() {
+            bail!(
+                "--accuracy-loss searches the bits of phases; --max-loss refuses plans that lose too much"
+            );
+        }
+        return Ok(Goal::AsGiven);
+    }
+    if is_synthetic && is_auto {
+        bail!("--activation auto measures accuracy: it needs --calibrate with real inputs");
+    }
+    if is_synthetic && args.accuracy_loss.is_some() {
+        bail!("--accuracy-loss measures accuracy: it needs --calibrate with real inputs");
+    }
+    let loss = args.accuracy_loss.map(|points| points / 100.0);
+    let minimise = match args.minimise {
+        MinimiseArg::Online => Minimise::Online,
+        MinimiseArg::Offline => Minimise::Offline,
+        MinimiseArg::Latency => Minimise::Latency,
+    };
+    Ok(match (is_auto, loss, args.byte_budget) {
+        (true, None, bytes @ Some(_)) => Goal::Cheapest { loss: None, bytes },
+        (true, loss, bytes) => Goal::Cheapest { loss: Some(loss.unwrap_or(0.01)), bytes },
+        (false, Some(loss), _) => Goal::Narrowest { loss, minimise },
+        (false, None, _) => Goal::AsGiven,
+    })
 }
 
 /// How many replaced nodes are named.
