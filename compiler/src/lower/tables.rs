@@ -7,7 +7,7 @@
 //! is there anyway.
 
 use super::scales::CARRY;
-use ir::plan::{Phase, StepWeights, phase_error};
+use ir::plan::{Phase, StepWeights, per_channel, phase_error};
 
 /// Tables may add this share to the squared error of a phase.
 const ADDED: f64 = 0.08;
@@ -58,13 +58,20 @@ pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, other: f64)
     Phase { q: chosen.shift + ring, ..chosen }
 }
 
-/// The coefficients of a few channels, evenly.
+/// The coefficients of a few channels, evenly from the flattest to the steepest: what a plan tells does not
+/// depend on their order.
 fn some_channels(secrets: &StepWeights) -> StepWeights {
     let StepWeights::Phase { constant, harmonics } = secrets else { return StepWeights::None };
-    let count = harmonics.len().clamp(1, CHANNELS);
-    let of = |n: usize| (0..count.min(n)).map(move |i| i * n / count.min(n));
+    let rows = constant.len().max(harmonics.len());
+    let energy = |row: usize| -> f64 {
+        per_channel(harmonics, row).iter().map(|[a, b]| a * a + b * b).sum()
+    };
+    let mut order: Vec<usize> = (0..rows).collect();
+    order.sort_by(|&i, &j| energy(i).total_cmp(&energy(j)));
+    let count = rows.clamp(1, CHANNELS);
+    let chosen = || (0..count).map(|i| order[i * rows / count]);
     StepWeights::Phase {
-        constant: of(constant.len()).map(|i| constant[i]).collect(),
-        harmonics: of(harmonics.len()).map(|i| harmonics[i].clone()).collect(),
+        constant: chosen().map(|row| *per_channel(constant, row)).collect(),
+        harmonics: chosen().map(|row| per_channel(harmonics, row).clone()).collect(),
     }
 }
