@@ -95,7 +95,7 @@ struct Lowering<'a> {
     values: HashMap<NodeId, ValueId>,
     /// Ring widths that a step's value must have exactly: circles.
     wanted: HashMap<ValueId, u32>,
-    /// Of every phase, the variance that its bits and the weights before it give its value, in squared units.
+    /// Of every phase, the variance that its bits and the weights before it give its angle, in turns.
     errors: HashMap<ValueId, f64>,
 }
 
@@ -349,7 +349,6 @@ impl Lowering<'_> {
                 self.wanted.insert(operand, k);
                 let p = self.fitted.scales.bits(id).phase;
                 let error = turn_error(p, k, self.fitted.scales.units[&id]);
-                let error = trigonometric.mean_square_slope() * scale * scale * error;
                 let (phase, secrets) = lower_phase(trigonometric, scale, p);
                 let value = self.emit(id, StepOp::Phase(phase), &[operand], secrets);
                 self.errors.insert(value, error);

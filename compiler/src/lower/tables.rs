@@ -7,6 +7,7 @@
 //! is there anyway.
 
 use super::scales::CARRY;
+use ir::op::Trigonometric;
 use ir::plan::{Phase, StepWeights, per_channel, phase_error};
 
 /// Tables may add this share to the squared error of a phase.
@@ -23,19 +24,24 @@ const ROOM: u32 = 40;
 /// Bits of the finest tables: `a`, and `g2` and `h` beyond those of the phase.
 const FINEST: (u32, u32) = (3, 3);
 
-/// Sets `g2`, `h`, `shift` and `Q` of a phase with values in a ring of `ring` bits, whose other errors
-/// have the variance `other` in units of its value.
-pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, other: f64) -> Phase {
-    let some = some_channels(secrets);
+/// Sets `g2`, `h`, `shift` and `Q` of a phase with values in a ring of `ring` bits, whose angle is known to a
+/// variance of `turns` squared turns.
+pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, turns: f64) -> Phase {
+    let rows = some_channels(secrets);
     let with = |[a, g2, h]: [u32; 3]| {
         let shift = a + g2 + h;
         Phase { g2, h, shift, q: shift + ROOM, ..phase }
     };
-    let rows =
-        if let StepWeights::Phase { harmonics, .. } = &some { harmonics.len().max(1) } else { 1 };
-    let error = |bits| phase_error(&with(bits), &some, SAMPLES / rows);
+    // The error of a channel over what it has anyway, a mean over the channels: those with large
+    // coefficients have large errors of both kinds.
+    let error = |bits| -> f64 {
+        let samples = SAMPLES / rows.len();
+        let of_row = |(own, row): &(f64, StepWeights)| phase_error(&with(bits), row, samples) / own;
+        let own = |row: &StepWeights| (CARRY + mean_square_slope(row) * turns, row.clone());
+        rows.iter().map(own).map(|row| of_row(&row)).sum::<f64>() / rows.len() as f64
+    };
     let mut bits = [FINEST.0, phase.p + FINEST.1, phase.p + FINEST.1];
-    let (exact, unit) = (error(bits), ADDED * (CARRY + other));
+    let exact = error(bits);
     loop {
         let fewer = (0..3).filter(|&i| bits[i] > u32::from(i > 0)).map(|i| {
             let mut next = bits;
@@ -45,7 +51,7 @@ pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, other: f64)
         match fewer.min_by(|a, b| a.0.total_cmp(&b.0)) {
             Some((error, next)) => {
                 let is_wide = ring + bits.iter().sum::<u32>() > WORD;
-                let allowed = if is_wide { 2.0 * unit } else { unit };
+                let allowed = if is_wide { 2.0 * ADDED } else { ADDED };
                 if error > exact + allowed {
                     break;
                 }
@@ -58,20 +64,65 @@ pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, other: f64)
     Phase { q: chosen.shift + ring, ..chosen }
 }
 
-/// The coefficients of a few channels, evenly from the flattest to the steepest: what a plan tells does not
-/// depend on their order.
-fn some_channels(secrets: &StepWeights) -> StepWeights {
-    let StepWeights::Phase { constant, harmonics } = secrets else { return StepWeights::None };
+/// Of one channel, the squared derivative by turns of the circle, a mean over it.
+fn mean_square_slope(row: &StepWeights) -> f64 {
+    let StepWeights::Phase { harmonics, .. } = row else { return 0.0 };
+    let fit =
+        Trigonometric { period: vec![1.0], constant: vec![0.0], harmonics: harmonics.clone() };
+    fit.mean_square_slope()
+}
+
+/// The coefficients of a few channels, one each, evenly from the flattest to the steepest: what a plan
+/// tells does not depend on their order.
+fn some_channels(secrets: &StepWeights) -> Vec<StepWeights> {
+    let StepWeights::Phase { constant, harmonics } = secrets else { return vec![] };
     let rows = constant.len().max(harmonics.len());
     let energy = |row: usize| -> f64 {
         per_channel(harmonics, row).iter().map(|[a, b]| a * a + b * b).sum()
     };
     let mut order: Vec<usize> = (0..rows).collect();
     order.sort_by(|&i, &j| energy(i).total_cmp(&energy(j)));
-    let count = rows.clamp(1, CHANNELS);
-    let chosen = || (0..count).map(|i| order[i * rows / count]);
-    StepWeights::Phase {
-        constant: chosen().map(|row| *per_channel(constant, row)).collect(),
-        harmonics: chosen().map(|row| per_channel(harmonics, row).clone()).collect(),
+    let count = rows.min(CHANNELS);
+    let chosen =
+        (0..count).map(|i| order[if count > 1 { i * (rows - 1) / (count - 1) } else { 0 }]);
+    chosen
+        .map(|row| StepWeights::Phase {
+            constant: vec![*per_channel(constant, row)],
+            harmonics: vec![per_channel(harmonics, row).clone()],
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One channel that is much steeper than the others does not cost them their tables.
+    #[test]
+    fn every_channel_has_tables_that_are_good_enough() {
+        let p = 8;
+        let row = |amplitude: f64| vec![[amplitude, 0.3 * amplitude], [0.2 * amplitude, 0.0]];
+        let step = |steep: f64| {
+            let mut harmonics: Vec<_> = (0..40).map(|i| row(20.0 + f64::from(i))).collect();
+            harmonics.push(row(steep));
+            StepWeights::Phase { constant: vec![0.0; 41], harmonics }
+        };
+        let phase = Phase { p, q: 0, shift: 0, g2: 0, h: 0, harmonics: 2, amplitude: 12 };
+        let turns = (-2.0 * f64::from(p)).exp2() / 3.0;
+        let chosen = |steep: f64| choose(phase, &step(steep), 16, turns);
+        let (even, uneven) = (chosen(50.0), chosen(2000.0));
+        assert_eq!(even.q, even.shift + 16);
+        assert!(even.q <= WORD, "{even:?}");
+        assert!(uneven.shift + 2 >= even.shift, "{even:?} {uneven:?}");
+        // The usual channels' error stays near the one that they have with exact tables.
+        let StepWeights::Phase { mut constant, mut harmonics } = step(2000.0) else {
+            unreachable!()
+        };
+        constant.pop();
+        harmonics.pop();
+        let usual = StepWeights::Phase { constant, harmonics };
+        let own = CARRY + mean_square_slope(&usual) * turns;
+        let error = phase_error(&Phase { q: uneven.shift + ROOM, ..uneven }, &usual, 500);
+        assert!(error < CARRY + 0.5 * own, "{error} of {own}: {uneven:?}");
     }
 }
