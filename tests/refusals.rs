@@ -201,7 +201,7 @@ const CASES: &[Case] = &[
     case("compile_loss_without_data", 2, "polyc compile model.onnx --accuracy-loss 1", nothing),
     case("compile_auto_without_data", 2, "polyc compile model.onnx --activation auto", nothing),
     Case {
-        lines: 5,
+        lines: 4,
         ..case("compile_minimise_what", 2, "polyc compile model.onnx --minimise offline", nothing)
     },
     case("compile_std_zero", 2, "polyc compile model.onnx --calibrate x.npy --std 0", nothing),

@@ -102,7 +102,7 @@ fn fewer_bits_where_they_matter_least() {
         };
         steps.filter_map(of).collect()
     };
-    assert!(bits(&coarse).len() > 1, "{:?}", bits(&coarse));
+    assert!(bits(&online).len() > 1, "{:?}", bits(&online));
     // Offline, harmonics go.
     let offline = narrowest(0.02, Minimise::Offline);
     let bytes = |m: &Measured| Minimise::Offline.bytes(&m.compiled.plan);
