@@ -250,3 +250,20 @@ fn a_plan_that_cannot_be_written_leaves_nothing_behind() {
     assert!(compile("p.bin").status.success(), "files are replaced");
     assert_eq!(folder.listing().len(), 2);
 }
+
+#[test]
+fn output_that_nobody_reads_is_no_panic() {
+    let folder = Folder::new();
+    let mut operators = polyc(&folder);
+    operators.arg("operators");
+    let mut keygen = polyrt(&folder);
+    keygen.args(["keygen", "--out", "key"]);
+    for command in [&mut operators, &mut keygen] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{command:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+    }
+}
