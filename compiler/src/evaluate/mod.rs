@@ -3,6 +3,7 @@
 mod layers;
 mod text;
 
+pub use ir::plan::class;
 pub use layers::LayerEvaluation;
 pub(crate) use text::tail;
 
@@ -36,6 +37,8 @@ pub struct Evaluation {
     pub carry_deviation: f64,
     /// What a run's output is expected to stay within, of the plan's.
     pub carry_bound: f64,
+    /// Share of simulated runs, on a few of the inputs, whose class is the plan's.
+    pub carry_agreement: f64,
     /// Inputs whose class differs between plan and float network.
     pub changed: Vec<Changed>,
     /// Per activation.
@@ -180,6 +183,7 @@ pub fn run(
         worst_difference: reference.map(|_| differences.fold(0.0, f64::max)),
         carry_deviation: noise.deviation,
         carry_bound: noise.bound,
+        carry_agreement: noise.same_class,
         changed: changed.collect(),
         layers,
         classes,
@@ -195,12 +199,4 @@ pub fn class_count(output: &Shape) -> usize {
 /// The classes of outputs.
 pub fn classes(outputs: &[Tensor<f32>]) -> Vec<usize> {
     outputs.iter().map(|output| class(&output.data)).collect()
-}
-
-/// The index of the largest element of an output; one of a single element is a class by its sign.
-pub fn class(output: &[f32]) -> usize {
-    match output {
-        [single] => usize::from(*single > 0.0),
-        many => (0..many.len()).fold(0, |best, i| if many[i] > many[best] { i } else { best }),
-    }
 }

@@ -34,6 +34,10 @@ impl Evaluation {
             "  carries move an output by {:.5} (deviation); a run stays within {:.5} of the plan",
             self.carry_deviation, self.carry_bound
         ));
+        lines.push(format!(
+            "  simulated runs have the plan's class in {:.1}% of cases",
+            100.0 * self.carry_agreement
+        ));
         lines.extend(self.changed_lines());
         lines.extend(self.layer_lines());
         lines.join("\n")
@@ -138,6 +142,7 @@ mod tests {
             worst_difference: Some(1234.5678),
             carry_deviation: 1234.5,
             carry_bound: 9876.5,
+            carry_agreement: 0.98,
             changed: changed.collect(),
             layers: vec![layer],
             classes: vec![],

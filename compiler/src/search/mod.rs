@@ -252,6 +252,12 @@ impl Trial<'_> {
         allowed: f64,
         minimise: Minimise,
     ) -> Result<Measured, CompileError> {
+        if self.held_out.inputs.len() < LEAST_HELD_OUT {
+            return Err(CompileError::Calibration(format!(
+                "a search by accuracy looks at held-out inputs, a fifth of those given: {} are too few, {LEAST_HELD_OUT} the least",
+                self.held_out.inputs.len()
+            )));
+        }
         let (mut given, options) = self.refined(options)?;
         let Compiled { plan, reference, phases, .. } = &given.compiled;
         let (inputs, labels) = self.judged();

@@ -20,7 +20,8 @@ mod weights;
 
 pub use cost::{Correlation, Direction, Message, Round};
 pub use evaluate::{
-    CarryNoise, Evaluator, NoiseTally, PhaseTables, Rounding, carry_noise, per_channel, phase_error,
+    CarryNoise, Evaluator, NoiseTally, PhaseTables, Rounding, carry_noise, class, per_channel,
+    phase_error,
 };
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
 pub use packing::{Packing, Planes};

@@ -276,6 +276,14 @@ fn shift_ring(z: u128, square: &Square, coins: &mut Coins) -> u64 {
     (z.wrapping_add(low) >> square.shift) as u64 & low_mask(square.q - square.shift)
 }
 
+/// The index of the largest element of an output; one of a single element is a class by its sign.
+pub fn class(output: &[f32]) -> usize {
+    match output {
+        [single] => usize::from(*single > 0.0),
+        many => (0..many.len()).fold(0, |best, i| if many[i] > many[best] { i } else { best }),
+    }
+}
+
 /// The entry of a channel, where one entry stands for all.
 pub fn per_channel<T>(rows: &[T], channel: usize) -> &T {
     if rows.len() == 1 { &rows[0] } else { &rows[channel] }

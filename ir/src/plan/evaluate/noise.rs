@@ -1,7 +1,7 @@
 //! The noise of carries, measured.
 
 use super::coins::mix;
-use super::{Evaluator, Rounding};
+use super::{Evaluator, Rounding, class};
 use crate::plan::Plan;
 use crate::ring::{low_mask, to_signed};
 use crate::tensor::Tensor;
@@ -15,6 +15,8 @@ pub struct CarryNoise {
     /// What a run's output is expected to stay within, of the evaluator's: eight deviations and one
     /// unit in the last place.
     pub bound: f64,
+    /// Share of the sampled evaluations whose class is the rounded one's.
+    pub same_class: f64,
     /// Per activation step: its index, and the deviation of a sampled value from the rounded one over
     /// the standard deviation of the step's values.
     pub steps: Vec<(usize, f64)>,
@@ -35,6 +37,9 @@ pub struct NoiseTally {
     /// The largest mean square of an output's error.
     worst: f64,
     steps: Vec<StepTally>,
+    /// Sampled evaluations with the class of the rounded one.
+    same_class: u64,
+    rounds: u64,
 }
 
 /// Sums over the values of one activation step.
@@ -73,6 +78,7 @@ impl NoiseTally {
         };
         let mut steps: Vec<StepTally> = rounded.iter().map(tally).collect();
         let mut squares = vec![0.0; nearest.data.len()];
+        let mut same_class = 0;
         for round in 0..rounds {
             let mut position = 0;
             let coins = Rounding::Sampled(mix(round ^ mix(index)));
@@ -88,12 +94,13 @@ impl NoiseTally {
                 steps[position].errors += errors.sum::<f64>();
                 position += 1;
             }));
+            same_class += u64::from(class(&sampled.data) == class(&nearest.data));
             for ((s, a), b) in squares.iter_mut().zip(&sampled.data).zip(&nearest.data) {
                 *s += f64::from(a - b).powi(2);
             }
         }
         let worst = squares.into_iter().fold(0.0, f64::max) / rounds.max(1) as f64;
-        Self { worst, steps }
+        Self { worst, steps, same_class, rounds }
     }
 
     /// What several inputs say together.
@@ -108,6 +115,8 @@ impl NoiseTally {
                 sum.errors += other.errors;
             }
         }
+        let sum = |of: fn(&Self) -> u64| tallies.iter().map(of).sum::<u64>();
+        let (same, all) = (sum(|t| t.same_class), sum(|t| t.rounds));
         let relative = |t: &StepTally| {
             let spread = (t.squares - t.sum * t.sum / t.count).max(0.0);
             (t.step, if spread > 0.0 { (t.errors / spread).sqrt() } else { 0.0 })
@@ -115,6 +124,7 @@ impl NoiseTally {
         CarryNoise {
             deviation,
             bound: 8.0 * deviation + 1.0 / plan.output_scale,
+            same_class: same as f64 / all.max(1) as f64,
             steps: steps.iter().map(relative).collect(),
         }
     }
