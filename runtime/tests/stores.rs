@@ -127,6 +127,17 @@ fn people_are_told_where_items_came_from() {
             assert!(said.contains(line) && said.ends_with(made), "{said}");
         }
     }
+    // Items whose other halves the peer has not.
+    for output in bench.prepare("--count 2 --store s0", "--count 2 --store s1") {
+        done(output);
+    }
+    let [party0, party1] = bench.both("--store s0", "");
+    let said = text(&party0.stderr);
+    assert!(
+        said.contains("note: 2 unused items of deal ") && said.contains("other halves"),
+        "{said}"
+    );
+    assert!(!text(&party1.stderr).contains("note:"), "{}", text(&party1.stderr));
     let [party0, party1] = bench.both("--store n0", "--store n1");
     for output in [&party0, &party1] {
         assert!(text(&output.stderr).contains("note: no n"), "{}", text(&output.stderr));
