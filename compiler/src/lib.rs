@@ -15,7 +15,8 @@ use fit::{Calibration, Family, Fitted, Harmonics};
 use ir::graph::{Graph, Op};
 use ir::op::Activation;
 use ir::plan::{ClientStep, Digest, Plan, Reference, ReferenceLayer, Weights};
-use lower::scales::{Allocation, RingOptions, Scales};
+use lower::bits::{Allocation, RingOptions};
+use lower::scales::Scales;
 use passes::PassOptions;
 use search::PhaseLayer;
 

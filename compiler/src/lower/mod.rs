@@ -1,5 +1,6 @@
 //! Lowering: a fitted graph with scales becomes a plan and its weights.
 
+pub mod bits;
 mod coefficients;
 pub(crate) mod rings;
 pub mod scales;
@@ -8,6 +9,7 @@ mod tables;
 use crate::error::CompileError;
 use crate::fit::Fitted;
 use crate::passes::fold_normalization::per_axis;
+use bits::turn_error;
 use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
@@ -15,7 +17,7 @@ use ir::op::Activation;
 use ir::plan::{ClientStep, Plan, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 use rayon::prelude::*;
-use scales::{Scale, turn_error, uniform_factor};
+use scales::{Scale, uniform_factor};
 use std::collections::HashMap;
 
 /// A plan with the secrets of its steps, and which step every fitted layer became.

@@ -6,7 +6,7 @@
 //! and bits are taken off, the one that matters least first, as long as it stays a small share of what
 //! is there anyway.
 
-use super::scales::CARRY;
+use super::bits::CARRY;
 use ir::op::Trigonometric;
 use ir::plan::{Phase, StepWeights, per_channel, phase_error};
 

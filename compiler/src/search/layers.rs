@@ -8,7 +8,7 @@
 
 use crate::fit::Fitted;
 use crate::lower::Lowered;
-use crate::lower::scales::{CARRY, LayerBits, turn_error};
+use crate::lower::bits::{CARRY, LayerBits, turn_error};
 use ir::graph::{NodeId, Op};
 use ir::op::Activation;
 use ir::plan::{Plan, StepOp};

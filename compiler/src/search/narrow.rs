@@ -11,8 +11,8 @@
 //! evaluation decides how far it goes.
 
 use super::layers::{PhaseLayer, Place};
+use crate::lower::bits::{Allocation, LEAST_SPARE_BITS, LayerBits};
 use crate::lower::rings::rings;
-use crate::lower::scales::{Allocation, LEAST_SPARE_BITS, LayerBits};
 use ir::plan::{Phase, PhaseProducts, Plan, StepOp, ValueId};
 use std::collections::{BTreeSet, HashMap};
 

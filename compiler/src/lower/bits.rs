@@ -1,0 +1,63 @@
+//! How many bits: one choice for all layers, or one per layer, and the errors that they make.
+
+use ir::graph::NodeId;
+use std::collections::HashMap;
+
+/// Bits and margins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RingOptions {
+    /// Bits of a phase: `p`.
+    pub phase_bits: u32,
+    /// Bits of one deviation of an activation's output.
+    pub value_bits: f64,
+    /// A phase has steps of `2^rounding_bits` times the error of rounding the weights before it (times
+    /// `√12`).
+    pub rounding_bits: f64,
+    /// The widest ring of a phase that only its fan-in asks for.
+    pub max_phase_ring: u32,
+    /// Where a bound is needed, values may be this much larger than on the calibration inputs.
+    pub margin: f64,
+}
+
+impl Default for RingOptions {
+    fn default() -> Self {
+        Self {
+            phase_bits: 8,
+            value_bits: 5.0,
+            rounding_bits: -0.5,
+            max_phase_ring: 20,
+            margin: 2.0,
+        }
+    }
+}
+
+/// Variance of `⌊x + c⌋` about `x` with a uniform carry `c` in `[0, 1)`: `f(1 − f)` for a fraction `f`
+/// of `x`, this on average.
+pub(crate) const CARRY: f64 = 1.0 / 6.0;
+
+/// Variance, in turns squared, of a phase of `p` bits on a circle of `k` bits behind weights whose
+/// rounding makes an error of `units/√12` units of it.
+pub(crate) fn turn_error(p: u32, k: u32, units: f64) -> f64 {
+    let square = |bits: u32| (-2.0 * f64::from(bits)).exp2();
+    CARRY * square(p) + units * units / 12.0 * square(k)
+}
+
+/// Bits of one activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerBits {
+    /// [`RingOptions::phase_bits`].
+    pub phase: u32,
+    /// [`RingOptions::value_bits`].
+    pub value: f64,
+    /// [`RingOptions::rounding_bits`].
+    pub rounding: f64,
+    /// Harmonics, where they are not those of the options.
+    pub harmonics: Option<usize>,
+}
+
+/// Activations whose bits are not those of the options; of the input and the output only the value's
+/// count.
+pub type Allocation = HashMap<NodeId, LayerBits>;
+
+/// Where bits are allocated, a phase's ring has at least this many bits more than the phase.
+pub(crate) const LEAST_SPARE_BITS: u32 = 4;
