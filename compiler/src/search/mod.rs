@@ -81,8 +81,8 @@ const MOST_JUDGED: usize = 1000;
 /// Held-out inputs that it evaluates exactly, at least, and the multiplications it affords for that.
 const LEAST_UNSEEN: usize = 32;
 const UNSEEN_WORK: usize = 20_000_000_000;
-/// Exact evaluations of each, with other carries.
-const ROUNDS: usize = 2;
+/// Exact evaluations of each, with other carries: as many as are affordable, within these.
+const ROUNDS: std::ops::RangeInclusive<usize> = 2..=8;
 /// Where the bytes of the online phase count alone, harmonics cost nothing: better fits pay for fewer
 /// bits.
 const FREE_HARMONICS: Harmonics = Harmonics::Within { tolerance: 0.005, most: 8 };
@@ -356,7 +356,9 @@ impl Trial<'_> {
     ) -> Result<Outputs, CompileError> {
         let evaluator = Evaluator::new(&compiled.plan, &compiled.weights);
         let done = AtomicUsize::new(0);
-        let all = ROUNDS * inputs.len();
+        let work = compiled.plan.multiplications_in_all() * inputs.len();
+        let rounds = (UNSEEN_WORK / work.max(1)).clamp(*ROUNDS.start(), *ROUNDS.end());
+        let all = rounds * inputs.len();
         let output = |i: usize| {
             let x = compiled
                 .plan
