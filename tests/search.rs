@@ -2,6 +2,7 @@
 //! the gates in front of plans that nobody should ship.
 
 use ir::Tensor;
+use ir::op::mean_square_slope;
 use ir::plan::{Phase, Step, StepOp, StepWeights, phase_error};
 use polyc::error::CompileError;
 use polyc::fit::{Calibration, Family};
@@ -10,7 +11,6 @@ use polyc::passes::PassOptions;
 use polyc::search::{Gate, Goal, HeldOut, Measured, Minimise, check, cost, loss, search};
 use polyc::{CompileOptions, Prepared, prepare};
 use std::collections::BTreeSet;
-use std::f64::consts::TAU;
 use support::{array, rows, shipped};
 
 struct Network {
@@ -135,13 +135,8 @@ fn tables_follow_the_bits_of_phases() {
             let (exact, chosen) = (error(&finer(4)), error(phase));
             assert!((exact - 1.0 / 6.0).abs() < 0.01, "{exact}");
             let StepWeights::Phase { harmonics, .. } = secrets else { unreachable!() };
-            let of_row = |row: &Vec<[f64; 2]>| -> f64 {
-                let terms = row.iter().enumerate();
-                terms.map(|(n, [a, b])| ((n + 1) as f64).powi(2) * (a * a + b * b) / 2.0).sum()
-            };
-            let slope: f64 = harmonics.iter().map(of_row).sum::<f64>() / harmonics.len() as f64;
-            let angle = TAU / f64::from(phase.p).exp2();
-            let all = exact + slope * angle * angle / 6.0;
+            let turns = (-2.0 * f64::from(phase.p)).exp2() / 6.0;
+            let all = exact + mean_square_slope(harmonics) * turns;
             // The weights before the phase add about as much again as it does itself.
             assert!(chosen - exact < 0.4 * all, "{chosen} against {exact} of {all}");
             assert!(chosen - exact > 0.01 * all, "{chosen} against {exact} of {all}");
@@ -173,14 +168,14 @@ fn plans_that_lose_or_escape_are_refused_with_their_layers() {
     let mut network = network("digits_resnet.onnx");
     let family = Family::Polynomial { degree: 2 };
     let options = CompileOptions { family, ..CompileOptions::default() };
-    let gate = Gate { max_escape: 0.005, accuracy_loss: 0.1 };
+    let gate = Gate { max_escape: 0.005, max_loss: 0.1 };
     let found = network.search(&options, Goal::AsGiven).unwrap();
     check(&found, gate).unwrap();
     let steps = found.compiled.plan.steps.iter();
     let squares = steps.filter(|step| matches!(step.op, StepOp::Square(_))).count();
     assert_eq!(squares, 4, "behind a convolution, a quadratic is one square");
     let refused = |found: &Measured, gate| check(found, gate).unwrap_err().to_string();
-    let strict = Gate { accuracy_loss: -1.0, ..gate };
+    let strict = Gate { max_loss: -1.0, ..gate };
     let why = refused(&found, strict);
     assert!(why.contains("imitation error") && why.contains("--force"), "{why}");
     // Inputs of much more contrast leave the intervals that squares were fitted on.

@@ -14,7 +14,7 @@ pub mod calibration;
 mod least_squares;
 mod resolve;
 mod rounding;
-mod simulate;
+pub(crate) mod simulate;
 mod spread;
 mod walk;
 

@@ -75,10 +75,10 @@ fn each(values: &[Tensor<f32>], f: impl Fn(usize, f32, f32) -> f32 + Sync) -> Va
 
 /// Uniform numbers in [0, 1): a linear congruential generator (Numerical Recipes) read from its high
 /// bits.
-struct Carries(u32);
+pub(crate) struct Carries(pub u32);
 
 impl Carries {
-    fn next(&mut self) -> f32 {
+    pub fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (self.0 >> 8) as f32 / (1 << 24) as f32
     }

@@ -395,12 +395,7 @@ fn is_even(exact: &Activation) -> bool {
 fn work(graph: &Graph, id: NodeId) -> f64 {
     let node = graph.node(id);
     let elements = node.shape.elements() as f64;
-    let Some(&operand) = graph.operands(id).first() else { return elements };
-    let fan_in = match &node.op {
-        Op::Convolution { geometry, .. } => geometry.fan_in(&graph.node(operand).shape),
-        Op::MatrixProduct { weights, .. } => weights.shape.0[1],
-        _ => 0,
-    } as f64;
+    let fan_in = graph.fan_in(id).unwrap_or(0) as f64;
     // A re-solve factors a matrix of the fan-in and multiplies it by its rows.
     elements * (10.0 + fan_in) + 100.0 * fan_in * fan_in
 }

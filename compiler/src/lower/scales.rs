@@ -394,11 +394,7 @@ impl Scales {
         if let Some(measured) = self.rounding.get(&id) {
             return measured * self.uniform(operand).unwrap_or(1.0);
         }
-        let fan_in = match &graph.node(id).op {
-            Op::Convolution { geometry, .. } => geometry.fan_in(&graph.node(operand).shape),
-            Op::MatrixProduct { weights, .. } => weights.shape.0[1],
-            _ => 1,
-        };
+        let fan_in = graph.fan_in(id).unwrap_or(1);
         (fan_in as f64).sqrt() * spreads[&operand].rms * self.uniform(operand).unwrap_or(1.0)
     }
 

@@ -7,7 +7,7 @@
 //! is there anyway.
 
 use super::bits::CARRY;
-use ir::op::Trigonometric;
+use ir::op::mean_square_slope;
 use ir::plan::{Phase, StepWeights, per_channel, phase_error};
 
 /// Tables may add this share to the squared error of a phase.
@@ -27,18 +27,17 @@ const FINEST: (u32, u32) = (3, 3);
 /// Sets `g2`, `h`, `shift` and `Q` of a phase with values in a ring of `ring` bits, whose angle is known to a
 /// variance of `turns` squared turns.
 pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, turns: f64) -> Phase {
-    let rows = some_channels(secrets);
     let with = |[a, g2, h]: [u32; 3]| {
         let shift = a + g2 + h;
         Phase { g2, h, shift, q: shift + ROOM, ..phase }
     };
-    // The error of a channel over what it has anyway, a mean over the channels: those with large
-    // coefficients have large errors of both kinds.
+    // Every channel with the error that it has anyway: large coefficients have large errors of both kinds.
+    let own = |row: StepWeights| (CARRY + turns * slope(&row), row);
+    let rows: Vec<(f64, StepWeights)> = some_channels(secrets).into_iter().map(own).collect();
     let error = |bits| -> f64 {
         let samples = SAMPLES / rows.len();
         let of_row = |(own, row): &(f64, StepWeights)| phase_error(&with(bits), row, samples) / own;
-        let own = |row: &StepWeights| (CARRY + mean_square_slope(row) * turns, row.clone());
-        rows.iter().map(own).map(|row| of_row(&row)).sum::<f64>() / rows.len() as f64
+        rows.iter().map(of_row).sum::<f64>() / rows.len() as f64
     };
     let mut bits = [FINEST.0, phase.p + FINEST.1, phase.p + FINEST.1];
     let exact = error(bits);
@@ -64,12 +63,9 @@ pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, turns: f64)
     Phase { q: chosen.shift + ring, ..chosen }
 }
 
-/// Of one channel, the squared derivative by turns of the circle, a mean over it.
-fn mean_square_slope(row: &StepWeights) -> f64 {
-    let StepWeights::Phase { harmonics, .. } = row else { return 0.0 };
-    let fit =
-        Trigonometric { period: vec![1.0], constant: vec![0.0], harmonics: harmonics.clone() };
-    fit.mean_square_slope()
+fn slope(secrets: &StepWeights) -> f64 {
+    let StepWeights::Phase { harmonics, .. } = secrets else { return 0.0 };
+    mean_square_slope(harmonics)
 }
 
 /// The coefficients of a few channels, one each, evenly from the flattest to the steepest: what a plan
@@ -121,7 +117,7 @@ mod tests {
         constant.pop();
         harmonics.pop();
         let usual = StepWeights::Phase { constant, harmonics };
-        let own = CARRY + mean_square_slope(&usual) * turns;
+        let own = CARRY + slope(&usual) * turns;
         let error = phase_error(&Phase { q: uneven.shift + ROOM, ..uneven }, &usual, 500);
         assert!(error < CARRY + 0.5 * own, "{error} of {own}: {uneven:?}");
     }

@@ -12,7 +12,7 @@ pub struct Gate {
     /// Share of the held-out inputs whose values may leave a fitted interval by more than its margin.
     pub max_escape: f64,
     /// [`loss`] allowed.
-    pub accuracy_loss: f64,
+    pub max_loss: f64,
 }
 
 /// Refuses a plan that nobody should ship.
@@ -46,7 +46,7 @@ pub fn check(measured: &Measured, gate: Gate) -> Result<(), CompileError> {
         )));
     }
     let changed = 1.0 - evaluation.carry_agreement;
-    if changed > gate.accuracy_loss.max(0.0) + CARRY_SLACK {
+    if changed > gate.max_loss.max(0.0) + CARRY_SLACK {
         return Err(CompileError::Rejected(format!(
             "the roundings of a run change the class in {:.0}% of simulated runs, though the plan without them loses less: \
              more --phase-bits help; --force writes the plan all the same",
@@ -54,7 +54,7 @@ pub fn check(measured: &Measured, gate: Gate) -> Result<(), CompileError> {
         )));
     }
     let lost = loss(evaluation).unwrap_or(0.0);
-    if lost > gate.accuracy_loss {
+    if lost > gate.max_loss {
         let mut worst: Vec<_> =
             evaluation.layers.iter().filter_map(|l| Some((l.imitation?, l))).collect();
         worst.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -67,7 +67,7 @@ pub fn check(measured: &Measured, gate: Gate) -> Result<(), CompileError> {
              --force writes the plan all the same",
             100.0 * lost,
             evaluation.inputs,
-            100.0 * gate.accuracy_loss,
+            100.0 * gate.max_loss,
             first(layers)
         )));
     }

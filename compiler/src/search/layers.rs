@@ -10,7 +10,7 @@ use crate::fit::Fitted;
 use crate::lower::Lowered;
 use crate::lower::bits::{CARRY, LayerBits, turn_error};
 use ir::graph::{NodeId, Op};
-use ir::op::Activation;
+use ir::op::{Activation, mean_square_slope};
 use ir::plan::{Plan, StepOp};
 use std::collections::BTreeSet;
 
@@ -25,8 +25,9 @@ pub enum Place {
     Output,
 }
 
-/// One phase of a compiled plan, or its input or output.
-#[derive(Clone, Debug)]
+/// One phase of a compiled plan, or its input or output. It tells of weights and calibration inputs, and so
+/// has no `Debug`.
+#[derive(Clone)]
 pub struct PhaseLayer {
     /// What it is.
     pub place: Place,
@@ -46,7 +47,7 @@ pub struct PhaseLayer {
     pub harmonics: usize,
     /// Bits of one deviation of the output.
     pub value: f64,
-    /// Error of rounding the weights before it, in units of `2^−k` turns times `√12`.
+    /// Root mean square error of rounding the weights before it, in units of `2^−k` turns times `√12`.
     pub units: f64,
     /// Squared deviations of the output per squared turn; for the network's output, squared outputs.
     pub slope: f64,
@@ -152,7 +153,7 @@ impl PhaseLayer {
             harmonics: phase.harmonics as usize,
             value: (fitted.scales.uniform(node)? * width).log2(),
             units: *fitted.scales.units.get(&node)?,
-            slope: fit.mean_square_slope() / width.powi(2),
+            slope: mean_square_slope(&fit.harmonics) / width.powi(2),
             width,
             errors: layer.errors.clone(),
             sources: vec![],

@@ -85,7 +85,7 @@ pub struct Walk<'a> {
     layers: &'a [PhaseLayer],
     sensitivities: &'a [f64],
     minimise: Minimise,
-    /// Per layer, the steps between it and the phases that read it.
+    /// Per layer, the positions of the layers that read its value.
     readers: Vec<BTreeSet<usize>>,
     /// Bits of the products of one layer's elements, by its parameters.
     products: HashMap<(usize, u32, u32, usize), usize>,

@@ -1,6 +1,7 @@
 //! How much noise in an activation moves the output.
 
 use super::layers::{PhaseLayer, Place};
+use crate::fit::simulate::Carries;
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, evaluate_node};
 use rayon::prelude::*;
@@ -39,15 +40,7 @@ pub fn sensitivities(graph: &Graph, layers: &[PhaseLayer], inputs: &[Tensor<f32>
 }
 
 fn multiplications(graph: &Graph, id: NodeId) -> f64 {
-    use ir::graph::Op;
-    let node = graph.node(id);
-    let operand = || &graph.node(graph.operands(id)[0]).shape;
-    let fan_in = match &node.op {
-        Op::Convolution { geometry, .. } => geometry.fan_in(operand()),
-        Op::MatrixProduct { weights, .. } => weights.shape.0[1],
-        _ => 1,
-    };
-    (node.shape.elements() * fan_in) as f64
+    (graph.node(id).shape.elements() * graph.fan_in(id).unwrap_or(1)) as f64
 }
 
 fn all_values(graph: &Graph, input: &Tensor<f32>) -> HashMap<NodeId, Tensor<f32>> {
@@ -66,12 +59,11 @@ fn change(
     seed: u32,
 ) -> f64 {
     let mut noisy = values[&layer.node].clone();
-    let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
     // Uniform noise of the wanted deviation.
-    let width = NOISE * layer.width * 12f64.sqrt();
+    let (mut numbers, width) =
+        (Carries(seed.wrapping_mul(0x9e37_79b9)), NOISE * layer.width * 12f64.sqrt());
     for v in &mut noisy.data {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        *v += (width * (f64::from(state >> 8) / f64::from(1 << 24) - 0.5)) as f32;
+        *v += (width * (f64::from(numbers.next()) - 0.5)) as f32;
     }
     let mut changed = HashMap::from([(layer.node, noisy)]);
     for id in graph.order() {

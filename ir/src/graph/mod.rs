@@ -288,6 +288,18 @@ impl Graph {
         }
     }
 
+    /// Multiplications with weights per output element of a convolution or matrix product; `None` for
+    /// other nodes.
+    pub fn fan_in(&self, id: NodeId) -> Option<usize> {
+        match &self.node(id).op {
+            Op::Convolution { geometry, .. } => {
+                Some(geometry.fan_in(&self.node(self.operands(id)[0]).shape))
+            }
+            Op::MatrixProduct { weights, .. } => Some(weights.shape.0[1]),
+            _ => None,
+        }
+    }
+
     /// Lets every reader of `old` read `new` instead, and makes `new` the output where `old` was.
     /// `new` itself keeps its operands.
     pub fn replace_uses(&mut self, old: NodeId, new: NodeId) {

@@ -249,6 +249,16 @@ pub struct Trigonometric {
     pub harmonics: Vec<Vec<[f64; 2]>>,
 }
 
+/// The squared derivative of trigonometric polynomials by turns of the circle, a mean over the circle and the
+/// rows of `(a_n, b_n)`: `(2π)²·Σ n²(a_n² + b_n²)/2`.
+pub fn mean_square_slope(rows: &[Vec<[f64; 2]>]) -> f64 {
+    let of_row = |row: &Vec<[f64; 2]>| -> f64 {
+        let terms = row.iter().enumerate();
+        terms.map(|(n, [a, b])| ((n + 1) as f64).powi(2) * (a * a + b * b) / 2.0).sum()
+    };
+    TAU * TAU * rows.iter().map(of_row).sum::<f64>() / rows.len().max(1) as f64
+}
+
 impl Trigonometric {
     /// The number of harmonics.
     pub fn order(&self) -> usize {
@@ -268,17 +278,6 @@ impl Trigonometric {
     /// `(a_n, b_n)` of a channel.
     pub fn harmonics_of(&self, channel: usize) -> &[[f64; 2]] {
         if self.harmonics.len() == 1 { &self.harmonics[0] } else { &self.harmonics[channel] }
-    }
-
-    /// The squared derivative by turns of the circle, a mean over the circle and the channels:
-    /// `(2π)²·Σ n²(a_n² + b_n²)/2`.
-    pub fn mean_square_slope(&self) -> f64 {
-        let of_row = |row: &Vec<[f64; 2]>| -> f64 {
-            let terms = row.iter().enumerate();
-            terms.map(|(n, [a, b])| ((n + 1) as f64).powi(2) * (a * a + b * b) / 2.0).sum()
-        };
-        let sum: f64 = self.harmonics.iter().map(of_row).sum();
-        TAU * TAU * sum / self.harmonics.len().max(1) as f64
     }
 
     /// The value at `x`.

@@ -6,6 +6,8 @@ pub mod convolution;
 pub mod function;
 pub mod matrix;
 
-pub use activation::{Activation, Elementary, Expression, Polynomial, Trigonometric};
+pub use activation::{
+    Activation, Elementary, Expression, Polynomial, Trigonometric, mean_square_slope,
+};
 pub use convolution::Convolution;
 pub use function::Function;

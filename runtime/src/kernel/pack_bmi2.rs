@@ -1,6 +1,6 @@
-//! [`crate::wire::pack`]'s words to bits by BMI2: `pext` joins the low bits of the words of 64 bits, in
-//! a time that depends on neither. Eight elements of `b` bits are `b` bytes; they are written as 16 or
-//! 32, and the next eight begin behind the `b`.
+//! [`crate::wire::pack`]'s words to bits by BMI2: `pext` joins the low bits of the words that stand in 64
+//! bits, and its time does not depend on them. Eight elements of `b` bits are `b` bytes; they are written
+//! as 16 or 32, and the next eight begin behind the `b`.
 
 // One call of a function that needs an instruction which is asked for.
 #![allow(unsafe_code)]

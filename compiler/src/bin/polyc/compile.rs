@@ -289,8 +289,7 @@ pub fn run(args: Args) -> Result<()> {
         );
     }
     if !args.force && !calibration.is_synthetic {
-        let gate =
-            Gate { max_escape: args.max_escape / 100.0, accuracy_loss: args.max_loss / 100.0 };
+        let gate = Gate { max_escape: args.max_escape / 100.0, max_loss: args.max_loss / 100.0 };
         check(&measured, gate).with_context(in_model)?;
     }
     let Measured { compiled, evaluation, .. } = measured;
@@ -340,6 +339,9 @@ fn goal(args: &Args) -> Result<Goal> {
             );
         }
         return Ok(Goal::AsGiven);
+    }
+    if is_auto && !matches!(args.minimise, MinimiseArg::Online) {
+        bail!("--minimise is for phases; auto looks for the fewest harmonics");
     }
     if is_synthetic && is_auto {
         bail!("--activation auto measures accuracy: it needs --calibrate with real inputs");
