@@ -200,6 +200,12 @@ const CASES: &[Case] = &[
     ),
     case("compile_loss_without_data", 2, "polyc compile model.onnx --accuracy-loss 1", nothing),
     case("compile_auto_without_data", 2, "polyc compile model.onnx --activation auto", nothing),
+    case(
+        "compile_minimise_auto",
+        2,
+        "polyc compile model.onnx --activation auto --accuracy-loss 1 --minimise offline",
+        nothing,
+    ),
     Case {
         lines: 4,
         ..case("compile_minimise_what", 2, "polyc compile model.onnx --minimise offline", nothing)
