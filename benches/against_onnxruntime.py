@@ -10,6 +10,7 @@ of plan.bin.
 """
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -56,6 +57,9 @@ def main():
     args = parser.parse_args()
     if (args.plan is None) == (args.network is None):
         parser.error("give a plan, or --network")
+    if hasattr(os, "sched_setaffinity"):
+        # One core for all threads of either side.
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(args.model, options, providers=["CPUExecutionProvider"])

@@ -7,7 +7,7 @@ use ir::Shape;
 use ir::op::Convolution;
 use ir::plan::{Step, StepOp};
 use polyrt::kernel::sums::row_sums;
-use polyrt::kernel::{InstructionSet, PackedLinear, peak};
+use polyrt::kernel::{InstructionSet, PackedLinear, Scratch, peak};
 use polyrt::wire::{pack, unpack};
 use polyrt::words::Words;
 use std::time::Instant;
@@ -117,7 +117,8 @@ fn line(case: &Case) {
         for set in InstructionSet::available() {
             let Some(packed) = PackedLinear::new(set, &step, &input, &weights) else { return };
             let mut out = Words::zeros(ring, shape.elements() * items);
-            print!(" {:12.1}", products / median(|| packed.apply(&x, &mut out)));
+            let mut scratch = Scratch::default();
+            print!(" {:12.1}", products / median(|| packed.apply(&x, &mut out, &mut scratch)));
         }
     }
     println!();

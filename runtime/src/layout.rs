@@ -59,6 +59,62 @@ pub fn for_each_online<T: Copy>(shape: &Shape, per: usize, items: &[T], mut visi
     }
 }
 
+/// Writes one item's elements, `per` entries each, row-major as offline, in the order that they have
+/// online: as [`for_each_online`], by blocks that stay in the cache.
+///
+/// # Panics
+/// If there is room for another number of them.
+pub fn write_online<S: Copy, T>(
+    shape: &Shape,
+    per: usize,
+    item: &[S],
+    out: &mut [T],
+    convert: impl Fn(S) -> T + Copy,
+) {
+    assert_eq!(item.len(), out.len(), "elements of one item");
+    let Some(places) = places(shape) else {
+        return out.iter_mut().zip(item).for_each(|(out, &v)| *out = convert(v));
+    };
+    let channels = shape.0[1];
+    match per {
+        1 => transpose::<_, _, 1>([channels, places], item, out, convert),
+        2 => transpose::<_, _, 2>([channels, places], item, out, convert),
+        4 => transpose::<_, _, 4>([channels, places], item, out, convert),
+        6 => transpose::<_, _, 6>([channels, places], item, out, convert),
+        _ => {
+            let mut out = out.iter_mut();
+            for_each_online(shape, per, item, |v| {
+                if let Some(out) = out.next() {
+                    *out = convert(v);
+                }
+            });
+        }
+    }
+}
+
+/// Rows of `columns` groups of `PER` entries to columns.
+fn transpose<S: Copy, T, const PER: usize>(
+    [rows, columns]: [usize; 2],
+    item: &[S],
+    out: &mut [T],
+    convert: impl Fn(S) -> T + Copy,
+) {
+    const BLOCK: usize = 16;
+    let (item, _) = item.as_chunks::<PER>();
+    let (out, _) = out.as_chunks_mut::<PER>();
+    for first_column in (0..columns).step_by(BLOCK) {
+        for first_row in (0..rows).step_by(BLOCK) {
+            for column in first_column..columns.min(first_column + BLOCK) {
+                let last_row = rows.min(first_row + BLOCK);
+                let out = &mut out[column * rows + first_row..column * rows + last_row];
+                for (row, out) in (first_row..last_row).zip(out) {
+                    *out = item[row * columns + column].map(convert);
+                }
+            }
+        }
+    }
+}
+
 /// The elements of whole items from their order online to row-major.
 pub fn to_row_major<T: Copy>(shape: &Shape, items: &[T]) -> Vec<T> {
     let Some(places) = places(shape) else { return items.to_vec() };
@@ -98,6 +154,14 @@ mod tests {
         assert_eq!(to_row_major(&shape, &online), items);
         let pairs: Vec<u32> = (0..48).collect();
         assert_eq!(&to_online(&shape, 2, &pairs)[..4], [0, 1, 8, 9]);
+        for (channels, places, per) in [(3, 4, 1), (17, 40, 2), (33, 15, 4), (2, 18, 6), (5, 9, 8)]
+        {
+            let shape = Shape::new([1, channels, places, 1]);
+            let items: Vec<u64> = (0..(channels * places * per) as u64).collect();
+            let mut out = vec![0u32; items.len()];
+            write_online(&shape, per, &items, &mut out, |v| v as u32);
+            assert!(out.iter().map(|&v| u64::from(v)).eq(to_online(&shape, per, &items)));
+        }
         assert!((0..24).all(|i| channel_of(&shape, i) == i % 3));
         assert_eq!(pattern(&shape, &[5, 6, 7])[..4], [5, 6, 7, 5]);
         let flat = Shape::new([1, 2, 3]);

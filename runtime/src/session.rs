@@ -209,13 +209,13 @@ fn check_complete<C, M>(agreed: &Agreed<'_, C, M>, role: Role) -> Result<(), Err
     Ok(())
 }
 
-impl<'a, C: Channel, M: Party0Material> Agreed<'a, C, M> {
+impl<'a, C: Channel, M: Party0Material + 'a> Agreed<'a, C, M> {
     /// Brings in the weights, packs them, and takes everything from the items that does not depend on
     /// the input.
     ///
     /// # Errors
     /// If this is party 1's side, or correlations are missing.
-    pub fn prepare_party0(self, weights: &'a Weights) -> Result<Prepared<C, Party0<'a, M>>, Error> {
+    pub fn prepare_party0(self, weights: &'a Weights) -> Result<Prepared<C, Party0<'a>>, Error> {
         let model = Arc::new(Model::new(self.plan, weights));
         self.prepare_model(model)
     }
@@ -224,7 +224,7 @@ impl<'a, C: Channel, M: Party0Material> Agreed<'a, C, M> {
     ///
     /// # Errors
     /// If this is party 1's side, the model is another plan's, or correlations are missing.
-    pub fn prepare_model(self, model: Arc<Model<'a>>) -> Result<Prepared<C, Party0<'a, M>>, Error> {
+    pub fn prepare_model(self, model: Arc<Model<'a>>) -> Result<Prepared<C, Party0<'a>>, Error> {
         check_complete(&self, Role::Party0)?;
         if !std::ptr::eq(model.plan, self.plan) {
             return Err(Error::Internal("a model of another plan".into()));
@@ -235,12 +235,12 @@ impl<'a, C: Channel, M: Party0Material> Agreed<'a, C, M> {
     }
 }
 
-impl<'a, C: Channel, M: Party1Material> Agreed<'a, C, M> {
+impl<'a, C: Channel, M: Party1Material + 'a> Agreed<'a, C, M> {
     /// Computes party 1's side of every value; no input is needed, and no weight.
     ///
     /// # Errors
     /// If this is party 0's side, or correlations are missing.
-    pub fn prepare_party1(self) -> Result<Prepared<C, Party1<'a, M>>, Error> {
+    pub fn prepare_party1(self) -> Result<Prepared<C, Party1<'a>>, Error> {
         check_complete(&self, Role::Party1)?;
         let Self { channel, handshake, offline, .. } = self;
         let party = Party1::new(self.plan, self.tables, self.materials)?;
@@ -256,7 +256,7 @@ pub struct Prepared<C, P> {
     party: P,
 }
 
-impl<C: Channel, M: Party0Material> Prepared<C, Party0<'_, M>> {
+impl<C: Channel> Prepared<C, Party0<'_>> {
     /// The online phase of party 0, which learns nothing.
     ///
     /// # Errors
@@ -269,7 +269,7 @@ impl<C: Channel, M: Party0Material> Prepared<C, Party0<'_, M>> {
     }
 }
 
-impl<C: Channel, M: Party1Material> Prepared<C, Party1<'_, M>> {
+impl<C: Channel> Prepared<C, Party1<'_>> {
     /// The online phase of party 1 for encoded inputs, as many as were agreed on; the output's ring
     /// elements.
     ///

@@ -12,29 +12,55 @@ use ir::ring::{Unpacker, low_mask, packed_bytes};
 
 /// Packs the low `bits` bits of every word.
 pub fn pack<W: Word>(words: &[W], bits: u32) -> Vec<u8> {
-    let length = packed_bytes(words.len(), bits);
-    let mut bytes = vec![0; length + SLACK];
-    let (words, rest) = match bits {
-        8 | 16 | 32 => (words, &mut bytes[..]),
-        _ => {
-            let done = pack_groups(words, bits, &mut bytes);
-            (&words[done..], &mut bytes[done * bits as usize / 8..])
-        }
-    };
+    let mut bytes = vec![0; packed_bytes(words.len(), bits)];
+    pack_into(words, bits, &mut bytes);
+    bytes
+}
+
+/// As [`pack`], into exactly the bytes that it takes.
+///
+/// # Panics
+/// If they are more or fewer.
+pub fn pack_into<W: Word>(words: &[W], bits: u32, bytes: &mut [u8]) {
+    assert_eq!(bytes.len(), packed_bytes(words.len(), bits), "the bytes of {bits} bits each");
+    if let 8 | 16 | 32 = bits {
+        return vectorized(
+            #[inline(always)]
+            || match bits {
+                8 => copy_out(words, bytes, |w| [w.element() as u8]),
+                16 => copy_out(words, bytes, |w| (w.element() as u16).to_le_bytes()),
+                _ => copy_out(words, bytes, |w| (w.element() as u32).to_le_bytes()),
+            },
+        );
+    }
+    // Groups of eight whose last writes stay within the bytes; the others by way of a buffer.
+    let whole = bytes.len().saturating_sub(SLACK) / bits as usize * 8;
+    let (first, last) = words.split_at(whole);
+    let done = pack_groups(first, bits, bytes);
+    let at = |words: usize| words * bits as usize / 8;
+    let mut tail = [0; 4 * SLACK + 64];
+    let tail = &mut tail[..bytes.len() - at(whole) + SLACK];
+    let rest = &first[done..];
     vectorized(
         #[inline(always)]
-        || match bits {
-            8 => copy_out(words, rest, |w| [w.element() as u8]),
-            16 => copy_out(words, rest, |w| (w.element() as u16).to_le_bytes()),
-            32 => copy_out(words, rest, |w| (w.element() as u32).to_le_bytes()),
-            1..=16 => join::<W, 4>(words, bits, rest),
-            17..=21 => join::<W, 3>(words, bits, rest),
-            22..=32 => join::<W, 2>(words, bits, rest),
-            _ => join::<W, 1>(words, bits, rest),
+        || {
+            join_all(rest, bits, &mut bytes[at(done)..]);
+            join_all(last, bits, tail);
         },
     );
-    bytes.truncate(length);
-    bytes
+    let tail_bytes = bytes.len() - at(whole);
+    bytes[at(whole)..].copy_from_slice(&tail[..tail_bytes]);
+}
+
+#[inline(always)]
+fn join_all<W: Word>(words: &[W], bits: u32, bytes: &mut [u8]) {
+    match bits {
+        _ if words.is_empty() => {}
+        1..=16 => join::<W, 4>(words, bits, bytes),
+        17..=21 => join::<W, 3>(words, bits, bytes),
+        22..=32 => join::<W, 2>(words, bits, bytes),
+        _ => join::<W, 1>(words, bits, bytes),
+    }
 }
 
 /// Bytes behind the packed ones that packing writes over.

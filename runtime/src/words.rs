@@ -1,6 +1,7 @@
 //! Ring elements in words no wider than their ring asks for: 16, 32 or 64 bits.
 
 use ir::op::matrix::Word;
+use std::ops::Range;
 use zeroize::Zeroize;
 
 /// A vector of ring elements; the width of the words follows from the ring. No `Debug`: it may hold a
@@ -55,17 +56,40 @@ impl Words {
         }
     }
 
-    /// Makes them `count` zeros, in the same memory if it is enough.
-    pub fn clear(&mut self, count: usize) {
-        each_width!(self, v => {
-            v.clear();
-            v.resize(count, Word::low(0));
-        });
+    /// Makes them `count` elements, whatever they are, in the same memory if it is enough.
+    pub fn resize(&mut self, count: usize) {
+        each_width!(self, v => v.resize(count, Word::low(0)));
     }
 
-    /// Elements for which there is memory.
-    pub fn capacity(&self) -> usize {
-        each_width!(self, v => v.capacity())
+    /// Copies the elements of another vector of these words, again and again.
+    ///
+    /// # Panics
+    /// If it has words of another width.
+    pub fn fill(&mut self, with: &Self) {
+        match (self, with) {
+            (Self::W16(to), Self::W16(from)) => repeat(to, from),
+            (Self::W32(to), Self::W32(from)) => repeat(to, from),
+            (Self::W64(to), Self::W64(from)) => repeat(to, from),
+            _ => panic!("words of two widths"),
+        }
+    }
+
+    /// Elements of a range, to be read.
+    pub fn part(&self, range: Range<usize>) -> WordsRef<'_> {
+        match self {
+            Self::W16(v) => WordsRef::W16(&v[range]),
+            Self::W32(v) => WordsRef::W32(&v[range]),
+            Self::W64(v) => WordsRef::W64(&v[range]),
+        }
+    }
+
+    /// Elements of a range, to be written.
+    pub fn part_mut(&mut self, range: Range<usize>) -> WordsMut<'_> {
+        match self {
+            Self::W16(v) => WordsMut::W16(&mut v[range]),
+            Self::W32(v) => WordsMut::W32(&mut v[range]),
+            Self::W64(v) => WordsMut::W64(&mut v[range]),
+        }
     }
 
     /// Bits of a word.
@@ -91,6 +115,109 @@ impl Words {
     pub fn elements(&self) -> Vec<u64> {
         each_width!(self, v => v.iter().map(|w| w.element()).collect())
     }
+}
+
+/// Some of the elements of [`Words`].
+#[derive(Clone, Copy)]
+pub enum WordsRef<'a> {
+    /// Rings of up to 16 bits.
+    W16(&'a [u16]),
+    /// Rings of 17 to 32 bits.
+    W32(&'a [u32]),
+    /// Rings of 33 to 64 bits.
+    W64(&'a [u64]),
+}
+
+/// Some of the elements of [`Words`], to be written.
+pub enum WordsMut<'a> {
+    /// Rings of up to 16 bits.
+    W16(&'a mut [u16]),
+    /// Rings of 17 to 32 bits.
+    W32(&'a mut [u32]),
+    /// Rings of 33 to 64 bits.
+    W64(&'a mut [u64]),
+}
+
+/// As `each_width!`, for an enum of slices.
+macro_rules! each_slice {
+    ($kind:ident, $words:expr, $slice:ident => $body:expr) => {
+        match $words {
+            $crate::words::$kind::W16($slice) => $body,
+            $crate::words::$kind::W32($slice) => $body,
+            $crate::words::$kind::W64($slice) => $body,
+        }
+    };
+}
+pub(crate) use each_slice;
+
+impl<'a> WordsMut<'a> {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        each_slice!(WordsMut, self, v => v.len())
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same elements for a while.
+    pub fn borrow(&mut self) -> WordsMut<'_> {
+        match self {
+            Self::W16(v) => WordsMut::W16(v),
+            Self::W32(v) => WordsMut::W32(v),
+            Self::W64(v) => WordsMut::W64(v),
+        }
+    }
+
+    /// The elements, to be read.
+    pub fn as_ref(&self) -> WordsRef<'_> {
+        match self {
+            Self::W16(v) => WordsRef::W16(v),
+            Self::W32(v) => WordsRef::W32(v),
+            Self::W64(v) => WordsRef::W64(v),
+        }
+    }
+
+    /// The first `count` elements and the rest.
+    pub fn split_at(self, count: usize) -> (Self, Self) {
+        match self {
+            Self::W16(v) => {
+                let (a, b) = v.split_at_mut(count);
+                (Self::W16(a), Self::W16(b))
+            }
+            Self::W32(v) => {
+                let (a, b) = v.split_at_mut(count);
+                (Self::W32(a), Self::W32(b))
+            }
+            Self::W64(v) => {
+                let (a, b) = v.split_at_mut(count);
+                (Self::W64(a), Self::W64(b))
+            }
+        }
+    }
+}
+
+impl WordsRef<'_> {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        each_slice!(WordsRef, self, v => v.len())
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self::W16(vec![])
+    }
+}
+
+fn repeat<W: Copy>(to: &mut [W], from: &[W]) {
+    to.chunks_exact_mut(from.len()).for_each(|to| to.copy_from_slice(from));
 }
 
 impl Zeroize for Words {

@@ -205,16 +205,17 @@ impl Channel for Replay<'_> {
 struct Sink;
 
 impl Sending for Sink {
-    fn send(&mut self, _: &[u8]) -> Result<(), NetError> {
+    fn send_part(&mut self, _: &[u8], _: bool) -> Result<(), NetError> {
         Ok(())
     }
 }
 
 impl Receiving for &mut Replay<'_> {
-    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        let (message, rest) = self.0.split_at_checked(bytes).ok_or(NetError::Closed)?;
+    fn receive_part(&mut self, part: &mut [u8], _: bool) -> Result<(), NetError> {
+        let (bytes, rest) = self.0.split_at_checked(part.len()).ok_or(NetError::Closed)?;
         self.0 = rest;
-        Ok(message.to_vec())
+        part.copy_from_slice(bytes);
+        Ok(())
     }
 }
 

@@ -177,13 +177,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Splits a batch of images into the limbs that `weights` ask for.
-    pub fn split<'a, S: Word>(
-        &'a mut self,
-        walk: &Walk,
-        weights: &LineWeights,
-        images: &[S],
-    ) -> Limbs<'a> {
+    /// Splits images into the limbs that `weights` ask for.
+    pub fn split<S: Word>(&mut self, walk: &Walk, weights: &LineWeights, images: &[S]) {
         walk.surround(images, &mut self.low, |v| v.element() as u16);
         let high = |v: S| v.element().wrapping_add(1 << 15) >> 16;
         match weights.limbs[0] {
@@ -191,6 +186,10 @@ impl Scratch {
             Limb::HighWords => walk.surround(images, &mut self.high_words, |v| high(v) as u16),
             Limb::HighBytes => walk.surround(images, &mut self.high_bytes, |v| high(v) as u8),
         }
+    }
+
+    /// What was split last.
+    pub fn limbs(&self) -> Limbs<'_> {
         Limbs { low: &self.low, high_words: &self.high_words, high_bytes: &self.high_bytes }
     }
 }

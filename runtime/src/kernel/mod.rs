@@ -15,8 +15,8 @@
 //! of zeros, unless they need none, and no other copy of their inputs is made ([`walk`]). The products
 //! are added to what the output holds: the bias less party 0's share of `W·r`.
 //!
-//! A batch is worked on in chunks of items that share the weights in cache. Chunks, and places of one
-//! chunk where it is large, go to all cores.
+//! The output is made part by part ([`Running`]), so that what follows finds it in the cache, and a part
+//! may go to several cores; a part is a number of places, of one item or of several.
 
 pub mod portable;
 pub mod sums;
@@ -38,17 +38,15 @@ mod vnni;
 #[cfg(test)]
 mod tests;
 
-use crate::words::{Words, each_width};
+use crate::words::{Words, WordsMut, WordsRef, each_slice, each_width};
 use ir::Shape;
 use ir::op::matrix::{Word, vectorized};
 use ir::plan::{Step, StepOp};
 use ir::ring::low_mask;
 use portable::PortableWeights;
-use rayon::prelude::*;
-use std::cell::Cell;
 use std::ops::Range;
 use walk::Walk;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// A set of instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,24 +103,47 @@ enum Packed {
 /// Memory that is read soon: a hint.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ahead {
-    address: usize,
-    bytes: usize,
+    /// Addresses and lengths in bytes.
+    parts: [(usize, usize); 3],
 }
 
 impl Ahead {
-    /// The words, or as many of the first of them as leave room in a core's cache.
-    pub fn of(words: &Words) -> Self {
-        const MOST: usize = 1 << 19;
-        each_width!(words, words => {
-            Self { address: words.as_ptr().addr(), bytes: size_of_val(&words[..]).min(MOST) }
-        })
+    /// Words that are read soon.
+    pub fn of(words: WordsRef<'_>) -> Self {
+        Self::default().and(words)
     }
+
+    /// And these; up to three in all, further ones are forgotten.
+    pub fn and(mut self, words: WordsRef<'_>) -> Self {
+        if let Some(part) = self.parts.iter_mut().find(|part| part.1 == 0) {
+            *part =
+                each_slice!(WordsRef, words, words => (words.as_ptr().addr(), size_of_val(words)));
+        }
+        self
+    }
+}
+
+/// Memory for images in their borders, used again from step to step.
+#[derive(Default)]
+pub struct Scratch {
+    words16: Vec<u16>,
+    words32: Vec<u32>,
+    words64: Vec<u64>,
+    #[cfg(target_arch = "x86_64")]
+    limbs: lines::Scratch,
 }
 
 /// Products per task below which another core is not worth its waking.
 const TASK: usize = 1 << 22;
-/// Places of a chunk of items, where there are as many.
-const CHUNK: usize = 192;
+/// Places whose outputs are computed together where the weights do not stay in a core's cache.
+const PLACES: usize = 192;
+/// Bytes of weights that do.
+const CACHED: usize = 1 << 19;
+
+/// How many cores are worth their waking for so many products.
+pub fn cores(products: usize) -> usize {
+    (products / TASK).clamp(1, rayon::current_num_threads())
+}
 
 impl PackedLinear {
     /// Packs the weights of a step, given in ONNX's order; a diagonal's in the order of the elements.
@@ -148,129 +169,183 @@ impl PackedLinear {
         Some(Self { walk, ring: step.ring, weights })
     }
 
+    /// Elements of a place, which are computed together: parts of the output begin and end between
+    /// places.
+    pub fn outputs(&self) -> usize {
+        if matches!(self.weights, Packed::Diagonal(_)) { 1 } else { self.walk.outputs() }
+    }
+
+    /// Products of one element of the output.
+    pub fn fan_in(&self) -> usize {
+        if matches!(self.weights, Packed::Diagonal(_)) { 1 } else { self.walk.fan_in() }
+    }
+
+    /// The fewest elements of the output for which it pays to fetch the weights.
+    pub fn least_part(&self) -> usize {
+        let bytes = self.outputs() * self.fan_in() * 2;
+        if bytes > CACHED { PLACES * self.outputs() } else { self.outputs() }
+    }
+
     /// Adds `W·x` to `out` and reduces, for the items of a batch one after another. The words of `x` are
     /// at least as wide as those of `out`, which are the ring's.
     ///
     /// # Panics
     /// If `x` and `out` are not the same whole number of items, or `out` has words of another ring.
-    pub fn apply(&self, x: &Words, out: &mut Words) {
-        self.apply_and_fetch(x, out, Ahead::default());
-    }
-
-    /// As [`Self::apply`]; brings memory that is read next into the cache meanwhile.
-    ///
-    /// # Panics
-    /// As [`Self::apply`].
-    pub fn apply_and_fetch(&self, x: &Words, out: &mut Words, ahead: Ahead) {
-        match (&self.weights, out) {
-            (Packed::Diagonal(factors), out) => each_width!(out, out => {
-                let mask = Word::low(low_mask(self.ring));
-                each_width!(x, x => diagonal(factors, x, out, mask));
-            }),
-            (Packed::Words16(weights), Words::W16(out)) => self.portable(weights, x, out),
-            (Packed::Words32(weights), Words::W32(out)) => self.portable(weights, x, out),
-            (Packed::Words64(weights), Words::W64(out)) => self.portable(weights, x, out),
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Avx2(weights), Words::W16(out)) => {
-                self.lines(avx2::apply, weights, x, out, ahead)
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Avx2(weights), Words::W32(out)) => {
-                self.lines(avx2::apply, weights, x, out, ahead)
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Vnni(weights), Words::W16(out)) => {
-                self.lines(vnni::apply, weights, x, out, ahead)
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Vnni(weights), Words::W32(out)) => {
-                self.lines(vnni::apply, weights, x, out, ahead)
-            }
-            _ => panic!("words of another ring than of {} bits", self.ring),
+    pub fn apply(&self, x: &Words, out: &mut Words, scratch: &mut Scratch) {
+        let count = out.len();
+        let outputs = self.outputs();
+        let part = count.min(self.least_part().max(1 << 17).next_multiple_of(outputs));
+        let mut running = self.over(x, scratch);
+        for start in (0..count).step_by(part.max(1)) {
+            let end = count.min(start + part);
+            running.bring(start..end);
+            let cores = cores((end - start) * self.fan_in());
+            running.add_on(cores, start, out.part_mut(start..end));
         }
     }
 
-    fn portable<W: Word + Zeroize>(&self, weights: &PortableWeights<W>, x: &Words, out: &mut [W]) {
-        let mask = W::low(low_mask(self.ring));
-        self.chunks(x, out, |items, out, tasks| {
-            let mut planes = Vec::new();
-            each_width!(x, x => {
-                self.walk.surround(&x[items], &mut planes, |v| W::low(v.element()));
+    /// Begins to compute `W·x`, part by part.
+    ///
+    /// # Panics
+    /// If `x` is not a whole number of items.
+    pub fn over<'a>(&'a self, x: &'a Words, scratch: &'a mut Scratch) -> Running<'a> {
+        assert!(x.len().is_multiple_of(self.walk.input_elements()), "items of a batch");
+        Running { linear: self, x, scratch, items: 0..0 }
+    }
+
+    /// Elements of one item's output.
+    fn result(&self) -> usize {
+        self.walk.places() * self.walk.outputs()
+    }
+}
+
+/// The products of one step's weights with a batch.
+pub struct Running<'a> {
+    linear: &'a PackedLinear,
+    x: &'a Words,
+    scratch: &'a mut Scratch,
+    /// The items whose images stand in their borders.
+    items: Range<usize>,
+}
+
+impl Running<'_> {
+    /// The step.
+    pub fn linear(&self) -> &PackedLinear {
+        self.linear
+    }
+
+    /// Makes ready what the outputs of `elements` are computed of.
+    pub fn bring(&mut self, elements: Range<usize>) {
+        let result = self.linear.result();
+        let items = elements.start / result..elements.end.div_ceil(result);
+        if items.start >= self.items.start && items.end <= self.items.end {
+            return;
+        }
+        let walk = &self.linear.walk;
+        let image = walk.input_elements();
+        let images = items.start * image..items.end * image;
+        let scratch = &mut *self.scratch;
+        match &self.linear.weights {
+            Packed::Diagonal(_) => {}
+            Packed::Words16(_) => each_width!(self.x, x => {
+                walk.surround(&x[images], &mut scratch.words16, |v| v.element() as u16);
+            }),
+            Packed::Words32(_) => each_width!(self.x, x => {
+                walk.surround(&x[images], &mut scratch.words32, |v| v.element() as u32);
+            }),
+            Packed::Words64(_) => each_width!(self.x, x => {
+                walk.surround(&x[images], &mut scratch.words64, |v| v.element());
+            }),
+            #[cfg(target_arch = "x86_64")]
+            Packed::Avx2(weights) | Packed::Vnni(weights) => {
+                if matches!(self.x, Words::W16(_)) && lines::reads_in_place(walk, weights) {
+                    self.items = 0..self.x.len() / image;
+                    return;
+                }
+                each_width!(self.x, x => scratch.limbs.split(walk, weights, &x[images]));
+            }
+        }
+        self.items = items;
+    }
+
+    /// Adds the products of consecutive elements from `first` on, which were made ready, to `out`, and
+    /// reduces; brings memory that is read next into the cache meanwhile.
+    ///
+    /// # Panics
+    /// If the elements are no whole places or were not made ready, or `out` has words of another ring.
+    pub fn add(&self, first: usize, out: WordsMut<'_>, ahead: Ahead) {
+        let linear = self.linear;
+        let ring = linear.ring;
+        let outputs = linear.outputs();
+        assert!(
+            first >= self.items.start * linear.result()
+                && first + out.len() <= self.items.end * linear.result()
+                && first.is_multiple_of(outputs)
+                && out.len().is_multiple_of(outputs),
+            "places that were made ready"
+        );
+        if let Packed::Diagonal(factors) = &linear.weights {
+            return each_slice!(WordsMut, out, out => {
+                let mask = Word::low(low_mask(ring));
+                each_width!(self.x, x => diagonal(factors, first, x, out, mask));
             });
-            self.parts(out, tasks, |places, out| {
-                weights.apply(&self.walk, &planes, places, out, mask);
-            });
-        });
+        }
+        let first = first / outputs - self.items.start * linear.walk.places();
+        let places = first..first + out.len() / outputs;
+        let walk = &linear.walk;
+        let mask = low_mask(ring);
+        match (&linear.weights, out) {
+            (Packed::Words16(weights), WordsMut::W16(out)) => {
+                weights.apply(walk, &self.scratch.words16, places, out, mask as u16);
+            }
+            (Packed::Words32(weights), WordsMut::W32(out)) => {
+                weights.apply(walk, &self.scratch.words32, places, out, mask as u32);
+            }
+            (Packed::Words64(weights), WordsMut::W64(out)) => {
+                weights.apply(walk, &self.scratch.words64, places, out, mask);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Packed::Avx2(weights), WordsMut::W16(out)) => {
+                avx2::apply(&self.job(weights, ahead), places, out, mask as u16);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Packed::Avx2(weights), WordsMut::W32(out)) => {
+                avx2::apply(&self.job(weights, ahead), places, out, mask as u32);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Packed::Vnni(weights), WordsMut::W16(out)) => {
+                vnni::apply(&self.job(weights, ahead), places, out, mask as u16);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Packed::Vnni(weights), WordsMut::W32(out)) => {
+                vnni::apply(&self.job(weights, ahead), places, out, mask as u32);
+            }
+            _ => panic!("words of another ring than of {ring} bits"),
+        }
+    }
+
+    /// As [`Self::add`], on so many cores.
+    fn add_on(&self, cores: usize, first: usize, out: WordsMut<'_>) {
+        let places = out.len() / self.linear.outputs();
+        if cores < 2 || places < 2 {
+            return self.add(first, out, Ahead::default());
+        }
+        let half = places / 2 * self.linear.outputs();
+        let (left, right) = out.split_at(half);
+        rayon::join(
+            || self.add_on(cores / 2, first, left),
+            || self.add_on(cores - cores / 2, first + half, right),
+        );
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn lines<W: Word>(
-        &self,
-        kernel: fn(&lines::Job<'_>, Range<usize>, &mut [W], W),
-        weights: &lines::LineWeights,
-        x: &Words,
-        out: &mut [W],
-        ahead: Ahead,
-    ) {
-        thread_local!(static SCRATCH: Cell<lines::Scratch> = Cell::default());
-        let (mask, walk) = (W::low(low_mask(self.ring)), &self.walk);
-        self.chunks(x, out, |items, out, tasks| {
-            let mut scratch = SCRATCH.take();
-            let items_start = items.start;
-            let limbs = match x {
-                Words::W16(x) if lines::reads_in_place(walk, weights) => {
-                    lines::Limbs::words(&x[items])
-                }
-                _ => each_width!(x, x => scratch.split(walk, weights, &x[items])),
-            };
-            let ahead = if tasks == 1 && items_start == 0 { ahead } else { Ahead::default() };
-            let job = lines::Job { walk, weights, limbs, ahead };
-            self.parts(out, tasks, |places, out| kernel(&job, places, out, mask));
-            SCRATCH.set(scratch);
-        });
-    }
-
-    /// Calls `run` for chunks of items with their elements of `x`, their outputs and a number of cores.
-    fn chunks<W: Word>(
-        &self,
-        x: &Words,
-        out: &mut [W],
-        run: impl Fn(Range<usize>, &mut [W], usize) + Sync,
-    ) {
-        let (image, result) =
-            (self.walk.input_elements(), self.walk.places() * self.walk.outputs());
-        let items = x.len() / image;
-        assert!(items * image == x.len() && items * result == out.len(), "items of a batch");
-        let threads = rayon::current_num_threads();
-        let tasks = (result * self.walk.fan_in() * items / TASK).clamp(1, threads);
-        let chunk = CHUNK.div_ceil(self.walk.places()).clamp(1, items.div_ceil(tasks).max(1));
-        let of = |(index, out): (usize, &mut [W]), tasks| {
-            let first = index * chunk * image;
-            run(first..first + out.len() / result * image, out, tasks);
+    fn job<'a>(&'a self, weights: &'a lines::LineWeights, ahead: Ahead) -> lines::Job<'a> {
+        let walk = &self.linear.walk;
+        let limbs = match self.x {
+            Words::W16(x) if lines::reads_in_place(walk, weights) => lines::Limbs::words(x),
+            _ => self.scratch.limbs.limbs(),
         };
-        if tasks == 1 || items <= chunk {
-            out.chunks_mut(chunk * result).enumerate().for_each(|part| of(part, tasks));
-        } else {
-            out.par_chunks_mut(chunk * result).enumerate().for_each(|part| of(part, 1));
-        }
-    }
-
-    /// Calls `run` for the places of a chunk, split over `tasks` cores.
-    fn parts<W: Word>(
-        &self,
-        out: &mut [W],
-        tasks: usize,
-        run: impl Fn(Range<usize>, &mut [W]) + Sync,
-    ) {
-        let outputs = self.walk.outputs();
-        let places = out.len() / outputs;
-        if tasks == 1 {
-            return run(0..places, out);
-        }
-        let part = places.div_ceil(tasks);
-        out.par_chunks_mut(part * outputs).enumerate().for_each(|(index, out)| {
-            run(index * part..index * part + out.len() / outputs, out);
-        });
+        lines::Job { walk, weights, limbs, ahead }
     }
 }
 
@@ -299,18 +374,22 @@ fn pack(set: InstructionSet, walk: &Walk, weights: &[i32], ring: u32) -> Packed 
     }
 }
 
-/// `out += factors · x` for every item.
-fn diagonal<S: Word, W: Word>(factors: &[i32], x: &[S], out: &mut [W], mask: W) {
-    assert!(x.len() == out.len() && x.len().is_multiple_of(factors.len()), "items of a batch");
-    vectorized(
-        #[inline(always)]
-        || {
-            let items = x.chunks_exact(factors.len()).zip(out.chunks_exact_mut(factors.len()));
-            for (x, out) in items {
-                for ((out, &x), &w) in out.iter_mut().zip(x).zip(factors) {
+/// `out += factors · x` for the elements from `first` on, counted over the items of a batch.
+fn diagonal<S: Word, W: Word>(factors: &[i32], first: usize, x: &[S], out: &mut [W], mask: W) {
+    let (mut x, mut out) = (&x[first..first + out.len()], out);
+    let mut at = first % factors.len();
+    while !out.is_empty() {
+        let factors = &factors[at..(at + out.len()).min(factors.len())];
+        let (now, later) = out.split_at_mut(factors.len());
+        let (of_now, of_later) = x.split_at(factors.len());
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((out, &x), &w) in now.iter_mut().zip(of_now).zip(factors) {
                     *out = out.multiply_add(W::low(x.element()), W::weight(w)).and(mask);
                 }
-            }
-        },
-    );
+            },
+        );
+        (x, out, at) = (of_later, later, 0);
+    }
 }

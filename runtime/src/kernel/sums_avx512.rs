@@ -99,20 +99,72 @@ unsafe fn block32<const PER: usize>(
                 *sum = _mm512_add_epi32(*sum, _mm512_mullo_epi32(looked_up, own));
             }
         }
-        if PER % 4 == 2 {
-            for (v, sum) in sums.iter_mut().enumerate() {
-                let looked_up = four(|i| load_pair(row(4 * v + i).add(PER - 2)));
-                let own = products.add(4 * v * PER + PER - 2);
-                let own = four(|i| load_pair(own.add(i * PER)));
-                *sum = _mm512_add_epi32(*sum, _mm512_mullo_epi32(looked_up, own));
-            }
-        }
         let [a, b, c, d] = sums;
         let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
         let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
         let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        _mm512_storeu_si512(out.cast(), _mm512_permutexvar_epi32(order, all));
+        let mut all = _mm512_permutexvar_epi32(order, all);
+        if PER % 4 == 2 {
+            let low = last_pairs32::<PER>(rows, question, products);
+            let high = last_pairs32::<PER>(rows, question.add(8), products.add(8 * PER));
+            let pairs = _mm512_inserti32x8::<1>(_mm512_castsi256_si512(low), high);
+            all = if PER == 2 { pairs } else { _mm512_add_epi32(all, pairs) };
+        }
+        _mm512_storeu_si512(out.cast(), all);
+    }
+}
+
+/// The sums of the last two products of eight elements, 32-bit words.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+unsafe fn last_pairs32<const PER: usize>(
+    rows: *const u32,
+    question: *const u16,
+    products: *const u32,
+) -> __m256i {
+    // SAFETY: as the caller's block.
+    unsafe {
+        let row = |i: usize| rows.add(usize::from(question.add(i).read_volatile()) * PER + PER - 2);
+        let own = |i: usize| products.add(i * PER + PER - 2);
+        let two = |a: *const u32, b: *const u32| _mm_unpacklo_epi64(load_pair(a), load_pair(b));
+        let looked_up =
+            [two(row(0), row(1)), two(row(2), row(3)), two(row(4), row(5)), two(row(6), row(7))];
+        let own = if PER == 2 {
+            _mm512_loadu_si512(products.cast())
+        } else {
+            let pairs = [
+                two(own(0), own(1)),
+                two(own(2), own(3)),
+                two(own(4), own(5)),
+                two(own(6), own(7)),
+            ];
+            four(|i| pairs[i])
+        };
+        let pairs = _mm512_mullo_epi32(four(|i| looked_up[i]), own);
+        _mm512_cvtepi64_epi32(_mm512_add_epi32(pairs, _mm512_srli_epi64::<32>(pairs)))
+    }
+}
+
+/// The last two products of four elements, 64-bit words.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+unsafe fn last_pairs64<const PER: usize>(
+    rows: *const u64,
+    question: *const u16,
+    products: *const u64,
+) -> __m512i {
+    // SAFETY: as the caller's block.
+    unsafe {
+        let row = |i: usize| rows.add(usize::from(question.add(i).read_volatile()) * PER + PER - 2);
+        let own = |i: usize| products.add(i * PER + PER - 2);
+        let looked_up = four(|i| load_quad(row(i).cast()));
+        let own = if PER == 2 {
+            _mm512_loadu_si512(products.cast())
+        } else {
+            four(|i| load_quad(own(i).cast()))
+        };
+        _mm512_mullo_epi64(looked_up, own)
     }
 }
 
@@ -139,22 +191,21 @@ unsafe fn block64<const PER: usize>(
                 *sum = _mm512_add_epi64(*sum, _mm512_mullo_epi64(looked_up, own));
             }
         }
-        if PER % 4 == 2 {
-            let pair = |at: *const u64| _mm256_zextsi128_si256(load_quad(at.cast()));
-            for (v, sum) in sums.iter_mut().enumerate() {
-                let looked_up = two(|i| pair(row(2 * v + i).add(PER - 2)));
-                let own = products.add(2 * v * PER + PER - 2);
-                let own = two(|i| pair(own.add(i * PER)));
-                *sum = _mm512_add_epi64(*sum, _mm512_mullo_epi64(looked_up, own));
-            }
-        }
         let [a, b, c, d] = sums;
         let ab = _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
         let cd = _mm512_add_epi64(_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
         let even = _mm512_shuffle_i64x2::<0b10_00_10_00>(ab, cd);
         let odd = _mm512_shuffle_i64x2::<0b11_01_11_01>(ab, cd);
         let order = _mm512_setr_epi64(0, 2, 1, 3, 4, 6, 5, 7);
-        let all = _mm512_permutexvar_epi64(order, _mm512_add_epi64(even, odd));
+        let mut all = _mm512_permutexvar_epi64(order, _mm512_add_epi64(even, odd));
+        if PER % 4 == 2 {
+            let a = last_pairs64::<PER>(rows, question, products);
+            let b = last_pairs64::<PER>(rows, question.add(4), products.add(4 * PER));
+            let sums = _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+            let pairs = _mm512_permutexvar_epi64(order, sums);
+            all = if PER == 2 { pairs } else { _mm512_add_epi64(all, pairs) };
+        }
         _mm512_storeu_si512(out.cast(), all);
     }
 }

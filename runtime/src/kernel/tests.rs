@@ -1,6 +1,6 @@
 //! Every kernel against the definition, over random shapes and at the extremes.
 
-use super::{InstructionSet, PackedLinear};
+use super::{Ahead, InstructionSet, PackedLinear, Scratch};
 use crate::testing::Random;
 use crate::words::Words;
 use ir::op::Convolution;
@@ -66,11 +66,23 @@ fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: u
         start.extend(initial);
     }
     let x = Words::new(operand_ring, x.into_iter());
+    let mut scratch = Scratch::default();
     for set in InstructionSet::available() {
         let packed = PackedLinear::new(set, &step, input, &weights).unwrap();
         let mut out = Words::new(ring, start.iter().copied());
-        packed.apply(&x, &mut out);
+        packed.apply(&x, &mut out, &mut scratch);
         assert!(out.elements() == want, "{set:?} {:?} {input} ring {ring} {bits}", step.op);
+        let mut parts = Words::new(ring, start.iter().copied());
+        let mut running = packed.over(&x, &mut scratch);
+        let mut at = 0;
+        while at < parts.len() {
+            let left = (parts.len() - at) / packed.outputs();
+            let end = at + random.between(1, left as u64) as usize * packed.outputs();
+            running.bring(at..end);
+            running.add(at, parts.part_mut(at..end), Ahead::default());
+            at = end;
+        }
+        assert!(parts == out, "{set:?} {:?} {input} ring {ring} {bits}, by parts", step.op);
     }
 }
 

@@ -32,8 +32,10 @@ pub fn apply<W: Word>(job: &Job<'_>, places: Range<usize>, out: &mut [W], mask: 
     assert!(is_available() && (W::BITS == 16 || W::BITS == 32));
     assert!(out.len() == places.len() * job.walk.outputs() && job.is_sound(places.end));
     let tiles = job.walk.groups * job.weights.spans.len() * places.len().div_ceil(LARGEST);
-    let mut ahead = job.ahead.address..job.ahead.address + job.ahead.bytes;
-    let per_tile = job.ahead.bytes.div_ceil(tiles.max(1)).next_multiple_of(64);
+    let lines = |&(address, bytes): &(usize, usize)| (address..address + bytes).step_by(LINE);
+    let mut ahead = job.ahead.parts.iter().flat_map(lines);
+    let bytes: usize = job.ahead.parts.iter().map(|part| part.1).sum();
+    let per_tile = bytes.div_ceil(LINE * tiles.max(1));
     for group in 0..job.walk.groups {
         for &span in &job.weights.spans {
             let mut done = 0;
@@ -43,8 +45,7 @@ pub fn apply<W: Word>(job: &Job<'_>, places: Range<usize>, out: &mut [W], mask: 
                 let out = &mut out[done * job.walk.outputs()..];
                 // SAFETY: the instructions are there, and the limbs reach as far as the last place.
                 done += unsafe { tile(job, at, left, out, mask) };
-                fetch(ahead.start..ahead.end.min(ahead.start + per_tile));
-                ahead.start = ahead.end.min(ahead.start + per_tile);
+                ahead.by_ref().take(per_tile).for_each(fetch);
             }
         }
     }
@@ -53,12 +54,13 @@ pub fn apply<W: Word>(job: &Job<'_>, places: Range<usize>, out: &mut [W], mask: 
 /// Places of the largest tile.
 const LARGEST: usize = 8;
 
-/// Brings a range of addresses into the second level of the cache.
-fn fetch(addresses: Range<usize>) {
-    for address in addresses.step_by(64) {
-        // SAFETY: a hint, which reads nothing and does not fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) };
-    }
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
+/// Brings the line of an address into the second level of the cache.
+fn fetch(address: usize) {
+    // SAFETY: a hint, which reads nothing and does not fault, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) };
 }
 
 /// Which outputs a tile makes.

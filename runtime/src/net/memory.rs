@@ -13,6 +13,8 @@ pub struct MemoryChannel {
 struct Incoming {
     parts: Receiver<Vec<u8>>,
     pending: Vec<u8>,
+    /// How many bytes of `pending` were taken.
+    taken: usize,
     timeout: Duration,
 }
 
@@ -22,7 +24,7 @@ pub fn memory_pair(timeout: Duration) -> (MemoryChannel, MemoryChannel) {
     let (to_a, from_b) = channel();
     let end = |to_peer, parts| MemoryChannel {
         to_peer,
-        from_peer: Incoming { parts, pending: vec![], timeout },
+        from_peer: Incoming { parts, pending: vec![], taken: 0, timeout },
     };
     (end(to_b, from_b), end(to_a, from_a))
 }
@@ -34,26 +36,31 @@ impl Channel for MemoryChannel {
 }
 
 impl Sending for &mut Sender<Vec<u8>> {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        Sender::send(self, bytes.to_vec()).map_err(|_| NetError::Closed)
+    fn send_part(&mut self, part: &[u8], _: bool) -> Result<(), NetError> {
+        Sender::send(self, part.to_vec()).map_err(|_| NetError::Closed)
     }
 }
 
 impl Receiving for &mut Incoming {
-    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
+    fn receive_part(&mut self, part: &mut [u8], _: bool) -> Result<(), NetError> {
         let deadline = Instant::now() + self.timeout;
-        while self.pending.len() < bytes {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.parts.recv_timeout(left) {
-                Ok(part) if self.pending.is_empty() => self.pending = part,
-                Ok(part) => self.pending.extend(part),
-                Err(RecvTimeoutError::Disconnected) => return Err(NetError::Closed),
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(NetError::ReceiveTimeout(self.timeout, self.pending.len(), bytes));
-                }
+        let mut received = 0;
+        while received < part.len() {
+            if self.taken == self.pending.len() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.pending = self.parts.recv_timeout(left).map_err(|e| match e {
+                    RecvTimeoutError::Disconnected => NetError::Closed,
+                    RecvTimeoutError::Timeout => {
+                        NetError::ReceiveTimeout(self.timeout, received, part.len())
+                    }
+                })?;
+                self.taken = 0;
             }
+            let there = &self.pending[self.taken..];
+            let n = there.len().min(part.len() - received);
+            part[received..received + n].copy_from_slice(&there[..n]);
+            (self.taken, received) = (self.taken + n, received + n);
         }
-        let rest = self.pending.split_off(bytes);
-        Ok(std::mem::replace(&mut self.pending, rest))
+        Ok(())
     }
 }

@@ -61,10 +61,10 @@ struct MeteredSending<'a> {
 }
 
 impl Sending for MeteredSending<'_> {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        self.half.send(bytes)?;
-        *self.messages += 1;
-        *self.bytes += bytes.len();
+    fn send_part(&mut self, part: &[u8], ends: bool) -> Result<(), NetError> {
+        self.half.send_part(part, ends)?;
+        *self.messages += usize::from(ends);
+        *self.bytes += part.len();
         Ok(())
     }
 }
@@ -76,11 +76,11 @@ struct MeteredReceiving<'a> {
 }
 
 impl Receiving for MeteredReceiving<'_> {
-    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        let message = self.half.receive(bytes)?;
-        *self.messages += 1;
-        *self.bytes += message.len();
-        Ok(message)
+    fn receive_part(&mut self, part: &mut [u8], ends: bool) -> Result<(), NetError> {
+        self.half.receive_part(part, ends)?;
+        *self.messages += usize::from(ends);
+        *self.bytes += part.len();
+        Ok(())
     }
 }
 

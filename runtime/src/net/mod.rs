@@ -24,7 +24,8 @@ pub use wait::Limits;
 pub(crate) use tls::NOT_TLS;
 
 /// An ordered, reliable stream of bytes to the peer. A receiver knows how much it is to get; it need not
-/// take it in the pieces in which it was sent.
+/// take it in the pieces in which it was sent. A message may leave, and be taken, in parts, of which the
+/// last one ends it: what is counted is messages.
 pub trait Channel: Send {
     /// The two directions, to be used from two threads at once.
     fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>);
@@ -39,15 +40,15 @@ pub trait Channel: Send {
         Ok(())
     }
 
-    /// Sends all of `bytes`.
+    /// Sends a whole message.
     ///
     /// # Errors
     /// If the peer is gone or takes no bytes for too long.
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        self.halves().0.send(bytes)
+    fn send(&mut self, message: &[u8]) -> Result<(), NetError> {
+        self.halves().0.send(message)
     }
 
-    /// Receives exactly `bytes` bytes.
+    /// Receives a whole message of exactly `bytes` bytes.
     ///
     /// # Errors
     /// If the peer is gone or sends too little for too long.
@@ -58,20 +59,38 @@ pub trait Channel: Send {
 
 /// The direction to the peer.
 pub trait Sending: Send {
-    /// Sends all of `bytes`.
+    /// Sends all of a part of a message, of which it may be the last.
     ///
     /// # Errors
     /// If the peer is gone or takes no bytes for too long.
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError>;
+    fn send_part(&mut self, part: &[u8], ends: bool) -> Result<(), NetError>;
+
+    /// Sends a whole message.
+    ///
+    /// # Errors
+    /// If the peer is gone or takes no bytes for too long.
+    fn send(&mut self, message: &[u8]) -> Result<(), NetError> {
+        self.send_part(message, true)
+    }
 }
 
 /// The direction from the peer.
 pub trait Receiving: Send {
-    /// Receives exactly `bytes` bytes.
+    /// Receives as many bytes of a message as `part` has, of which they may be the last.
     ///
     /// # Errors
     /// If the peer is gone or sends too little for too long.
-    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError>;
+    fn receive_part(&mut self, part: &mut [u8], ends: bool) -> Result<(), NetError>;
+
+    /// Receives a whole message of exactly `bytes` bytes.
+    ///
+    /// # Errors
+    /// If the peer is gone or sends too little for too long.
+    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
+        let mut message = vec![0; bytes];
+        self.receive_part(&mut message, true)?;
+        Ok(message)
+    }
 }
 
 impl<C: Channel + ?Sized> Channel for Box<C> {

@@ -7,19 +7,22 @@ pub struct Tap<C, S, R> {
     channel: C,
     on_send: S,
     on_receive: R,
+    /// The parts of a message that leaves.
+    leaving: Vec<u8>,
 }
 
 impl<C: Channel, S: FnMut(&[u8]) + Send, R: FnMut(&mut Vec<u8>) + Send> Tap<C, S, R> {
-    /// Calls `on_send` with every message that leaves, and `on_receive` with every one that arrived.
+    /// Calls `on_send` with every message that left, and `on_receive` with every part of one that arrived.
     pub fn new(channel: C, on_send: S, on_receive: R) -> Self {
-        Self { channel, on_send, on_receive }
+        Self { channel, on_send, on_receive, leaving: vec![] }
     }
 }
 
 impl<C: Channel, S: FnMut(&[u8]) + Send, R: FnMut(&mut Vec<u8>) + Send> Channel for Tap<C, S, R> {
     fn halves(&mut self) -> (Box<dyn Sending + '_>, Box<dyn Receiving + '_>) {
         let (sending, receiving) = self.channel.halves();
-        (Box::new((sending, &mut self.on_send)), Box::new((receiving, &mut self.on_receive)))
+        let sending = TapSending(sending, &mut self.on_send, &mut self.leaving);
+        (Box::new(sending), Box::new((receiving, &mut self.on_receive)))
     }
 
     fn keep_alive(&mut self) -> Result<(), NetError> {
@@ -27,17 +30,25 @@ impl<C: Channel, S: FnMut(&[u8]) + Send, R: FnMut(&mut Vec<u8>) + Send> Channel 
     }
 }
 
-impl<S: FnMut(&[u8]) + Send> Sending for (Box<dyn Sending + '_>, &mut S) {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        (self.1)(bytes);
-        self.0.send(bytes)
+struct TapSending<'a, S>(Box<dyn Sending + 'a>, &'a mut S, &'a mut Vec<u8>);
+
+impl<S: FnMut(&[u8]) + Send> Sending for TapSending<'_, S> {
+    fn send_part(&mut self, part: &[u8], ends: bool) -> Result<(), NetError> {
+        self.2.extend_from_slice(part);
+        if ends {
+            (self.1)(self.2);
+            self.2.clear();
+        }
+        self.0.send_part(part, ends)
     }
 }
 
 impl<R: FnMut(&mut Vec<u8>) + Send> Receiving for (Box<dyn Receiving + '_>, &mut R) {
-    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        let mut message = self.0.receive(bytes)?;
-        (self.1)(&mut message);
-        Ok(message)
+    fn receive_part(&mut self, part: &mut [u8], ends: bool) -> Result<(), NetError> {
+        self.0.receive_part(part, ends)?;
+        let mut changed = part.to_vec();
+        (self.1)(&mut changed);
+        part.copy_from_slice(&changed);
+        Ok(())
     }
 }

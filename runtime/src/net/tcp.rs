@@ -80,14 +80,14 @@ impl Channel for TcpChannel {
 }
 
 impl Sending for &Line {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
-        Line::send(self, bytes)
+    fn send_part(&mut self, part: &[u8], _: bool) -> Result<(), NetError> {
+        Line::send(self, part)
     }
 }
 
 impl Receiving for &Line {
-    fn receive(&mut self, bytes: usize) -> Result<Vec<u8>, NetError> {
-        Line::receive(self, bytes)
+    fn receive_part(&mut self, part: &mut [u8], _: bool) -> Result<(), NetError> {
+        Line::receive(self, part)
     }
 }
 

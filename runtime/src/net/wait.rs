@@ -17,7 +17,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub struct Limits {
     /// Between two signs of life of the peer.
     pub silence: Duration,
-    /// For one message of a peer that lives; no less than `silence`.
+    /// For one message of a peer that lives, or one part of a message that is taken in parts; no less than
+    /// `silence`.
     pub message: Duration,
 }
 

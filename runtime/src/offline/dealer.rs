@@ -49,7 +49,7 @@ fn correction(
     let (step, secrets) = (&plan.steps[index], &weights.steps[index]);
     match (&step.op, secrets) {
         (op, StepWeights::Linear { .. }) if op.is_secret_linear() => {
-            pack(&linear::share(step, secrets, operands, mask).0, step.ring)
+            pack(&linear::share(step, secrets, operands, mask), step.ring)
         }
         (StepOp::Phase(phase), StepWeights::Phase { harmonics, .. }) => {
             let u = party0_question(plan, party0, index);

@@ -74,7 +74,7 @@ impl Drop for Pair {
 
 /// Which items these are.
 fn tags0(items: Vec<Party0Item<'_>>) -> Vec<u64> {
-    items.into_iter().map(|mut item| item.linear(1).unwrap().0[0]).collect()
+    items.into_iter().map(|mut item| item.linear(1).unwrap().0.elements()[0]).collect()
 }
 
 fn tags1(items: Vec<Party1Item<'_>>) -> Vec<u64> {

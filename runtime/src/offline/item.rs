@@ -13,6 +13,8 @@ use crate::protocol::phase::{PhaseCorrelation, PhaseShares};
 use crate::protocol::polynomial::{PolynomialCorrelation, PolynomialShares};
 use crate::protocol::square::{SquareCorrelation, SquareShares};
 use crate::secret::{Elements, SecretTensor, WideElements};
+use crate::wire;
+use crate::words::{Words, each_width};
 use ir::Tensor;
 use ir::plan::{Plan, Step, StepOp};
 use ir::ring::{Packer, Unpacker};
@@ -157,20 +159,32 @@ struct Corrections<'a> {
 }
 
 impl<'a> Corrections<'a> {
-    fn of(&self, step: usize) -> (Unpacker<'_>, usize, u32) {
+    /// Packed elements, their number, and the bits of each.
+    fn of(&self, step: usize) -> (&[u8], usize, u32) {
         let (elements, bits, bytes) =
             self.plan.correlation(step).map_or((0, 1, 0), |c| (c.elements, c.bits, c.bytes()));
         let start = SEED_BYTES + self.starts[step];
-        (Unpacker::new(&self.item[start..start + bytes]), elements, bits)
+        (&self.item[start..start + bytes], elements, bits)
     }
 
     fn narrow(&self, step: usize) -> Elements {
-        let (mut reader, elements, bits) = self.of(step);
-        Zeroizing::new((0..elements).map(|_| reader.next(bits)).collect())
+        let (bytes, elements, bits) = self.of(step);
+        let mut words = Zeroizing::new(vec![0; elements]);
+        wire::unpack(bytes, bits, &mut words, |_, v| v);
+        words
+    }
+
+    /// Elements in words as narrow as their ring.
+    fn words(&self, step: usize) -> Zeroizing<Words> {
+        let (bytes, elements, bits) = self.of(step);
+        let mut words = Zeroizing::new(Words::zeros(bits, elements));
+        each_width!(&mut *words, words => wire::unpack(bytes, bits, words, |_, v| v));
+        words
     }
 
     fn wide(&self, step: usize) -> WideElements {
-        let (mut reader, elements, bits) = self.of(step);
+        let (bytes, elements, bits) = self.of(step);
+        let mut reader = Unpacker::new(bytes);
         let mut element = || {
             let low = u128::from(reader.next(bits.min(64)));
             if bits > 64 { low | u128::from(reader.next(bits - 64)) << 64 } else { low }
@@ -203,13 +217,13 @@ impl<'a> Party0Item<'a> {
 impl Party0Material for Party0Item<'_> {
     fn linear(&mut self, step: usize) -> Result<LinearShare, MaterialError> {
         self.spent.take(step, self.plan.steps[step].op.is_secret_linear())?;
-        Ok(LinearShare(self.corrections.narrow(step)))
+        Ok(LinearShare(self.corrections.words(step)))
     }
 
     fn phase(&mut self, step: usize) -> Result<PhaseCorrelation, MaterialError> {
         self.spent.take(step, matches!(self.plan.steps[step].op, StepOp::Phase(_)))?;
         let u = party0_question(self.plan, &self.seed, step);
-        Ok(PhaseCorrelation { u, products: self.corrections.narrow(step) })
+        Ok(PhaseCorrelation { u, products: self.corrections.words(step) })
     }
 
     fn square(&mut self, step: usize) -> Result<SquareCorrelation, MaterialError> {
@@ -271,7 +285,14 @@ impl Party1Material for Party1Item<'_> {
 
     fn phase(&mut self, step: usize) -> Result<PhaseShares, MaterialError> {
         self.products.take(step, matches!(self.plan.steps[step].op, StepOp::Phase(_)))?;
-        Ok(PhaseShares(self.narrow_products(step)))
+        Ok(PhaseShares(match &self.corrections {
+            Some(corrections) => corrections.words(step),
+            None => {
+                let elements = party1_products(self.plan, &self.seed, step);
+                let bits = self.plan.correlation(step).map_or(1, |c| c.bits);
+                Zeroizing::new(Words::new(bits, elements.iter().copied()))
+            }
+        }))
     }
 
     fn square(&mut self, step: usize) -> Result<SquareShares, MaterialError> {

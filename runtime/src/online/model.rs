@@ -1,18 +1,26 @@
 //! Party 0's weights, packed for this machine once for all sessions.
 
+use super::asking::Sizes;
+use super::party0::Memory;
+use super::schedule::Schedule;
 use crate::kernel::{InstructionSet, PackedLinear};
 use crate::layout::to_online;
 use crate::protocol::phase;
 use crate::words::Words;
 use ir::plan::{Plan, StepOp, StepWeights, Weights};
 use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 /// A plan and its weights, ready to serve any number of sessions.
 pub struct Model<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) weights: &'a Weights,
+    pub(super) schedule: Schedule,
+    pub(super) sizes: Sizes,
     steps: Vec<Packed>,
+    /// Memory of sessions that ended, for those to come.
+    memories: Mutex<Vec<Memory>>,
 }
 
 /// What a step needs of the weights online, beyond what the weights say themselves.
@@ -34,7 +42,33 @@ impl<'a> Model<'a> {
     /// As [`Self::new`] for a given set of instructions, which this machine must have.
     pub fn with(set: InstructionSet, plan: &'a Plan, weights: &'a Weights) -> Self {
         let steps = (0..plan.steps.len()).into_par_iter();
-        Self { plan, weights, steps: steps.map(|i| pack(set, plan, weights, i)).collect() }
+        Self {
+            plan,
+            weights,
+            schedule: Schedule::new(plan, true),
+            sizes: Sizes::DEFAULT,
+            steps: steps.map(|i| pack(set, plan, weights, i)).collect(),
+            memories: Mutex::default(),
+        }
+    }
+
+    /// With parts of other sizes, and tails only if `fused`.
+    #[cfg(test)]
+    pub(super) fn cut(self, sizes: Sizes, fused: bool) -> Self {
+        Self { sizes, schedule: Schedule::new(self.plan, fused), ..self }
+    }
+
+    /// Memory for a session, that of an earlier one if there is any.
+    pub(super) fn memory(&self, batch: usize) -> Memory {
+        let earlier = self.memories.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut memory = earlier.unwrap_or_default();
+        memory.fit(&self.schedule, batch);
+        memory
+    }
+
+    /// Takes back the memory of a session that ended well.
+    pub(super) fn keep(&self, memory: Memory) {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
     }
 
     pub(super) fn linear(&self, step: usize) -> Option<&PackedLinear> {

@@ -1,331 +1,317 @@
 //! Party 0: holds the masked value of every step.
 
-use super::stock::{self, Stock0, stock0};
-use super::{Model, in_parts, local, missing, receive_words, send_wide, send_words};
+use super::asking::{Asking, Kept};
+use super::messages::{Message, parts, room};
+use super::schedule::{Ask, Schedule, Turn, is_in_rows};
+use super::stock::{Feed, Stock0, Stream, stock0};
+use super::{Model, local, missing};
 use crate::Error;
-use crate::kernel::Ahead;
+use crate::kernel::Scratch;
 use crate::layout::{to_online, to_row_major};
-use crate::net::Channel;
+use crate::net::{Channel, Receiving, Sending};
 use crate::offline::Party0Material;
-use crate::protocol::polynomial::PolynomialCorrelation;
-use crate::protocol::square::SquareCorrelation;
-use crate::protocol::{phase, polynomial, question_widths, square};
-use crate::secret::WideElements;
 use crate::tables::Tables;
-use crate::words::{Words, each_width};
-use ir::op::matrix::Word;
-use ir::plan::{Plan, Round, StepOp, StepWeights};
-use ir::ring::low_mask;
+use crate::words::{Words, WordsMut, each_width};
+use ir::plan::{Plan, StepOp};
+use ir::ring::packed_bytes;
 use std::sync::Arc;
-use zeroize::Zeroizing;
+use std::sync::mpsc::{Receiver, channel};
 
 /// Party 0 before the online phase.
-pub struct Party0<'a, M> {
+pub struct Party0<'a> {
     model: Arc<Model<'a>>,
     tables: Tables,
-    materials: Vec<M>,
-    /// What was taken from the materials so far.
-    stock: Vec<Option<Stock0>>,
-    /// Products that were used, to be wiped after the phase.
-    spent: Vec<Zeroizing<Words>>,
-    /// Likewise for `u`.
-    asked_with: Vec<Zeroizing<Vec<u16>>>,
-    /// Memory of values that are not read any more.
-    free: Vec<Words>,
+    batch: usize,
+    /// The correlations; after the phase, what is to be wiped of them.
+    feed: Option<Feed<'a, Stock0>>,
+    memory: Memory,
 }
 
-/// What party 0 keeps between its question and its share.
-enum Asked {
-    Phase(Vec<u16>, Zeroizing<Words>),
-    Square(Vec<u64>, SquareCorrelation),
-    Polynomial(Vec<u64>, PolynomialCorrelation, WideElements),
+/// Memory of the loop, which one session after the other uses.
+#[derive(Default)]
+pub struct Memory {
+    /// Memory of values that are not there.
+    slots: Vec<Words>,
+    /// The values that are there, by step.
+    values: Vec<Words>,
+    kept: Kept,
+    scratch: Scratch,
+    /// Bytes of a part that leaves, and of one that comes.
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
 }
 
-impl<'a, M: Party0Material> Party0<'a, M> {
-    pub(crate) fn new(
+impl Memory {
+    /// Makes room for a batch.
+    pub fn fit(&mut self, schedule: &Schedule, batch: usize) {
+        self.values.resize_with(schedule.slot.len(), Words::default);
+        for (slot, &(bits, elements)) in schedule.slots.iter().enumerate() {
+            let count = elements * batch;
+            if slot == self.slots.len() {
+                self.slots.push(Words::zeros(bits, count));
+            }
+            if self.slots[slot].len() < count {
+                self.slots[slot].resize(count);
+            }
+        }
+    }
+}
+
+impl<'a> Party0<'a> {
+    pub(crate) fn new<M: Party0Material + 'a>(
         model: Arc<Model<'a>>,
         tables: Tables,
         mut materials: Vec<M>,
     ) -> Result<Self, Error> {
-        let plan = model.plan;
-        let mut budget = stock::AHEAD;
-        let mut stock = Vec::with_capacity(plan.steps.len());
-        for index in 0..plan.steps.len() {
-            let bytes = stock::bytes(plan, index) * materials.len();
-            let taken = match budget.checked_sub(bytes) {
-                Some(rest) => {
-                    budget = rest;
-                    stock0(plan, model.weights, index, &mut materials)?
-                }
-                None => None,
-            };
-            stock.push(taken);
-        }
-        Ok(Self {
-            model,
-            tables,
-            materials,
-            stock,
-            spent: vec![],
-            asked_with: vec![],
-            free: vec![],
-        })
+        let (plan, weights, batch) = (model.plan, model.weights, materials.len());
+        let make = move |index| stock0(plan, weights, index, &mut materials);
+        let feed = Feed::new(plan, batch, model.schedule.correlations(plan), make)?;
+        let memory = model.memory(batch);
+        Ok(Self { model, tables, batch, feed: Some(feed), memory })
     }
 
-    /// Runs the online phase; `observe` sees party 0's side of every value as it is made.
+    /// Runs the online phase; `observe` sees party 0's side of every value that is made as a whole.
     pub(crate) fn run(
         &mut self,
         channel: &mut impl Channel,
         mut observe: impl FnMut(usize, &Words),
     ) -> Result<(), Error> {
         let model = self.model.clone();
-        let plan = model.plan;
-        let batch = self.materials.len();
-        let rounds = plan.rounds();
-        let last_use = last_uses(plan, &rounds);
-        let mut values: Vec<Option<Words>> = plan.steps.iter().map(|_| None).collect();
-        let mut moment = 0;
-        for round in &rounds {
-            let next = round.activations.first().copied();
-            for &index in &round.local {
-                let value = if matches!(plan.steps[index].op, StepOp::Input) {
-                    let mut words = self.zeros(index);
-                    add_received(channel, plan, index, &mut words, "the input")?;
-                    words
+        let mut feed = self.feed.take().ok_or_else(|| missing(0))?;
+        let (mut sending, mut receiving) = channel.halves();
+        let ended = feed.during(|stock| {
+            for turn in &model.schedule.turns {
+                for (index, released) in &turn.local {
+                    let value = self.local(stock, &mut *receiving, *index)?;
+                    observe(*index, &value);
+                    self.memory.values[*index] = value;
+                    self.release(released, stock);
+                }
+                if turn.asks.iter().any(|ask| self.elements(ask.index) >= 2 * model.sizes.part) {
+                    self.ask_by_parts(turn, stock, &mut *sending, &mut *receiving)?;
                 } else {
-                    self.local(index, next, batch, &values)?
-                };
-                observe(index, &value);
-                values[index] = Some(value);
-                self.release(index, moment, &last_use, &mut values);
-                moment += 1;
+                    self.ask(turn, stock, &mut *sending, &mut *receiving)?;
+                }
+                turn.asks.iter().for_each(|ask| observe(ask.index, &self.memory.values[ask.index]));
+                self.release(&turn.released, stock);
             }
-            let mut asked = Vec::with_capacity(round.activations.len());
-            for &index in &round.activations {
-                asked.push(self.ask(channel, index, operand(plan, index, &values)?)?);
-            }
-            let mut shares = Vec::with_capacity(asked.len());
-            for (&index, asked) in round.activations.iter().zip(asked) {
-                shares.push(self.share(index, asked, operand(plan, index, &values)?)?);
-            }
-            for (&index, mut value) in round.activations.iter().zip(shares) {
-                add_received(channel, plan, index, &mut value, "the answer to")?;
-                observe(index, &value);
-                values[index] = Some(value);
-                self.release(index, moment, &last_use, &mut values);
-                moment += 1;
-            }
-        }
-        let output = plan.output.index();
-        let value = values[output].as_ref().ok_or_else(|| missing(output))?;
-        let ring = plan.steps[output].ring;
-        each_width!(value, words => send_words(channel, plan, output, ring, words, "the output"))
+            let output = model.plan.output.index();
+            let Memory { values, outgoing, .. } = &mut self.memory;
+            let message = Message::value(model.plan, output, "the output");
+            message.send(&mut *sending, &values[output], model.sizes.part, outgoing)?;
+            self.release(&[output], stock);
+            model.keep(std::mem::take(&mut self.memory));
+            Ok(())
+        });
+        self.feed = Some(feed);
+        ended
     }
 
-    fn zeros(&mut self, index: usize) -> Words {
-        let step = &self.model.plan.steps[index];
-        let count = step.shape.elements() * self.materials.len();
-        let fits = |w: &Words| w.width() == Words::bits(step.ring) && w.capacity() >= count;
-        let Some(found) = self.free.iter().position(fits) else {
-            return Words::zeros(step.ring, count);
-        };
-        let mut words = self.free.swap_remove(found);
-        words.clear(count);
-        words
+    fn elements(&self, index: usize) -> usize {
+        self.model.plan.steps[index].shape.elements() * self.batch
     }
 
-    fn release(
-        &mut self,
-        index: usize,
-        moment: usize,
-        last_use: &[usize],
-        values: &mut [Option<Words>],
-    ) {
-        for operand in &self.model.plan.steps[index].operands {
-            if last_use[operand.index()] == moment {
-                self.free.extend(values[operand.index()].take());
+    /// Memory for a step's value.
+    fn take(&mut self, index: usize) -> Result<Words, Error> {
+        let slot = self.model.schedule.slot[index].ok_or_else(|| missing(index))?;
+        let mut words = std::mem::take(&mut self.memory.slots[slot]);
+        words.resize(self.elements(index));
+        Ok(words)
+    }
+
+    fn release(&mut self, steps: &[usize], stock: &mut Stream<'_, Stock0>) {
+        for &step in steps {
+            let words = std::mem::take(&mut self.memory.values[step]);
+            match self.model.schedule.slot[step] {
+                Some(slot) => self.memory.slots[slot] = words,
+                None => stock.spent(Stock0::Linear(words)),
             }
         }
-    }
-
-    fn stock(&mut self, index: usize) -> Result<Stock0, Error> {
-        if let Some(stock) = self.stock[index].take() {
-            return Ok(stock);
-        }
-        let stock = stock0(self.model.plan, self.model.weights, index, &mut self.materials)?;
-        stock.ok_or_else(|| missing(index))
     }
 
     fn local(
         &mut self,
+        stock: &mut Stream<'_, Stock0>,
+        receiving: &mut dyn Receiving,
         index: usize,
-        next: Option<usize>,
-        batch: usize,
-        values: &[Option<Words>],
     ) -> Result<Words, Error> {
         let model = self.model.clone();
-        let step = &model.plan.steps[index];
-        if let Some(constant) = model.constant(index) {
-            let repeated = std::iter::repeat_n(constant, batch).flat_map(Words::elements);
-            return Ok(Words::new(step.ring, repeated));
-        }
-        let operands: Vec<&Words> = step
-            .operands
-            .iter()
-            .map(|o| values[o.index()].as_ref().ok_or_else(|| missing(o.index())))
-            .collect::<Result<_, _>>()?;
-        let shapes: Vec<_> = step.operands.iter().map(|o| &model.plan.step(*o).shape).collect();
-        let Some(linear) = model.linear(index) else {
-            return Ok(local::public(step, &shapes, &operands));
-        };
-        let Stock0::Linear(mut value) = self.stock(index)? else { return Err(missing(index)) };
-        if matches!(step.op, StepOp::MatrixProduct { .. }) && step.shape.rank() == 4 {
-            let words = each_width!(operands[0], x => to_row_major(shapes[0], x).into());
-            linear.apply(&words, &mut value);
+        let (plan, step) = (model.plan, &model.plan.steps[index]);
+        let operand = |i: usize| step.operands[i].index();
+        if let Some(linear) = model.linear(index) {
+            let mut value = linear_stock(stock, index)?;
+            let Memory { values, scratch, .. } = &mut self.memory;
+            let x = &values[operand(0)];
+            if !is_in_rows(step) {
+                linear.apply(x, &mut value, scratch);
+                return Ok(value);
+            }
+            let shape = &plan.step(step.operands[0]).shape;
+            let rows = each_width!(x, x => to_row_major(shape, x).into());
+            linear.apply(&rows, &mut value, scratch);
             return Ok(each_width!(&value, y => to_online(&step.shape, 1, y).into()));
         }
-        let ahead = match next.and_then(|next| self.stock[next].as_ref()) {
-            Some(Stock0::Phase(_, products)) => Ahead::of(products),
-            _ => Ahead::default(),
-        };
-        linear.apply_and_fetch(operands[0], &mut value, ahead);
+        let mut value = self.take(index)?;
+        let Memory { values, incoming, .. } = &mut self.memory;
+        if matches!(step.op, StepOp::Input) {
+            let message = Message::value(plan, index, "the input");
+            let part = model.sizes.part;
+            each_width!(&mut value, words => {
+                message.receive(receiving, words, part, incoming, #[inline(always)] |_, v| v)
+            })?;
+        } else if let Some(constant) = model.constant(index) {
+            value.fill(constant);
+        } else {
+            let shape = &plan.step(step.operands[0]).shape;
+            let form = &model.schedule.forms[index];
+            local::public(step, form, shape, |i| &values[operand(i)], &mut value);
+        }
         Ok(value)
     }
 
+    /// Activations whose messages leave and come whole.
     fn ask(
         &mut self,
-        channel: &mut impl Channel,
-        index: usize,
-        delta: &Words,
-    ) -> Result<Asked, Error> {
-        let (plan, weights) = (self.model.plan, self.model.weights);
-        let stock = self.stock(index)?;
-        let step = &plan.steps[index];
-        let what = "the question of";
-        let widths = question_widths(&step.op);
-        match (&step.op, &weights.steps[index], stock) {
-            (StepOp::Phase(phase), _, Stock0::Phase(u, products)) => {
-                let ring = plan.step(step.operands[0]).ring;
-                let e = each_width!(delta, delta => phase::question(phase, ring, delta, &u));
-                self.asked_with.push(u);
-                send_words(channel, plan, index, phase.p, &e, what)?;
-                Ok(Asked::Phase(e, products))
-            }
-            (StepOp::Square(square), _, Stock0::Square(correlation)) => {
-                let words = square::question(square, &delta.elements(), &correlation);
-                send_wide(channel, plan, index, &words, &widths, what)?;
-                Ok(Asked::Square(words, correlation))
-            }
-            (
-                StepOp::Polynomial { square, .. },
-                StepWeights::Polynomial { coefficients },
-                Stock0::Polynomial(correlation),
-            ) => {
-                let delta = delta.elements();
-                let (words, constants) =
-                    polynomial::question(square, step, coefficients, &delta, &correlation);
-                send_wide(channel, plan, index, &words, &widths, what)?;
-                Ok(Asked::Polynomial(words, correlation, constants))
-            }
-            _ => Err(Error::Internal(format!("step v{index} has other weights"))),
-        }
-    }
-
-    fn share(&mut self, index: usize, asked: Asked, delta: &Words) -> Result<Words, Error> {
+        turn: &Turn,
+        stocks: &mut Stream<'_, Stock0>,
+        sending: &mut dyn Sending,
+        receiving: &mut dyn Receiving,
+    ) -> Result<(), Error> {
         let model = self.model.clone();
-        let step = &model.plan.steps[index];
-        let other = || Error::Internal(format!("step v{index} has other weights"));
-        match (&step.op, &model.weights.steps[index], asked) {
-            (StepOp::Phase(phase), _, Asked::Phase(question, products)) => {
-                let mut shares = self.zeros(index);
-                let rows = self.tables.rows(index).ok_or_else(other)?;
-                let constants = model.phase_constants(index).ok_or_else(other)?;
-                each_width!(&mut shares, out => {
-                    match (constants, rows, &*products) {
-                        (Words::W16(c), Words::W16(rows), Words::W16(products)) => {
-                            phase_shares(phase, c, rows, &question, products, out);
+        for ask in &turn.asks {
+            let (mut made, stock) = correlations(stocks, ask)?;
+            let mut shares = self.take(ask.index)?;
+            let all = 0..shares.len();
+            let Memory { values, kept, scratch, outgoing, .. } = &mut self.memory;
+            let mut asking = Asking::new(&model, &self.tables, ask, values, &stock, scratch)?;
+            kept.reserve(all.len());
+            let bytes = room(outgoing, asking.bytes(all.len()));
+            let operand = made.as_mut().map(|made| made.part_mut(all.clone()));
+            asking.question(all.clone(), operand, kept, bytes);
+            question(model.plan, ask.index).send_part(sending, bytes, true)?;
+            asking.share(all.clone(), kept, shares.part_mut(all));
+            self.memory.values[ask.index] = shares;
+            made.map(Stock0::Linear).into_iter().chain([stock]).for_each(|used| stocks.spent(used));
+        }
+        for ask in &turn.asks {
+            let Memory { values, incoming, .. } = &mut self.memory;
+            let shares = &mut values[ask.index];
+            let message = answer(model.plan, ask.index);
+            let count = packed_bytes(shares.len(), model.plan.steps[ask.index].ring);
+            let bytes = message.receive_part(receiving, count, true, incoming)?;
+            message.add(bytes, shares.part_mut(0..shares.len()))?;
+        }
+        Ok(())
+    }
+
+    /// Activations whose messages leave and come in parts: answers are taken by a thread of their own, so
+    /// that neither party waits for the other to read.
+    fn ask_by_parts(
+        &mut self,
+        turn: &Turn,
+        stocks: &mut Stream<'_, Stock0>,
+        sending: &mut dyn Sending,
+        receiving: &mut dyn Receiving,
+    ) -> Result<(), Error> {
+        let model = self.model.clone();
+        let mut work = Vec::with_capacity(turn.asks.len());
+        for ask in &turn.asks {
+            work.push((ask, correlations(stocks, ask)?, self.take(ask.index)?));
+        }
+        let Memory { values, kept, scratch, outgoing, incoming, .. } = &mut self.memory;
+        let tables = &self.tables;
+        std::thread::scope(|scope| {
+            let (parts_to_come, queue) = channel();
+            let plan = model.plan;
+            let receiver = scope.spawn(move || take_answers(plan, &queue, receiving, incoming));
+            let model = &model;
+            let jobs = &mut work;
+            let ask_all = move || {
+                for (ask, (made, stock), shares) in jobs {
+                    let mut asking = Asking::new(model, tables, ask, values, stock, scratch)?;
+                    let all = shares.len();
+                    let mut left = shares.part_mut(0..all);
+                    for range in parts(all, asking.part(all)) {
+                        let ends = range.end == all;
+                        let coming =
+                            Coming::Bytes { index: ask.index, elements: range.len(), ends };
+                        if parts_to_come.send(coming).is_err() {
+                            // The receiver knows why.
+                            return Ok(());
                         }
-                        (Words::W32(c), Words::W32(rows), Words::W32(products)) => {
-                            phase_shares(phase, c, rows, &question, products, out);
-                        }
-                        (Words::W64(c), Words::W64(rows), Words::W64(products)) => {
-                            phase_shares(phase, c, rows, &question, products, out);
-                        }
-                        _ => return Err(other()),
+                        kept.reserve(range.len());
+                        let bytes = room(outgoing, asking.bytes(range.len()));
+                        let operand = made.as_mut().map(|made| made.part_mut(range.clone()));
+                        asking.question(range.clone(), operand, kept, bytes);
+                        question(plan, ask.index).send_part(sending, bytes, ends)?;
+                        let mut now;
+                        (now, left) = left.split_at(range.len());
+                        asking.share(range, kept, now.borrow());
+                        let _ = parts_to_come.send(Coming::Shares(now));
                     }
-                });
-                self.spent.push(products);
-                Ok(shares)
-            }
-            (
-                StepOp::Square(square),
-                StepWeights::Square { constant },
-                Asked::Square(question, correlation),
-            ) => {
-                let delta = delta.elements();
-                let shares =
-                    square::party0_share(square, step, constant, &delta, &question, correlation);
-                Ok(Words::new(step.ring, shares.into_iter()))
-            }
-            (
-                StepOp::Polynomial { square, degree },
-                _,
-                Asked::Polynomial(question, correlation, constants),
-            ) => {
-                let shares =
-                    polynomial::party0_share(square, *degree, &question, constants, correlation);
-                Ok(Words::new(step.ring, shares.into_iter()))
-            }
-            _ => Err(other()),
+                }
+                Ok(())
+            };
+            let asked: Result<(), Error> = ask_all();
+            let received = receiver.join();
+            asked?;
+            received.map_err(|_| Error::Internal("the receiving thread stopped".into()))?
+        })?;
+        for (ask, (made, stock), shares) in work {
+            self.memory.values[ask.index] = shares;
+            made.map(Stock0::Linear).into_iter().chain([stock]).for_each(|used| stocks.spent(used));
         }
+        Ok(())
     }
 }
 
-fn phase_shares<Q: Word, W: Word>(
-    phase: &ir::plan::Phase,
-    constants: &[Q],
-    rows: &[Q],
-    question: &[u16],
-    products: &[Q],
-    out: &mut [W],
-) {
-    let per = 2 * phase.harmonics as usize;
-    in_parts(constants.len(), per, question, products, out, |question, products, out| {
-        phase::party0_share(phase, constants, rows, question, products, out);
-    });
+/// The correlation of a linear step, which becomes its value.
+fn linear_stock(stocks: &mut Stream<'_, Stock0>, index: usize) -> Result<Words, Error> {
+    match &mut stocks.next(index)? {
+        Stock0::Linear(words) => Ok(std::mem::take(words)),
+        _ => Err(missing(index)),
+    }
 }
 
-/// Receives a step's elements and adds them to `words`.
-fn add_received(
-    channel: &mut impl Channel,
+/// An activation's correlation, and that of the linear step which begins its tail.
+fn correlations(
+    stocks: &mut Stream<'_, Stock0>,
+    ask: &Ask,
+) -> Result<(Option<Words>, Stock0), Error> {
+    let made = ask.tail.first().map(|first| linear_stock(stocks, first.step)).transpose()?;
+    Ok((made, stocks.next(ask.index)?))
+}
+
+fn question(plan: &Plan, index: usize) -> Message<'_> {
+    Message::new(plan, index, plan.question_bits(index), "the question of")
+}
+
+fn answer(plan: &Plan, index: usize) -> Message<'_> {
+    Message::value(plan, index, "the answer to")
+}
+
+/// What the receiver of answers is told.
+enum Coming<'a> {
+    /// That a part of an answer comes.
+    Bytes { index: usize, elements: usize, ends: bool },
+    /// What it is to be added to, once that is known.
+    Shares(WordsMut<'a>),
+}
+
+/// Takes the answers that are announced, whether their shares are there yet or not, so that the peer can go
+/// on sending, and adds them to the shares.
+fn take_answers(
     plan: &Plan,
-    index: usize,
-    words: &mut Words,
-    what: &str,
+    queue: &Receiver<Coming<'_>>,
+    receiving: &mut dyn Receiving,
+    buffer: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let ring = plan.steps[index].ring;
-    each_width!(words, words => {
-            let mask = Word::low(low_mask(ring));
-
-            receive_words(channel, plan, index, ring, words, #[inline(always)]
-    |a, b| Word::and(ir::Element::plus(a, b), mask), what)
-        })
-}
-
-fn operand<'v>(plan: &Plan, index: usize, values: &'v [Option<Words>]) -> Result<&'v Words, Error> {
-    let id = plan.steps[index].operands[0].index();
-    values[id].as_ref().ok_or_else(|| missing(id))
-}
-
-/// The moment of every value's last use, in the order of the rounds.
-fn last_uses(plan: &Plan, rounds: &[Round]) -> Vec<usize> {
-    let mut last_use = vec![0; plan.steps.len()];
-    let order = rounds.iter().flat_map(|r| r.local.iter().chain(&r.activations));
-    for (moment, &index) in order.enumerate() {
-        for operand in &plan.steps[index].operands {
-            last_use[operand.index()] = moment;
-        }
+    while let Ok(Coming::Bytes { index, elements, ends }) = queue.recv() {
+        let message = answer(plan, index);
+        let count = packed_bytes(elements, plan.steps[index].ring);
+        let bytes = message.receive_part(receiving, count, ends, buffer)?;
+        let Ok(Coming::Shares(shares)) = queue.recv() else { return Ok(()) };
+        message.add(bytes, shares)?;
     }
-    last_use[plan.output.index()] = usize::MAX;
-    last_use
+    Ok(())
 }

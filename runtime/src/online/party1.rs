@@ -1,97 +1,107 @@
 //! Party 1: its masks are known before its input is.
 
-use super::stock::{self, Stock1, stock1};
-use super::{in_parts, missing, receive_wide, receive_words, send_words};
+use super::messages::{Message, parts, room};
+use super::stock::{Activation, Feed, Kind1, Known, Stream, stock1};
+use super::{asking::Sizes, missing};
 use crate::Error;
+use crate::kernel::cores;
 use crate::layout::{to_online, to_row_major};
-use crate::net::Channel;
-use crate::offline::{MaterialError, Party1Material, masks};
-use crate::protocol::{phase, polynomial, question_widths, square};
-use crate::secret::Elements;
+use crate::net::{Channel, Receiving, Sending};
+use crate::offline::Party1Material;
+use crate::protocol::{phase, polynomial, question_widths, square, unpack_wide};
 use crate::tables::Tables;
-use crate::words::{Words, each_width};
+use crate::words::{Words, WordsMut, each_slice, each_width};
 use ir::Tensor;
 use ir::op::matrix::Word;
-use ir::plan::{Phase, Plan, StepOp};
-use ir::ring::low_mask;
-use rayon::prelude::*;
+use ir::plan::{Phase, Plan, Round, StepOp};
+use ir::ring::{low_mask, packed_bytes};
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Party 1 before the online phase: its side of every value is computed, and no weight was needed.
-pub struct Party1<'a, M> {
+pub struct Party1<'a> {
     plan: &'a Plan,
     tables: Tables,
-    materials: Vec<M>,
+    rounds: Vec<Round>,
+    batch: usize,
     input: Option<Zeroizing<Words>>,
     output: Option<Zeroizing<Words>>,
-    activations: Vec<Option<Activation>>,
-    /// Words that were used, to be wiped after the phase.
-    spent: Vec<Zeroizing<Words>>,
+    /// The correlations; after the phase, what is to be wiped of them.
+    feed: Option<Feed<'a, Activation>>,
+    sizes: Sizes,
+    memory: Memory,
 }
 
-/// The masks of one activation step, for the whole batch.
-struct Activation {
-    /// The operand's; nothing for phases, which do not ask for it.
-    operand: Option<Elements>,
-    /// The fresh ones of its values.
-    fresh: Zeroizing<Words>,
-    /// Its correlations, unless they are taken when its time comes.
-    stock: Option<Stock1>,
-}
-
-/// One item's masks as they are walked.
+/// Memory of the loop.
 #[derive(Default)]
-struct Masks {
-    input: Elements,
-    output: Elements,
-    operands: Vec<Elements>,
-    fresh: Vec<Elements>,
+struct Memory {
+    /// Questions about phases: of a part, or of a round.
+    phases: Vec<u16>,
+    /// Bytes of a part that comes, and of one that leaves.
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
 }
 
-impl<'a, M: Party1Material> Party1<'a, M> {
-    pub(crate) fn new(
+/// What party 0 asked about elements of an activation.
+enum Question {
+    /// Where it stands in memory.
+    Phases(Range<usize>),
+    Words(Vec<u64>),
+}
+
+impl<'a> Party1<'a> {
+    pub(crate) fn new<M: Party1Material + 'a>(
         plan: &'a Plan,
         tables: Tables,
         mut materials: Vec<M>,
     ) -> Result<Self, Error> {
-        let mut masks: Vec<Masks> = materials
-            .par_iter_mut()
-            .map(|material| Masks::new(plan, material))
-            .collect::<Result<_, _>>()?;
-        let mut of = |index: usize, mask: fn(&mut Masks, usize) -> &mut Elements| {
-            let items: Vec<Elements> =
-                masks.iter_mut().map(|m| std::mem::take(mask(m, index))).collect();
-            let step = &plan.steps[index];
-            Zeroizing::new(stock::words(&step.shape, 1, step.ring, &items))
+        let batch = materials.len();
+        let Known { input, output, mut steps } = Known::new(plan, &mut materials)?;
+        let rounds = plan.rounds();
+        let order = rounds.iter().flat_map(|r| r.activations.iter().copied()).collect();
+        let make = move |index: usize| {
+            stock1(plan, index, &mut materials, std::mem::take(&mut steps[index]))
         };
-        let input = Some(of(0, |masks, _| &mut masks.input));
-        let output = Some(of(plan.output.index(), |masks, _| &mut masks.output));
-        let mut budget = stock::AHEAD;
-        let mut activations = Vec::with_capacity(plan.steps.len());
-        for (index, step) in plan.steps.iter().enumerate() {
-            if !step.op.is_activation() {
-                activations.push(None);
-                continue;
-            }
-            let operand = (!matches!(step.op, StepOp::Phase(_))).then(|| {
-                let items =
-                    masks.iter().flat_map(|m| to_online(&step.shape, 1, &m.operands[index]));
-                Zeroizing::new(items.collect())
-            });
-            let items: Vec<Elements> =
-                masks.iter_mut().map(|m| std::mem::take(&mut m.fresh[index])).collect();
-            let fresh = Zeroizing::new(stock::words(&step.shape, 1, step.ring, &items));
-            let bytes = stock::bytes(plan, index) * materials.len();
-            let stock = match budget.checked_sub(bytes) {
-                Some(rest) => {
-                    budget = rest;
-                    stock1(plan, index, &mut materials)?
-                }
-                None => None,
-            };
-            activations.push(Some(Activation { operand, fresh, stock }));
-        }
-        Ok(Self { plan, tables, materials, input, output, activations, spent: vec![] })
+        let feed = Some(Feed::new(plan, batch, order, make)?);
+        let mut party = Self {
+            plan,
+            tables,
+            rounds,
+            batch,
+            input: Some(input),
+            output: Some(output),
+            feed,
+            sizes: Sizes::DEFAULT,
+            memory: Memory::default(),
+        };
+        party.make_room();
+        Ok(party)
+    }
+
+    /// With parts of another size.
+    #[cfg(test)]
+    pub(super) fn cut(self, sizes: Sizes) -> Self {
+        Self { sizes, ..self }
+    }
+
+    /// Makes room for the longest part, and for the longest round of messages that come whole.
+    fn make_room(&mut self) {
+        let plan = self.plan;
+        let longest = |of: &dyn Fn(usize) -> usize| {
+            let rounds = self.rounds.iter().map(|r| r.activations.iter().map(|&i| of(i)).sum());
+            rounds.max().unwrap_or(0)
+        };
+        let part = |index: usize| self.elements(index).min(2 * self.sizes.part);
+        let phases = longest(&part);
+        let incoming = longest(&|i| packed_bytes(part(i), plan.question_bits(i)));
+        let outgoing = longest(&|i| packed_bytes(part(i), plan.steps[i].ring));
+        self.memory.phases.resize(phases, 0);
+        room(&mut self.memory.incoming, incoming);
+        room(&mut self.memory.outgoing, outgoing);
+    }
+
+    fn elements(&self, index: usize) -> usize {
+        self.plan.steps[index].shape.elements() * self.batch
     }
 
     /// Runs the online phase for encoded inputs.
@@ -100,31 +110,32 @@ impl<'a, M: Party1Material> Party1<'a, M> {
         channel: &mut impl Channel,
         inputs: &[Tensor<u64>],
     ) -> Result<Vec<Tensor<u64>>, Error> {
-        let (plan, batch) = (self.plan, self.materials.len());
+        let (plan, batch) = (self.plan, self.batch);
         if inputs.len() != batch || inputs.iter().any(|x| x.shape != *plan.input_shape()) {
             return Err(Error::Internal(format!("{} inputs, agreed on {batch}", inputs.len())));
         }
-        self.send_input(channel, inputs)?;
-        for round in plan.rounds() {
-            let mut questions = Vec::with_capacity(round.activations.len());
-            for &index in &round.activations {
-                questions.push(self.question(channel, index)?);
+        let mut feed = self.feed.take().ok_or_else(|| missing(0))?;
+        let (mut sending, mut receiving) = channel.halves();
+        let ended = feed.during(|stock| {
+            self.send_input(&mut *sending, inputs)?;
+            let rounds = std::mem::take(&mut self.rounds);
+            for round in &rounds {
+                let is_cut = |&i: &usize| self.elements(i) >= 2 * self.sizes.part;
+                if round.activations.iter().any(is_cut) {
+                    self.answer_by_parts(round, stock, &mut *sending, &mut *receiving)?;
+                } else {
+                    self.answer(round, stock, &mut *sending, &mut *receiving)?;
+                }
             }
-            for (&index, question) in round.activations.iter().zip(questions) {
-                let answer = self.answer(index, question)?;
-                let ring = plan.steps[index].ring;
-                each_width!(&*answer, words => {
-                    send_words(channel, plan, index, ring, words, "the answer to")?;
-                });
-                self.spent.push(answer);
-            }
-        }
-        self.receive_output(channel)
+            self.receive_output(&mut *receiving)
+        });
+        self.feed = Some(feed);
+        ended
     }
 
     fn send_input(
         &mut self,
-        channel: &mut impl Channel,
+        sending: &mut dyn Sending,
         inputs: &[Tensor<u64>],
     ) -> Result<(), Error> {
         let step = &self.plan.steps[0];
@@ -136,67 +147,165 @@ impl<'a, M: Party1Material> Party1<'a, M> {
                     *word = Word::low(word.element().wrapping_add(v) & low_mask(step.ring));
                 }
             }
-            send_words(channel, self.plan, 0, step.ring, words, "the input")
-        })
+        });
+        let message = Message::value(self.plan, 0, "the input");
+        message.send(sending, &masked, self.sizes.part, &mut self.memory.outgoing)
     }
 
-    fn question(&self, channel: &mut impl Channel, index: usize) -> Result<Question, Error> {
-        let (plan, step) = (self.plan, &self.plan.steps[index]);
-        let elements = step.shape.elements() * self.materials.len();
-        let what = "the question of";
-        if let StepOp::Phase(phase) = &step.op {
-            let mut e = vec![0u16; elements];
-            receive_words(channel, plan, index, phase.p, &mut e, |_, e| e, what)?;
-            return Ok(Question::Phases(e));
+    /// Activations whose messages come and leave whole: all questions are read before an answer leaves.
+    fn answer(
+        &mut self,
+        round: &Round,
+        stock: &mut Stream<'_, Activation>,
+        sending: &mut dyn Sending,
+        receiving: &mut dyn Receiving,
+    ) -> Result<(), Error> {
+        if let &[index] = round.activations.as_slice() {
+            let all = self.elements(index);
+            let question = self.question(receiving, index, all, true, 0)?;
+            return self.answer_one(index, question, stock, sending);
         }
-        let widths = question_widths(&step.op);
-        Ok(Question::Words(receive_wide(channel, plan, index, elements, &widths, what)?))
+        let mut questions = Vec::with_capacity(round.activations.len());
+        let mut at = 0;
+        for &index in &round.activations {
+            let all = self.elements(index);
+            questions.push(self.question(receiving, index, all, true, at)?);
+            at += all;
+        }
+        for (&index, question) in round.activations.iter().zip(questions) {
+            self.answer_one(index, question, stock, sending)?;
+        }
+        Ok(())
     }
 
-    fn answer(&mut self, index: usize, question: Question) -> Result<Zeroizing<Words>, Error> {
-        let step = &self.plan.steps[index];
-        let activation = self.activations[index].take().ok_or_else(|| missing(index))?;
-        let Activation { operand, mut fresh, stock } = activation;
-        let stock = match stock {
-            Some(stock) => stock,
-            None => stock1(self.plan, index, &mut self.materials)?.ok_or_else(|| missing(index))?,
-        };
-        let mask = operand.unwrap_or_default();
-        match (&step.op, stock, question) {
-            (StepOp::Phase(phase), Stock1::Phase(products), Question::Phases(e)) => {
-                let rows = self.tables.rows(index).ok_or_else(|| missing(index))?;
-                each_width!(&mut *fresh, out => match (rows, &*products) {
-                    (Words::W16(rows), Words::W16(p)) => phase_answers(phase, rows, &e, p, out),
-                    (Words::W32(rows), Words::W32(p)) => phase_answers(phase, rows, &e, p, out),
-                    (Words::W64(rows), Words::W64(p)) => phase_answers(phase, rows, &e, p, out),
-                    _ => return Err(missing(index)),
-                });
-                self.spent.push(products);
+    fn answer_one(
+        &mut self,
+        index: usize,
+        question: Question,
+        stock: &mut Stream<'_, Activation>,
+        sending: &mut dyn Sending,
+    ) -> Result<(), Error> {
+        let mut activation = stock.next(index)?;
+        let all = 0..self.elements(index);
+        self.compute(index, &mut activation, all.clone(), &question)?;
+        self.send_answer(index, &activation, all, true, sending)?;
+        stock.spent(activation);
+        Ok(())
+    }
+
+    /// Activations whose messages come and leave in parts: each is answered as it comes.
+    fn answer_by_parts(
+        &mut self,
+        round: &Round,
+        stock: &mut Stream<'_, Activation>,
+        sending: &mut dyn Sending,
+        receiving: &mut dyn Receiving,
+    ) -> Result<(), Error> {
+        for &index in &round.activations {
+            let mut activation = stock.next(index)?;
+            let all = self.elements(index);
+            for range in parts(all, self.sizes.part) {
+                let ends = range.end == all;
+                let question = self.question(receiving, index, range.len(), ends, 0)?;
+                self.compute(index, &mut activation, range.clone(), &question)?;
+                self.send_answer(index, &activation, range, ends, sending)?;
             }
-            (StepOp::Square(square), Stock1::Square(shares), Question::Words(question)) => {
-                add(&mut fresh, &square::party1_share(square, &mask, &question, shares), step.ring);
+            stock.spent(activation);
+        }
+        Ok(())
+    }
+
+    /// Receives the question about so many elements; that of phases to memory, from `at` on.
+    fn question(
+        &mut self,
+        receiving: &mut dyn Receiving,
+        index: usize,
+        elements: usize,
+        ends: bool,
+        at: usize,
+    ) -> Result<Question, Error> {
+        let bits = self.plan.question_bits(index);
+        let message = Message::new(self.plan, index, bits, "the question of");
+        let count = packed_bytes(elements, bits);
+        let Memory { phases, incoming, .. } = &mut self.memory;
+        let bytes = message.receive_part(receiving, count, ends, incoming)?;
+        if matches!(self.plan.steps[index].op, StepOp::Phase(_)) {
+            message.take(bytes, &mut phases[at..at + elements], |_, e| e)?;
+            return Ok(Question::Phases(at..at + elements));
+        }
+        let widths = question_widths(&self.plan.steps[index].op);
+        let words = unpack_wide(bytes, elements, &widths).ok_or_else(|| message.padding())?;
+        Ok(Question::Words(words))
+    }
+
+    fn send_answer(
+        &mut self,
+        index: usize,
+        activation: &Activation,
+        range: Range<usize>,
+        ends: bool,
+        sending: &mut dyn Sending,
+    ) -> Result<(), Error> {
+        let message = Message::value(self.plan, index, "the answer to");
+        let bytes = packed_bytes(range.len(), self.plan.steps[index].ring);
+        let bytes = room(&mut self.memory.outgoing, bytes);
+        each_width!(&*activation.fresh, words => message.pack(&words[range], bytes));
+        message.send_part(sending, bytes, ends)
+    }
+
+    /// Adds party 1's shares to the fresh masks of a range of an activation's elements: its answer.
+    fn compute(
+        &self,
+        index: usize,
+        activation: &mut Activation,
+        range: Range<usize>,
+        question: &Question,
+    ) -> Result<(), Error> {
+        let step = &self.plan.steps[index];
+        let other = || Error::Internal(format!("step v{index} has other correlations"));
+        let Activation { operand, fresh, kind } = activation;
+        let mask = |range: Range<usize>| operand.as_ref().map_or(&[][..], |o| &o[range]);
+        let out = fresh.part_mut(range.clone());
+        let shares = match (&step.op, kind, question) {
+            (StepOp::Phase(phase), Kind1::Phase(products), Question::Phases(at)) => {
+                let rows = self.tables.rows(index).ok_or_else(other)?;
+                let asked = &self.memory.phases[at.clone()];
+                let cores = cores(asked.len() * ELEMENT);
+                phase_answers(cores, phase, rows, products, (range.start, asked), out);
+                return Ok(());
+            }
+            (StepOp::Square(square), Kind1::Square(shares), Question::Words(words)) => {
+                let shares = shares.part(range.clone());
+                square::party1_share(square, mask(range), words, shares)
             }
             (
                 StepOp::Polynomial { square, degree },
-                Stock1::Polynomial(shares),
-                Question::Words(question),
+                Kind1::Polynomial(shares),
+                Question::Words(words),
             ) => {
-                let shares = polynomial::party1_share(square, *degree, &mask, &question, shares);
-                add(&mut fresh, &shares, step.ring);
+                let shares = shares.part(*degree, range.clone());
+                polynomial::party1_share(square, *degree, mask(range), words, shares)
             }
-            _ => return Err(missing(index)),
-        }
-        Ok(fresh)
+            _ => return Err(other()),
+        };
+        each_slice!(WordsMut, out, out => {
+            for (word, share) in out.iter_mut().zip(shares.iter()) {
+                *word = Word::low(word.element().wrapping_add(*share) & low_mask(step.ring));
+            }
+        });
+        Ok(())
     }
 
-    fn receive_output(&mut self, channel: &mut impl Channel) -> Result<Vec<Tensor<u64>>, Error> {
+    fn receive_output(&mut self, receiving: &mut dyn Receiving) -> Result<Vec<Tensor<u64>>, Error> {
         let output = self.plan.output.index();
         let step = &self.plan.steps[output];
         let mut value = self.output.take().ok_or_else(|| missing(output))?;
+        let message = Message::value(self.plan, output, "the output");
+        let (part, buffer) = (self.sizes.part, &mut self.memory.incoming);
         each_width!(&mut *value, words => {
             let ring = Word::low(low_mask(step.ring));
             let unmask = |mask, word| Word::and(Word::minus(word, mask), ring);
-            receive_words(channel, self.plan, output, step.ring, words, unmask, "the output")?;
+            message.receive(receiving, words, part, buffer, unmask)?;
         });
         let items = to_row_major(&step.shape, &value.elements());
         let item = |data: &[u64]| Tensor::new(step.shape.clone(), data.to_vec());
@@ -204,59 +313,34 @@ impl<'a, M: Party1Material> Party1<'a, M> {
     }
 }
 
-/// What party 0 asked of an activation.
-enum Question {
-    Phases(Vec<u16>),
-    Words(Vec<u64>),
-}
+/// What elementwise work costs, in products of a kernel.
+const ELEMENT: usize = 32;
 
-impl Masks {
-    fn new(plan: &Plan, material: &mut impl Party1Material) -> Result<Self, MaterialError> {
-        let nothing = || plan.steps.iter().map(|_| Elements::default()).collect();
-        let mut masks = Self { operands: nothing(), fresh: nothing(), ..Self::default() };
-        let keep = |mask: &Tensor<u64>| Zeroizing::new(mask.data.clone());
-        masks::walk(
-            plan,
-            |step| material.mask(step),
-            |index, operands, mask| {
-                if index == 0 {
-                    masks.input = keep(mask);
-                }
-                let op = &plan.steps[index].op;
-                if op.is_activation() {
-                    masks.fresh[index] = keep(mask);
-                    if !matches!(op, StepOp::Phase(_)) {
-                        masks.operands[index] = keep(operands[0]);
-                    }
-                }
-                if index == plan.output.index() {
-                    masks.output = keep(mask);
-                }
-                Ok(())
-            },
-        )?;
-        Ok(masks)
-    }
-}
-
-fn phase_answers<Q: Word, W: Word>(
+/// The answers to consecutive questions, the first about the element of this number, on so many cores.
+fn phase_answers(
+    cores: usize,
     phase: &Phase,
-    rows: &[Q],
-    question: &[u16],
-    products: &[Q],
-    out: &mut [W],
+    rows: &Words,
+    products: &Words,
+    (first, question): (usize, &[u16]),
+    out: WordsMut<'_>,
 ) {
+    if cores > 1 && question.len() > 1 {
+        let half = question.len() / 2;
+        let (left, right) = out.split_at(half);
+        let (now, next) = ((first, &question[..half]), (first + half, &question[half..]));
+        rayon::join(
+            || phase_answers(cores / 2, phase, rows, products, now, left),
+            || phase_answers(cores - cores / 2, phase, rows, products, next, right),
+        );
+        return;
+    }
     let per = 2 * phase.harmonics as usize;
-    in_parts(1, per, question, products, out, |question, products, out| {
-        phase::party1_answer(phase, rows, question, products, out);
-    });
-}
-
-/// `words += summand` in the ring of `ring` bits.
-fn add(words: &mut Words, summand: &[u64], ring: u32) {
-    each_width!(words, words => {
-        for (word, s) in words.iter_mut().zip(summand) {
-            *word = Word::low(word.element().wrapping_add(*s) & low_mask(ring));
-        }
+    let of = first * per..(first + question.len()) * per;
+    each_slice!(WordsMut, out, out => match (rows, products) {
+        (Words::W16(rows), Words::W16(p)) => phase::party1_answer(phase, rows, question, &p[of], out),
+        (Words::W32(rows), Words::W32(p)) => phase::party1_answer(phase, rows, question, &p[of], out),
+        (Words::W64(rows), Words::W64(p)) => phase::party1_answer(phase, rows, question, &p[of], out),
+        _ => unreachable!("tables and products of one phase have words of one width"),
     });
 }

@@ -1,6 +1,7 @@
 //! Every value reconstructed from both sides of a run, checked against the plan's meaning step by step;
 //! and what a peer may do to a session.
 
+use super::asking::Sizes;
 use crate::Error;
 use crate::handshake::{AgreementError, Hello, VERSION};
 use crate::layout::to_row_major;
@@ -30,13 +31,27 @@ fn insecure_seed_for_tests(random: &mut Random) -> [u8; 32] {
     words.try_into().unwrap()
 }
 
-fn party0<'a, M: Party0Material>(
+fn party0<'a, M: Party0Material + 'a>(
     plan: &'a Plan,
     weights: &'a Weights,
     items: Vec<M>,
-) -> Party0<'a, M> {
-    Party0::new(Arc::new(Model::new(plan, weights)), Tables::new(plan), items).unwrap()
+    cut: Cut,
+) -> Party0<'a> {
+    let model = Model::new(plan, weights).cut(cut.sizes, cut.fused);
+    Party0::new(Arc::new(model), Tables::new(plan), items).unwrap()
 }
+
+/// How messages are cut, and whether linear steps are made part by part.
+#[derive(Clone, Copy)]
+struct Cut {
+    sizes: Sizes,
+    fused: bool,
+}
+
+/// Every value as a whole.
+const WHOLE: Cut = Cut { sizes: Sizes::DEFAULT, fused: false };
+/// The smallest parts that there are.
+const FINE: Cut = Cut { sizes: Sizes { grain: 8, part: 16 }, fused: true };
 
 /// A batch's items, row-major.
 fn tensors(shape: &Shape, value: &Words) -> Vec<Tensor<u64>> {
@@ -45,8 +60,14 @@ fn tensors(shape: &Shape, value: &Words) -> Vec<Tensor<u64>> {
     items.chunks_exact(shape.elements()).map(tensor).collect()
 }
 
-/// Runs both parties over the in-memory channel and returns every value of every item, unmasked.
-fn values(plan: &Plan, weights: &Weights, inputs: &[Tensor<u64>]) -> Vec<Vec<Tensor<u64>>> {
+/// Runs both parties over the in-memory channel and returns every value of every item that was made as a
+/// whole, unmasked.
+fn values(
+    plan: &Plan,
+    weights: &Weights,
+    inputs: &[Tensor<u64>],
+    [cut0, cut1]: [Cut; 2],
+) -> Vec<Vec<Option<Tensor<u64>>>> {
     let mut random = Random::new(5);
     let (mut items0, mut items1, mut sides1) = (vec![], vec![], vec![]);
     for _ in inputs {
@@ -74,11 +95,11 @@ fn values(plan: &Plan, weights: &Weights, inputs: &[Tensor<u64>]) -> Vec<Vec<Ten
     let (mut end0, mut end1) = memory_pair(WAIT);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut party1 = Party1::new(plan, Tables::new(plan), items1).unwrap();
-            let outputs = party1.run(&mut end1, inputs).unwrap();
+            let party1 = Party1::new(plan, Tables::new(plan), items1).unwrap();
+            let outputs = party1.cut(cut1.sizes).run(&mut end1, inputs).unwrap();
             assert_eq!(outputs.len(), inputs.len());
         });
-        let mut party0 = party0(plan, weights, items0);
+        let mut party0 = party0(plan, weights, items0, cut0);
         party0
             .run(&mut end0, |index, value| {
                 let ring = low_mask(plan.steps[index].ring);
@@ -92,8 +113,7 @@ fn values(plan: &Plan, weights: &Weights, inputs: &[Tensor<u64>]) -> Vec<Vec<Ten
             })
             .unwrap();
     });
-    let whole = |item: Vec<Option<Tensor<u64>>>| item.into_iter().map(Option::unwrap).collect();
-    unmasked.into_iter().map(whole).collect()
+    unmasked
 }
 
 /// Whether `got` is what the step makes of its operands, to the carries that the protocol allows.
@@ -178,11 +198,42 @@ fn every_value_of_both_parties_is_the_plans() {
         for batch in [1, 5] {
             let inputs = plans::inputs(&plan, batch, 31);
             let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
-            for (item, input) in values(&plan, &weights, &encoded).iter().zip(&encoded) {
+            let all = values(&plan, &weights, &encoded, [WHOLE; 2]);
+            for (item, input) in all.into_iter().zip(&encoded) {
+                let item: Vec<Tensor<u64>> = item.into_iter().map(Option::unwrap).collect();
                 assert!(item[0] == *input);
                 for index in 0..plan.steps.len() {
-                    check_step(&plan, index, &weights.steps[index], item);
+                    check_step(&plan, index, &weights.steps[index], &item);
                 }
+            }
+        }
+    }
+}
+
+/// However messages are cut and whatever is made part by part, the values are the same.
+#[test]
+fn parts_make_the_same_values() {
+    for (plan, weights) in [plans::every_kind(), plans::phases(), plans::large_phases()] {
+        for batch in [1, 3] {
+            let inputs = plans::inputs(&plan, batch, 32);
+            let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
+            let want = values(&plan, &weights, &encoded, [WHOLE; 2]);
+            let middle = Sizes { grain: 40, part: 200 };
+            let fused = |sizes| Cut { sizes, fused: true };
+            for cuts in [
+                [fused(Sizes::DEFAULT), WHOLE],
+                [FINE, WHOLE],
+                [WHOLE, FINE],
+                [FINE, fused(middle)],
+                [fused(middle), FINE],
+            ] {
+                let got = values(&plan, &weights, &encoded, cuts);
+                let mut compared = 0;
+                for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
+                    assert!(got.is_none() || got == want);
+                    compared += usize::from(got.is_some());
+                }
+                assert!(compared > batch * plan.steps.len() / 2);
             }
         }
     }
@@ -250,7 +301,7 @@ fn every_bit_on_the_wire_is_a_fair_coin() {
             let mut party1 = Party1::new(&plan, Tables::new(&plan), material1).unwrap();
             party1.run(&mut end1, &inputs).unwrap();
         });
-        let mut party0 = party0(&plan, &weights, material0);
+        let mut party0 = party0(&plan, &weights, material0, FINE);
         party0.run(&mut end0, |_, _| ()).unwrap();
     });
     drop((end0, end1));

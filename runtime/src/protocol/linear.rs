@@ -6,13 +6,14 @@
 
 use super::truncate;
 use crate::secret::Elements;
+use crate::words::Words;
 use ir::Tensor;
 use ir::plan::{Step, StepOp, StepWeights};
 use ir::ring::low_mask;
 use zeroize::Zeroizing;
 
 /// Party 0's share `s₀` of `W·r`, one element of the step's ring per element of its value.
-pub struct LinearShare(pub Elements);
+pub struct LinearShare(pub Zeroizing<Words>);
 
 /// The ideal functionality: `s₀ = W·r − m` for the operands' masks `r` and party 1's share `m`.
 pub fn share(
@@ -20,11 +21,11 @@ pub fn share(
     weights: &StepWeights,
     masks: &[&Tensor<u64>],
     m: &Tensor<u64>,
-) -> LinearShare {
+) -> Elements {
     let mut s0 = Zeroizing::new(step.apply_linear(weights, masks).data);
     let ring = low_mask(step.ring);
     s0.iter_mut().zip(&m.data).for_each(|(s, m)| *s = s.wrapping_sub(*m) & ring);
-    LinearShare(s0)
+    s0
 }
 
 /// A public local step on one party's side, masked values or masks alike.

@@ -35,46 +35,34 @@ pub fn question_widths(op: &StepOp) -> Vec<u32> {
     }
 }
 
-/// Packs a batch: every item's words, `widths.len()` per element, to the bit over the whole batch.
-pub fn pack_batch<'a>(items: impl IntoIterator<Item = &'a [u64]>, widths: &[u32]) -> Vec<u8> {
+/// Packs words, `widths.len()` per element, to the bit.
+pub fn pack_wide(words: &[u64], widths: &[u32]) -> Vec<u8> {
     let mut packer = Packer::with_capacity(0);
-    for item in items {
-        for element in item.chunks_exact(widths.len()) {
-            for (&word, &bits) in element.iter().zip(widths) {
-                packer.push(word, bits);
-            }
+    for element in words.chunks_exact(widths.len()) {
+        for (&word, &bits) in element.iter().zip(widths) {
+            packer.push(word, bits);
         }
     }
     packer.finish()
 }
 
-/// Reads what [`pack_batch`] wrote for `items` items of `elements` elements; `None` if the length is
-/// another or the padding bits are set.
-pub fn unpack_batch(
-    bytes: &[u8],
-    items: usize,
-    elements: usize,
-    widths: &[u32],
-) -> Option<Vec<Vec<u64>>> {
+/// Reads what [`pack_wide`] wrote for so many elements; `None` if the length is another or the padding
+/// bits are set.
+pub fn unpack_wide(bytes: &[u8], elements: usize, widths: &[u32]) -> Option<Vec<u64>> {
     let bits: usize = widths.iter().map(|&w| w as usize).sum();
-    if bytes.len() != (items * elements * bits).div_ceil(8) {
+    if bytes.len() != (elements * bits).div_ceil(8) {
         return None;
     }
     let mut reader = Unpacker::new(bytes);
-    let batch = (0..items)
-        .map(|_| {
-            let mut words = Vec::with_capacity(elements * widths.len());
-            for _ in 0..elements {
-                words.extend(widths.iter().map(|&bits| reader.next(bits)));
-            }
-            words
-        })
-        .collect();
-    reader.is_exhausted().then_some(batch)
+    let mut words = Vec::with_capacity(elements * widths.len());
+    for _ in 0..elements {
+        words.extend(widths.iter().map(|&bits| reader.next(bits)));
+    }
+    reader.is_exhausted().then_some(words)
 }
 
 /// Where an element's per-channel secrets stand, in the order of elements online.
-fn online_row<'a, T>(rows: &'a [T], step: &Step, element: usize) -> &'a T {
+pub(crate) fn online_row<'a, T>(rows: &'a [T], step: &Step, element: usize) -> &'a T {
     ir::plan::per_channel(rows, crate::layout::channel_of(&step.shape, element))
 }
 

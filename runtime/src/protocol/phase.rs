@@ -18,6 +18,7 @@
 use super::{row, truncate};
 use crate::kernel::sums::row_sums;
 use crate::secret::Elements;
+use crate::words::Words;
 use ir::op::matrix::{Word, vectorized};
 use ir::plan::{Phase, PhaseTables, Step};
 use ir::ring::low_mask;
@@ -29,11 +30,11 @@ pub struct PhaseCorrelation {
     /// `u`, one per element, `p` bits.
     pub u: Elements,
     /// Its shares of `G_1, H_1, G_2, …` per element, mod 2^Q.
-    pub products: Elements,
+    pub products: Zeroizing<Words>,
 }
 
 /// Party 1's one-time shares of `G_1, H_1, G_2, …` per element, mod 2^Q.
-pub struct PhaseShares(pub Elements);
+pub struct PhaseShares(pub Zeroizing<Words>);
 
 /// `D`: the phase of one party's side of a value of `ring` bits.
 #[inline(always)]
@@ -41,53 +42,51 @@ pub fn phase_of<W: Word>(side: W, ring: u32, p: u32) -> W {
     side.and(W::low(low_mask(ring))).shift_right(ring - p)
 }
 
-/// Party 0's question for the masked values `delta` of `ring` bits: `e`, one word per element.
-pub fn question<W: Word>(phase: &Phase, ring: u32, delta: &[W], u: &[u16]) -> Vec<u16> {
-    let wrap = low_mask(phase.p) as u16;
+/// Writes party 0's question for the masked values `delta` of `ring` bits: `e`, one word per element.
+pub fn question<W: Word>(phase: &Phase, ring: u32, delta: &[W], u: &[u16], question: &mut [u16]) {
+    let (shift, wrap) = (ring - phase.p, low_mask(phase.p) as u16);
     vectorized(
         #[inline(always)]
         || {
-            delta
-                .iter()
-                .zip(u)
-                .map(
-                    #[inline(always)]
-                    |(&d, &u): (&W, &u16)| {
-                        (phase_of(d, ring, phase.p).element() as u16).wrapping_sub(u) & wrap
-                    },
-                )
-                .collect()
+            // What lies above the ring wraps away with the rest.
+            for (e, (&d, &u)) in question.iter_mut().zip(delta.iter().zip(u)) {
+                *e = (d.shift_right(shift).element() as u16).wrapping_sub(u) & wrap;
+            }
         },
-    )
+    );
 }
 
-/// Adds party 0's truncated shares to `out`. `rows` are the interleaved tables, `constants` the `c₀` of
-/// [`constants`], a word per element of a period of channels. All slices begin with a period.
+/// Writes party 0's truncated shares of consecutive elements. `rows` are the interleaved tables,
+/// `constants` the `c₀` of [`constants`], a word per element of a period of channels, within which the
+/// first element stands at `at`.
 pub fn party0_share<Q: Word, W: Word>(
     phase: &Phase,
-    constants: &[Q],
+    (constants, mut at): (&[Q], usize),
     rows: &[Q],
-    question: &[u16],
-    products: &[Q],
-    out: &mut [W],
+    mut question: &[u16],
+    mut products: &[Q],
+    mut out: &mut [W],
 ) {
-    let (per, period) = (2 * phase.harmonics as usize, constants.len());
-    let parts = question.chunks(period).zip(products.chunks(period * per));
-    for (out, (question, products)) in out.chunks_mut(period).zip(parts) {
+    let per = 2 * phase.harmonics as usize;
+    while !out.is_empty() {
+        let constants = &constants[at..];
+        let count = out.len().min(constants.len());
+        let (now, later) = out.split_at_mut(count);
         evaluate(
             per,
             rows,
-            question,
-            products,
+            &question[..count],
+            &products[..count * per],
             #[inline(always)]
             |at: usize, sums: &[Q]| {
-                let out = &mut out[at..at + sums.len()];
-                for ((out, &z), &c) in out.iter_mut().zip(sums).zip(&constants[at..]) {
+                let now = &mut now[at..at + sums.len()];
+                for ((out, &z), &c) in now.iter_mut().zip(sums).zip(&constants[at..]) {
                     let share = truncate::party0(z.plus(c), phase.q, phase.shift);
-                    *out = out.plus(W::low(share.element()));
+                    *out = W::low(share.element());
                 }
             },
         );
+        (question, products, out, at) = (&question[count..], &products[count * per..], later, 0);
     }
 }
 

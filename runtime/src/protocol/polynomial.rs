@@ -8,11 +8,12 @@
 //! element and `j` from 1: `u_j·N_j, u_j·w_j, u_j·β·w_j, β·w_j`. Cost: `(d−1)·Q + 1` bits to party 1,
 //! `k'` bits back. This is the single-round evaluation of powers that PILLAR's ESPN aims at.
 
+use super::row;
 use super::square::{mask_and_top_bit, not_top_bit, offset_truncated};
 use super::truncate::{self, wide_mask};
-use super::{online_row, row};
 use crate::secret::{Elements, WideElements};
 use ir::plan::{Square, Step};
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Products shared per element and power.
@@ -31,23 +32,55 @@ pub struct PolynomialCorrelation {
 /// Party 1's one-time shares of [`PRODUCTS`] products per element and power, mod 2^Q.
 pub struct PolynomialShares(pub WideElements);
 
+/// Some elements of a [`PolynomialCorrelation`].
+#[derive(Clone, Copy)]
+pub struct PolynomialPart<'a> {
+    u: &'a [u128],
+    bits: &'a [u64],
+    products: &'a [u128],
+}
+
+impl PolynomialCorrelation {
+    /// The elements of a range, for a polynomial of this degree.
+    pub fn part(&self, degree: u32, range: Range<usize>) -> PolynomialPart<'_> {
+        let powers = degree as usize - 1;
+        PolynomialPart {
+            u: &self.u[range.start * powers..range.end * powers],
+            bits: &self.bits[range.clone()],
+            products: of_range(&self.products, degree, range),
+        }
+    }
+}
+
+impl PolynomialShares {
+    /// The elements of a range, for a polynomial of this degree.
+    pub fn part(&self, degree: u32, range: Range<usize>) -> &[u128] {
+        of_range(&self.0, degree, range)
+    }
+}
+
+fn of_range(products: &[u128], degree: u32, range: Range<usize>) -> &[u128] {
+    let per = PRODUCTS * degree as usize;
+    &products[range.start * per..range.end * per]
+}
+
 /// Party 0's question for the masked values `delta`, and the `s_0` of every element, which it keeps. The
 /// words per element are those of [`super::question_widths`]: `e_1 … e_(d−1)`, each in one word or low
 /// and high word, then `g`.
-pub fn question(
+pub fn question<'c>(
     square: &Square,
-    step: &Step,
-    coefficients: &[Vec<i128>],
+    degree: u32,
+    coefficients: impl Fn(usize) -> &'c [i128],
     delta: &[u64],
-    correlation: &PolynomialCorrelation,
+    correlation: PolynomialPart<'_>,
 ) -> (Vec<u64>, WideElements) {
-    let degree = coefficients[0].len() - 1;
+    let degree = degree as usize;
     let mut words = Vec::with_capacity(delta.len() * (2 * degree - 1));
     let mut constants = Zeroizing::new(Vec::with_capacity(delta.len()));
     for (i, &delta) in delta.iter().enumerate() {
         let truncated = offset_truncated(square, delta);
         let x = i128::from(truncated) - (1 << (square.p - 2));
-        let s = taylor(online_row::<Vec<i128>>(coefficients, step, i), x);
+        let s = taylor(coefficients(i), x);
         for (j, s) in s.iter().enumerate().take(degree).skip(1) {
             let e = s.wrapping_sub(correlation.u[i * (degree - 1) + j - 1]) & wide_mask(square.q);
             words.push(e as u64);
@@ -66,8 +99,8 @@ pub fn party0_share(
     square: &Square,
     degree: u32,
     question: &[u64],
-    constants: WideElements,
-    correlation: PolynomialCorrelation,
+    constants: &[u128],
+    correlation: PolynomialPart<'_>,
 ) -> Vec<u64> {
     let products = correlation.products.chunks_exact(PRODUCTS * degree as usize);
     let elements = question.chunks_exact(words(square, degree)).zip(products).zip(constants.iter());
@@ -78,15 +111,15 @@ pub fn party0_share(
     shares.collect()
 }
 
-/// Party 1's truncated share for the operand's masks `m`.
+/// Party 1's truncated share for the operand's masks `m`, from its shares of the products.
 pub fn party1_share(
     square: &Square,
     degree: u32,
     m: &[u64],
     question: &[u64],
-    shares: PolynomialShares,
+    shares: &[u128],
 ) -> Elements {
-    let products = shares.0.chunks_exact(PRODUCTS * degree as usize);
+    let products = shares.chunks_exact(PRODUCTS * degree as usize);
     let elements = question.chunks_exact(words(square, degree)).zip(products).zip(m);
     let shares = elements.map(|((question, products), &m)| {
         truncate::wide_party1(combine(square, question, products, Some(m)), square.q, square.shift)

@@ -12,10 +12,11 @@
 //! value of party 0 (`D, a, D·a`) with one of party 1 (`M, c, c·M`) is linear in the correlations, for
 //! `a·x = g·x + (1 − 2g)·β·x`. Nothing in it can fail. Cost: `p + 2` bits to party 1, `k'` bits back.
 
-use super::{online_row, shift_left, sign, truncate};
+use super::{shift_left, sign, truncate};
 use crate::secret::Elements;
-use ir::plan::{Square, Step};
+use ir::plan::Square;
 use ir::ring::low_mask;
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Products shared per element.
@@ -34,6 +35,32 @@ pub struct SquareCorrelation {
 /// Party 1's one-time shares of [`PRODUCTS`] products per element, mod 2^Q.
 pub struct SquareShares(pub Elements);
 
+/// Some elements of a [`SquareCorrelation`].
+#[derive(Clone, Copy)]
+pub struct SquarePart<'a> {
+    u: &'a [u64],
+    bits: &'a [u64],
+    products: &'a [u64],
+}
+
+impl SquareCorrelation {
+    /// The elements of a range.
+    pub fn part(&self, range: Range<usize>) -> SquarePart<'_> {
+        SquarePart {
+            u: &self.u[range.clone()],
+            bits: &self.bits[range.clone()],
+            products: &self.products[range.start * PRODUCTS..range.end * PRODUCTS],
+        }
+    }
+}
+
+impl SquareShares {
+    /// The elements of a range.
+    pub fn part(&self, range: Range<usize>) -> &[u64] {
+        &self.0[range.start * PRODUCTS..range.end * PRODUCTS]
+    }
+}
+
 /// `D`: party 0's truncated value of `p` bits, offset added.
 pub fn offset_truncated(square: &Square, delta: u64) -> u64 {
     (delta.wrapping_add(1 << (square.p - 2 + square.t)) >> square.t) & low_mask(square.p)
@@ -51,7 +78,7 @@ pub fn not_top_bit(square: &Square, truncated: u64) -> u64 {
 }
 
 /// Party 0's question for the masked values `delta`: `e + 2^p·g + 2^(p+1)·d`, one word per element.
-pub fn question(square: &Square, delta: &[u64], correlation: &SquareCorrelation) -> Vec<u64> {
+pub fn question(square: &Square, delta: &[u64], correlation: SquarePart<'_>) -> Vec<u64> {
     let p = square.p;
     let own = correlation.u.iter().zip(correlation.bits.iter());
     let ask = |(&delta, (&u, &bits)): (&u64, (&u64, &u64))| {
@@ -64,14 +91,13 @@ pub fn question(square: &Square, delta: &[u64], correlation: &SquareCorrelation)
     delta.iter().zip(own).map(ask).collect()
 }
 
-/// Party 0's truncated share of `ŷ² + constant`; the constants are in units of `ŷ²`.
+/// Party 0's truncated share of `ŷ² + constant`; the constant of an element is in units of `ŷ²`.
 pub fn party0_share(
     square: &Square,
-    step: &Step,
-    constant: &[i64],
+    constant: impl Fn(usize) -> i64,
     delta: &[u64],
     question: &[u64],
-    correlation: SquareCorrelation,
+    correlation: SquarePart<'_>,
 ) -> Vec<u64> {
     let offset = 1u64 << (square.p - 2);
     let products = correlation.products.chunks_exact(PRODUCTS);
@@ -80,20 +106,15 @@ pub fn party0_share(
         let own = offset_truncated(square, delta).wrapping_sub(offset);
         let z = combine(square, question, products, 0, 0)
             .wrapping_add(own.wrapping_mul(own))
-            .wrapping_add(*online_row(constant, step, i) as u64);
+            .wrapping_add(constant(i) as u64);
         truncate::party0(z, square.q, square.shift)
     });
     shares.collect()
 }
 
-/// Party 1's truncated share for the operand's masks `m`.
-pub fn party1_share(
-    square: &Square,
-    m: &[u64],
-    question: &[u64],
-    shares: SquareShares,
-) -> Elements {
-    let products = shares.0.chunks_exact(PRODUCTS);
+/// Party 1's truncated share for the operand's masks `m`, from its shares of the products.
+pub fn party1_share(square: &Square, m: &[u64], question: &[u64], shares: &[u64]) -> Elements {
+    let products = shares.chunks_exact(PRODUCTS);
     let shares = m.iter().zip(question).zip(products).map(|((&m, &question), products)| {
         let (mask, top) = mask_and_top_bit(square, m);
         truncate::party1(combine(square, question, products, mask, top), square.q, square.shift)

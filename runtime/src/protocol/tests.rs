@@ -116,11 +116,12 @@ fn check_square(random: &mut Random, parameters: Square, k: u32, elements: usize
     let y = bounded(random, &parameters, k, elements);
     let delta = masked(&y, &m.data, k);
     let correlation = party0.square(1).unwrap();
-    let question = square::question(&parameters, &delta, &correlation);
+    let part = correlation.part(0..elements);
+    let question = square::question(&parameters, &delta, part);
     assert!(question.iter().all(|q| q & !low_mask(parameters.p + 2) == 0));
-    let share0 =
-        square::party0_share(&parameters, case.step(), &[constant], &delta, &question, correlation);
-    let share1 = square::party1_share(&parameters, &m.data, &question, party1.square(1).unwrap());
+    let share0 = square::party0_share(&parameters, |_| constant, &delta, &question, part);
+    let shares = party1.square(1).unwrap();
+    let share1 = square::party1_share(&parameters, &m.data, &question, shares.part(0..elements));
     for i in 0..elements {
         let value = i128::from(truncated(&parameters, delta[i], m.data[i], y[i]));
         let z = (value * value + i128::from(constant)) as u128;
@@ -164,12 +165,14 @@ fn check_polynomial(random: &mut Random, parameters: Square, k: u32, degree: u32
     let y = bounded(random, &parameters, k, elements);
     let delta = masked(&y, &m.data, k);
     let correlation = party0.polynomial(1).unwrap();
+    let part = correlation.part(degree, 0..elements);
     let (question, constants) =
-        polynomial::question(&parameters, case.step(), &rows, &delta, &correlation);
-    let packed = super::pack_batch([question.as_slice()], &widths);
-    let question = super::unpack_batch(&packed, 1, elements, &widths).unwrap().remove(0);
-    let share0 = polynomial::party0_share(&parameters, degree, &question, constants, correlation);
+        polynomial::question(&parameters, degree, |_| &coefficients, &delta, part);
+    let packed = super::pack_wide(&question, &widths);
+    let question = super::unpack_wide(&packed, elements, &widths).unwrap();
+    let share0 = polynomial::party0_share(&parameters, degree, &question, &constants, part);
     let shares = party1.polynomial(1).unwrap();
+    let shares = shares.part(degree, 0..elements);
     let share1 = polynomial::party1_share(&parameters, degree, &m.data, &question, shares);
     for i in 0..elements {
         let value = i128::from(truncated(&parameters, delta[i], m.data[i], y[i]));
@@ -203,28 +206,30 @@ fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elemen
     let delta = masked(&y, &m.data, k);
     let correlation = party0.phase(1).unwrap();
     let u: Vec<u16> = correlation.u.iter().map(|&u| u as u16).collect();
-    let question = phase::question(&phase, k, &delta, &u);
+    let mut question = vec![0; elements];
+    phase::question(&phase, k, &delta, &u, &mut question);
     assert!(question.iter().all(|q| q >> phase.p == 0));
     let tables = Tables::new(&case.plan);
     let constants = phase::constants(&phase, &[constant]);
     let period = crate::layout::pattern(&case.step().shape, &constants);
     let (mut share0, mut share1) = (vec![0u64; elements], vec![0u64; elements]);
-    let (own, other) = (&correlation.products, &party1.phase(1).unwrap().0);
-    match tables.rows(1).unwrap() {
-        Words::W16(rows) => {
-            let [period, own, other] = [&period, own, other].map(|v| narrowed::<u16>(v));
-            phase::party0_share(&phase, &period, rows, &question, &own, &mut share0);
-            phase::party1_answer(&phase, rows, &question, &other, &mut share1);
-        }
-        Words::W32(rows) => {
-            let [period, own, other] = [&period, own, other].map(|v| narrowed::<u32>(v));
-            phase::party0_share(&phase, &period, rows, &question, &own, &mut share0);
-            phase::party1_answer(&phase, rows, &question, &other, &mut share1);
-        }
-        Words::W64(rows) => {
-            phase::party0_share(&phase, &period, rows, &question, own, &mut share0);
+    let (own, other) = (&*correlation.products, &*party1.phase(1).unwrap().0);
+    match (tables.rows(1).unwrap(), own, other) {
+        (Words::W16(rows), Words::W16(own), Words::W16(other)) => {
+            let period = (&*narrowed(&period), 0);
+            phase::party0_share(&phase, period, rows, &question, own, &mut share0);
             phase::party1_answer(&phase, rows, &question, other, &mut share1);
         }
+        (Words::W32(rows), Words::W32(own), Words::W32(other)) => {
+            let period = (&*narrowed(&period), 0);
+            phase::party0_share(&phase, period, rows, &question, own, &mut share0);
+            phase::party1_answer(&phase, rows, &question, other, &mut share1);
+        }
+        (Words::W64(rows), Words::W64(own), Words::W64(other)) => {
+            phase::party0_share(&phase, (&period, 0), rows, &question, own, &mut share0);
+            phase::party1_answer(&phase, rows, &question, other, &mut share1);
+        }
+        _ => panic!("words of two widths"),
     }
     let mut worst = 0f64;
     for i in 0..elements {
@@ -288,7 +293,8 @@ fn the_phase_is_rounded_without_bias_and_half_a_step_would_bias_it() {
     for y in 0..1u64 << k {
         let mean = |added: u64| {
             let delta: Vec<u64> = masks.iter().map(|m| y + m + added).collect();
-            let question = phase::question(&phase, k, &delta, &narrow);
+            let mut question = vec![0; delta.len()];
+            phase::question(&phase, k, &delta, &narrow, &mut question);
             let index = |((e, u), m): ((&u16, &u64), &u64)| {
                 let index = (u64::from(*e) + u).wrapping_sub(phase::phase_of(*m, k, p));
                 (index.wrapping_sub(y / step) & low_mask(p)) as f64

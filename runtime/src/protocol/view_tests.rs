@@ -42,7 +42,8 @@ fn questions_are_independent_of_party_1s_masks() {
     let m = party1.mask(0).unwrap();
     let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
     let u: Vec<u16> = party0.phase(1).unwrap().u.iter().map(|&u| u as u16).collect();
-    let question = phase::question(&parameters, k, &delta, &u);
+    let mut question = vec![0; ELEMENTS];
+    phase::question(&parameters, k, &delta, &u, &mut question);
     let mask_phase = |m: u64| phase::phase_of(m, k, 7);
     let unmasked =
         question.iter().zip(&m.data).map(|(&e, &m)| u64::from(e).wrapping_sub(mask_phase(m)));
@@ -54,7 +55,8 @@ fn questions_are_independent_of_party_1s_masks() {
     let (mut party0, mut party1) = case.deal(&mut random);
     let m = party1.mask(0).unwrap();
     let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
-    let question = square::question(&parameters, &delta, &party0.square(1).unwrap());
+    let correlation = party0.square(1).unwrap();
+    let question = square::question(&parameters, &delta, correlation.part(0..ELEMENTS));
     let unmasked = question.iter().zip(&m.data).map(|(question, m)| {
         let (mask, c) = mask_and_top_bit(&parameters, *m);
         let e = (question & low_mask(14)).wrapping_sub(mask) & low_mask(14);
@@ -71,8 +73,8 @@ fn questions_are_independent_of_party_1s_masks() {
     let m = party1.mask(0).unwrap();
     let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
     let correlation = party0.polynomial(1).unwrap();
-    let (question, _) =
-        polynomial::question(&parameters, case.step(), &coefficients, &delta, &correlation);
+    let part = correlation.part(3, 0..ELEMENTS);
+    let (question, _) = polynomial::question(&parameters, 3, |_| &coefficients[0], &delta, part);
     for value in 0..words - 1 {
         let e = question.iter().skip(value).step_by(words).copied();
         assert_fair(e, 40, "polynomial");

@@ -64,20 +64,20 @@ impl Incoming {
 }
 
 impl Line {
-    /// Receives a message of `bytes` bytes.
-    pub fn receive(&self, bytes: usize) -> Result<Vec<u8>, NetError> {
+    /// Receives as many bytes of a message as `part` has.
+    pub fn receive(&self, part: &mut [u8]) -> Result<(), NetError> {
         let incoming = &mut *lock(&self.incoming);
         if incoming.broken {
             return Err(NetError::Closed);
         }
-        let received = self.collect(incoming, bytes);
+        let received = self.collect(incoming, part);
         incoming.broken = received.is_err();
         received
     }
 
-    fn collect(&self, incoming: &mut Incoming, bytes: usize) -> Result<Vec<u8>, NetError> {
+    fn collect(&self, incoming: &mut Incoming, message: &mut [u8]) -> Result<(), NetError> {
         let mut wait = Wait::new(self.limits);
-        let mut message = vec![0; bytes];
+        let bytes = message.len();
         let mut received = 0;
         while received < bytes {
             let Some(left) = wait.left() else {
@@ -97,7 +97,7 @@ impl Line {
             wait.alive(*lock(&self.heard));
         }
         self.counters.received_payload.fetch_add(bytes as u64, Relaxed);
-        Ok(message)
+        Ok(())
     }
 
     /// Reads ahead whatever is there, in search of beats. Whoever receives hears them by itself.

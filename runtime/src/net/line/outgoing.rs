@@ -13,12 +13,14 @@ pub(super) struct Outgoing {
     pub out: Vec<u8>,
     /// How many of them it took.
     pub taken: usize,
+    /// The beginning of a frame.
+    head: Vec<u8>,
     /// Whether the stream cannot go on.
     pub broken: bool,
 }
 
 impl Line {
-    /// Sends a message.
+    /// Sends a message, or a part of one, in frames of its own.
     pub fn send(&self, message: &[u8]) -> Result<(), NetError> {
         let outgoing = &mut *lock(&self.outgoing);
         if outgoing.broken {
@@ -48,15 +50,18 @@ impl Line {
         message: &[u8],
         wait: &mut Wait,
     ) -> Result<(), NetError> {
-        let mut head = Vec::with_capacity(4 + message.len().min(PART));
         for frame in message.chunks(MAX_FRAME) {
+            // Header and first bytes leave in one write, and in one record.
+            let mut head = std::mem::take(&mut outgoing.head);
             head.clear();
             if outgoing.framed {
                 head.extend_from_slice(&(frame.len() as u32).to_le_bytes());
             }
             let (first, rest) = frame.split_at(frame.len().min(PART - 4));
             head.extend_from_slice(first);
-            self.encode(outgoing, &head)?;
+            let encoded = self.encode(outgoing, &head);
+            outgoing.head = head;
+            encoded?;
             self.push(outgoing, wait)?;
             for part in rest.chunks(PART) {
                 self.encode(outgoing, part)?;

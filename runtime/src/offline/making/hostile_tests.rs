@@ -30,11 +30,11 @@ impl<C: Channel, F: FnMut(usize, &mut Vec<u8>) + Send> Channel for Bent<C, F> {
 struct BentSending<'a, F>(Box<dyn Sending + 'a>, &'a mut usize, &'a mut F);
 
 impl<F: FnMut(usize, &mut Vec<u8>) + Send> Sending for BentSending<'_, F> {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), NetError> {
+    fn send_part(&mut self, bytes: &[u8], ends: bool) -> Result<(), NetError> {
         let mut message = bytes.to_vec();
         (self.2)(*self.1, &mut message);
         *self.1 += 1;
-        self.0.send(&message)
+        self.0.send_part(&message, ends)
     }
 }
 

@@ -1,0 +1,136 @@
+//! Messages of the online phase: a step's elements, a given number of bits each, in parts.
+
+use crate::Error;
+use crate::net::{NetError, Receiving, Sending};
+use crate::wire;
+use crate::words::{Words, WordsMut, each_slice, each_width};
+use ir::op::matrix::Word;
+use ir::plan::{Plan, Step};
+use ir::ring::{low_mask, packed_bytes};
+use std::ops::Range;
+
+/// One message: the elements of a step of a plan.
+#[derive(Clone, Copy)]
+pub struct Message<'a> {
+    step: usize,
+    name: &'a str,
+    /// Of an element.
+    bits: u32,
+    what: &'static str,
+}
+
+impl<'a> Message<'a> {
+    /// The message about a step, `bits` bits an element.
+    pub fn new(plan: &'a Plan, step: usize, bits: u32, what: &'static str) -> Self {
+        Self { step, name: &plan.steps[step].name, bits, what }
+    }
+
+    /// A step's value, or its masks' side of it.
+    pub fn value(plan: &'a Plan, step: usize, what: &'static str) -> Self {
+        let Step { ring, .. } = plan.steps[step];
+        Self::new(plan, step, ring, what)
+    }
+
+    /// Sends the next bytes.
+    pub fn send_part(
+        self,
+        sending: &mut dyn Sending,
+        bytes: &[u8],
+        ends: bool,
+    ) -> Result<(), Error> {
+        sending.send_part(bytes, ends).map_err(|e| self.failed("sending", e))
+    }
+
+    /// Sends all elements of `words`, by parts of `part`.
+    pub fn send(
+        self,
+        sending: &mut dyn Sending,
+        words: &Words,
+        part: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        each_width!(words, words => parts(words.len(), part).try_for_each(|range| {
+            let bytes = room(buffer, packed_bytes(range.len(), self.bits));
+            self.pack(&words[range.clone()], bytes);
+            self.send_part(sending, bytes, range.end == words.len())
+        }))
+    }
+
+    /// Packs elements into exactly the bytes that they take.
+    pub fn pack<W: Word>(self, words: &[W], bytes: &mut [u8]) {
+        wire::pack_into(words, self.bits, bytes);
+    }
+
+    /// Receives the next `count` bytes.
+    pub fn receive_part<'b>(
+        self,
+        receiving: &mut dyn Receiving,
+        count: usize,
+        ends: bool,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], Error> {
+        let bytes = room(buffer, count);
+        receiving.receive_part(bytes, ends).map_err(|e| self.failed("waiting for", e))?;
+        Ok(bytes)
+    }
+
+    /// Takes the elements that stand in `bytes`, `word = combine(word, element)`.
+    pub fn take<W: Word>(
+        self,
+        bytes: &[u8],
+        words: &mut [W],
+        combine: impl Fn(W, W) -> W,
+    ) -> Result<(), Error> {
+        if wire::unpack(bytes, self.bits, words, combine) { Ok(()) } else { Err(self.padding()) }
+    }
+
+    /// Adds the elements that stand in `bytes` to `words`, in the ring of the message.
+    pub fn add(self, bytes: &[u8], words: WordsMut<'_>) -> Result<(), Error> {
+        each_slice!(WordsMut, words, words => {
+            let mask = Word::low(low_mask(self.bits));
+            self.take(bytes, words, #[inline(always)] |a, b| {
+                Word::and(ir::Element::plus(a, b), mask)
+            })
+        })
+    }
+
+    /// Receives all elements of `words` by parts of `part`, `word = combine(word, element)`.
+    pub fn receive<W: Word>(
+        self,
+        receiving: &mut dyn Receiving,
+        words: &mut [W],
+        part: usize,
+        buffer: &mut Vec<u8>,
+        combine: impl Fn(W, W) -> W + Copy,
+    ) -> Result<(), Error> {
+        let all = words.len();
+        parts(all, part).try_for_each(|range| {
+            let count = packed_bytes(range.len(), self.bits);
+            let bytes = self.receive_part(receiving, count, range.end == all, buffer)?;
+            self.take(bytes, &mut words[range], combine)
+        })
+    }
+
+    /// Bits are set that stand for nothing.
+    pub fn padding(self) -> Error {
+        Error::Peer(format!("{} v{} has padding bits that are set", self.what, self.step))
+    }
+
+    fn failed(self, doing: &str, cause: NetError) -> Error {
+        Error::net(format!("{doing} {} v{} ({})", self.what, self.step, self.name), cause)
+    }
+}
+
+/// Ranges of `part` that make up `all`; one if cutting is not worth it.
+pub fn parts(all: usize, part: usize) -> impl Iterator<Item = Range<usize>> {
+    let part = if all < 2 * part { all.max(1) } else { part };
+    (0..all).step_by(part).map(move |start| start..all.min(start + part))
+}
+
+/// The first `count` bytes of a buffer, which grows if it must.
+pub fn room(buffer: &mut Vec<u8>, count: usize) -> &mut [u8] {
+    if buffer.len() < count {
+        buffer.resize(count, 0);
+    }
+    &mut buffer[..count]
+}
