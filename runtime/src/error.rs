@@ -46,7 +46,10 @@ impl Error {
 
 impl From<MaterialError> for Error {
     fn from(e: MaterialError) -> Self {
-        Self::Internal(e.to_string())
+        match e {
+            MaterialError::Store(e) => Self::Store(e),
+            MaterialError::Spent(_) | MaterialError::Kind(_) => Self::Internal(e.to_string()),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! expand as well.
 
 use super::expand::{Purpose, SEED_BYTES, Seed};
+use super::store::{StoreError, StoredItem};
 use super::{MaterialError, Party0Material, Party1Material, Role, masks};
 use crate::protocol::linear::LinearShare;
 use crate::protocol::phase::{PhaseCorrelation, PhaseShares};
@@ -19,6 +20,7 @@ use ir::Tensor;
 use ir::plan::{Plan, Step, StepOp};
 use ir::ring::{Packer, Unpacker};
 use std::fmt;
+use std::ops::{Deref, Range};
 use zeroize::Zeroizing;
 
 /// The bytes of one party's half of an item, without its checksum. Wiped when dropped.
@@ -151,45 +153,96 @@ impl Spent {
     }
 }
 
+/// Where an item's bytes are.
+pub enum Body {
+    /// In memory.
+    Memory(Item),
+    /// In a file, until they are asked for.
+    Stored(StoredItem),
+}
+
+impl Body {
+    fn len(&self) -> usize {
+        match self {
+            Self::Memory(item) => item.len(),
+            Self::Stored(item) => item.len(),
+        }
+    }
+
+    fn read(&self, range: Range<usize>) -> Result<Bytes<'_>, StoreError> {
+        Ok(match self {
+            Self::Memory(item) => Bytes::There(&item[range]),
+            Self::Stored(item) => Bytes::Read(item.read(range)?),
+        })
+    }
+
+    fn seed(&self) -> Option<Seed> {
+        let bytes = (self.len() >= SEED_BYTES).then(|| self.read(0..SEED_BYTES).ok()).flatten()?;
+        Seed::from_item(&bytes)
+    }
+}
+
+impl From<Item> for Body {
+    fn from(item: Item) -> Self {
+        Self::Memory(item)
+    }
+}
+
+/// Some bytes of an item.
+enum Bytes<'a> {
+    There(&'a [u8]),
+    Read(Zeroizing<Vec<u8>>),
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::There(bytes) => bytes,
+            Self::Read(bytes) => bytes,
+        }
+    }
+}
+
 /// The explicit part of an item.
 struct Corrections<'a> {
     plan: &'a Plan,
-    item: Item,
+    body: Body,
     starts: Vec<usize>,
 }
 
 impl<'a> Corrections<'a> {
     /// Packed elements, their number, and the bits of each.
-    fn of(&self, step: usize) -> (&[u8], usize, u32) {
+    fn of(&self, step: usize) -> Result<(Bytes<'_>, usize, u32), MaterialError> {
         let (elements, bits, bytes) =
             self.plan.correlation(step).map_or((0, 1, 0), |c| (c.elements, c.bits, c.bytes()));
         let start = SEED_BYTES + self.starts[step];
-        (&self.item[start..start + bytes], elements, bits)
+        Ok((self.body.read(start..start + bytes)?, elements, bits))
     }
 
-    fn narrow(&self, step: usize) -> Elements {
-        let (bytes, elements, bits) = self.of(step);
+    fn narrow(&self, step: usize) -> Result<Elements, MaterialError> {
+        let (bytes, elements, bits) = self.of(step)?;
         let mut words = Zeroizing::new(vec![0; elements]);
-        wire::unpack(bytes, bits, &mut words, |_, v| v);
-        words
+        wire::unpack(&bytes, bits, &mut words, |_, v| v);
+        Ok(words)
     }
 
     /// Elements in words as narrow as their ring.
-    fn words(&self, step: usize) -> Zeroizing<Words> {
-        let (bytes, elements, bits) = self.of(step);
+    fn words(&self, step: usize) -> Result<Zeroizing<Words>, MaterialError> {
+        let (bytes, elements, bits) = self.of(step)?;
         let mut words = Zeroizing::new(Words::zeros(bits, elements));
-        each_width!(&mut *words, words => wire::unpack(bytes, bits, words, |_, v| v));
-        words
+        each_width!(&mut *words, words => wire::unpack(&bytes, bits, words, |_, v| v));
+        Ok(words)
     }
 
-    fn wide(&self, step: usize) -> WideElements {
-        let (bytes, elements, bits) = self.of(step);
-        let mut reader = Unpacker::new(bytes);
+    fn wide(&self, step: usize) -> Result<WideElements, MaterialError> {
+        let (bytes, elements, bits) = self.of(step)?;
+        let mut reader = Unpacker::new(&bytes);
         let mut element = || {
             let low = u128::from(reader.next(bits.min(64)));
             if bits > 64 { low | u128::from(reader.next(bits - 64)) << 64 } else { low }
         };
-        Zeroizing::new((0..elements).map(|_| element()).collect())
+        Ok(Zeroizing::new((0..elements).map(|_| element()).collect()))
     }
 }
 
@@ -203,13 +256,14 @@ pub struct Party0Item<'a> {
 
 impl<'a> Party0Item<'a> {
     /// Reads party 0's half; `None` if it has another length than [`item_bytes`].
-    pub fn new(plan: &'a Plan, item: Item) -> Option<Self> {
+    pub fn new(plan: &'a Plan, item: impl Into<Body>) -> Option<Self> {
+        let body = item.into();
         let (starts, length) = corrections(plan);
-        if item.len() != SEED_BYTES + length {
+        if body.len() != SEED_BYTES + length {
             return None;
         }
-        let seed = Seed::from_item(&item[..SEED_BYTES])?;
-        let corrections = Corrections { plan, item, starts };
+        let seed = body.seed()?;
+        let corrections = Corrections { plan, body, starts };
         Some(Self { plan, seed, corrections, spent: Spent::new(plan) })
     }
 }
@@ -217,27 +271,27 @@ impl<'a> Party0Item<'a> {
 impl Party0Material for Party0Item<'_> {
     fn linear(&mut self, step: usize) -> Result<LinearShare, MaterialError> {
         self.spent.take(step, self.plan.steps[step].op.is_secret_linear())?;
-        Ok(LinearShare(self.corrections.words(step)))
+        Ok(LinearShare(self.corrections.words(step)?))
     }
 
     fn phase(&mut self, step: usize) -> Result<PhaseCorrelation, MaterialError> {
         self.spent.take(step, matches!(self.plan.steps[step].op, StepOp::Phase(_)))?;
         let u = party0_question(self.plan, &self.seed, step);
-        Ok(PhaseCorrelation { u, products: self.corrections.words(step) })
+        Ok(PhaseCorrelation { u, products: self.corrections.words(step)? })
     }
 
     fn square(&mut self, step: usize) -> Result<SquareCorrelation, MaterialError> {
         self.spent.take(step, matches!(self.plan.steps[step].op, StepOp::Square(_)))?;
         let u = party0_question(self.plan, &self.seed, step);
         let bits = party0_bits(self.plan, &self.seed, step);
-        Ok(SquareCorrelation { u, bits, products: self.corrections.narrow(step) })
+        Ok(SquareCorrelation { u, bits, products: self.corrections.narrow(step)? })
     }
 
     fn polynomial(&mut self, step: usize) -> Result<PolynomialCorrelation, MaterialError> {
         self.spent.take(step, matches!(self.plan.steps[step].op, StepOp::Polynomial { .. }))?;
         let u = party0_wide_question(self.plan, &self.seed, step);
         let bits = party0_bits(self.plan, &self.seed, step);
-        Ok(PolynomialCorrelation { u, bits, products: self.corrections.wide(step) })
+        Ok(PolynomialCorrelation { u, bits, products: self.corrections.wide(step)? })
     }
 }
 
@@ -253,20 +307,16 @@ pub struct Party1Item<'a> {
 
 impl<'a> Party1Item<'a> {
     /// Reads party 1's half; `None` if it has another length than [`item_bytes`].
-    pub fn new(plan: &'a Plan, item: Item) -> Option<Self> {
-        let seed = Seed::from_item(item.get(..SEED_BYTES)?)?;
+    pub fn new(plan: &'a Plan, item: impl Into<Body>) -> Option<Self> {
+        let body = item.into();
+        let seed = body.seed()?;
         let (starts, length) = corrections(plan);
-        let corrections = match item.len() - SEED_BYTES {
+        let corrections = match body.len() - SEED_BYTES {
             0 => None,
-            found if found == length => Some(Corrections { plan, item, starts }),
+            found if found == length => Some(Corrections { plan, body, starts }),
             _ => return None,
         };
         Some(Self { plan, seed, corrections, masks: Spent::new(plan), products: Spent::new(plan) })
-    }
-
-    fn narrow_products(&self, step: usize) -> Elements {
-        let dealt = || party1_products(self.plan, &self.seed, step);
-        self.corrections.as_ref().map_or_else(dealt, |c| c.narrow(step))
     }
 }
 
@@ -276,7 +326,7 @@ impl Party1Material for Party1Item<'_> {
         self.masks.take(step, masks::has_own_mask(op))?;
         match &self.corrections {
             Some(corrections) if op.is_secret_linear() => {
-                let mut data = corrections.narrow(step);
+                let mut data = corrections.narrow(step)?;
                 Ok(SecretTensor::new(Tensor::new(shape.clone(), std::mem::take(&mut *data))))
             }
             _ => Ok(party1_mask(self.plan, &self.seed, step)),
@@ -286,7 +336,7 @@ impl Party1Material for Party1Item<'_> {
     fn phase(&mut self, step: usize) -> Result<PhaseShares, MaterialError> {
         self.products.take(step, matches!(self.plan.steps[step].op, StepOp::Phase(_)))?;
         Ok(PhaseShares(match &self.corrections {
-            Some(corrections) => corrections.words(step),
+            Some(corrections) => corrections.words(step)?,
             None => {
                 let elements = party1_products(self.plan, &self.seed, step);
                 let bits = self.plan.correlation(step).map_or(1, |c| c.bits);
@@ -297,12 +347,17 @@ impl Party1Material for Party1Item<'_> {
 
     fn square(&mut self, step: usize) -> Result<SquareShares, MaterialError> {
         self.products.take(step, matches!(self.plan.steps[step].op, StepOp::Square(_)))?;
-        Ok(SquareShares(self.narrow_products(step)))
+        Ok(SquareShares(match &self.corrections {
+            Some(corrections) => corrections.narrow(step)?,
+            None => party1_products(self.plan, &self.seed, step),
+        }))
     }
 
     fn polynomial(&mut self, step: usize) -> Result<PolynomialShares, MaterialError> {
         self.products.take(step, matches!(self.plan.steps[step].op, StepOp::Polynomial { .. }))?;
-        let dealt = || party1_wide_products(self.plan, &self.seed, step);
-        Ok(PolynomialShares(self.corrections.as_ref().map_or_else(dealt, |c| c.wide(step))))
+        Ok(PolynomialShares(match &self.corrections {
+            Some(corrections) => corrections.wide(step)?,
+            None => party1_wide_products(self.plan, &self.seed, step),
+        }))
     }
 }

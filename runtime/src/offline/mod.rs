@@ -79,8 +79,8 @@ pub trait Party1Material: Send {
     fn polynomial(&mut self, step: usize) -> Result<PolynomialShares, MaterialError>;
 }
 
-/// Why one-time material was not given out; a defect of this program, never of a file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why one-time material was not given out.
+#[derive(Debug, thiserror::Error)]
 pub enum MaterialError {
     /// Asked for twice.
     #[error("step v{0} asked for its correlation twice")]
@@ -88,6 +88,9 @@ pub enum MaterialError {
     /// A kind of step that does not use it.
     #[error("step v{0} asked for a correlation of another kind")]
     Kind(usize),
+    /// It stands in a file that cannot be read.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
 }
 
 /// Identifies the making of a set of items; both parties' halves carry the same.

@@ -4,7 +4,7 @@ use super::dealer::deal;
 use super::expand::Seed;
 use super::item::Origin;
 use super::store::{Store, StoreError, StoreWriter};
-use super::{DealId, Role, Supply};
+use super::{DealId, Party0Material, Role, Supply};
 use crate::Connected;
 use crate::net::memory_pair;
 use crate::testing::plans;
@@ -103,6 +103,58 @@ fn files_are_for_their_owner_alone_and_spent_items_are_erased() {
     assert!(before[item.clone()].iter().any(|&b| b != 0));
     assert!(after[item.clone()].iter().all(|&b| b == 0));
     assert_eq!(before[item.end..], after[item.end..]);
+}
+
+/// Items that stay in the file give what items in memory give; they are erased when they were used, or by
+/// the next opening after a crash, and nobody opens the file before.
+#[test]
+fn large_items_stay_in_the_file_while_they_are_used() {
+    let directory = Directory::new("stay");
+    let (plan, weights) = plans::tiny();
+    let digest = write(&directory, &plan, &weights, 4);
+    let path = directory.file(Role::Party0);
+    let before = std::fs::read(&path).unwrap();
+    let open = || Store::open_party0(&path, &plan, digest, Origin::Dealer);
+    let copy = path.with_extension("copy");
+    std::fs::copy(&path, &copy).unwrap();
+    let mut in_memory = Store::open_party0(&copy, &plan, digest, Origin::Dealer).unwrap();
+    let mut store = open().unwrap().reading_at_once(0);
+    let record = store.item_bytes() + 33;
+    let records = before.len() - 4 * record;
+    let item = |serial: usize| records + serial * record + 1..records + (serial + 1) * record;
+    let is_erased = |serial| std::fs::read(&path).unwrap()[item(serial)].iter().all(|&b| b == 0);
+
+    let mut stay = store.claim(1..3).unwrap();
+    let mut read = in_memory.claim(1..3).unwrap();
+    assert!(is_erased(0) && !is_erased(1) && !is_erased(2), "what was skipped is erased at once");
+    drop(store);
+    assert!(line(open()).contains("is in use by another process"), "its items are in use");
+    for (stays, read) in stay.iter_mut().zip(&mut read) {
+        assert!(stays.linear(1).unwrap().0 == read.linear(1).unwrap().0);
+        assert!(stays.phase(2).unwrap().products == read.phase(2).unwrap().products);
+    }
+    drop(stay.pop());
+    assert!(!is_erased(1) && is_erased(2) && !is_erased(3));
+    drop(stay);
+    assert!(is_erased(1));
+
+    // A crash: the item is marked, used, and not erased.
+    let crashed = std::fs::read(&path).unwrap();
+    let mut store = open().unwrap().reading_at_once(0);
+    drop(store.claim(3..4).unwrap());
+    drop(store);
+    let mut left = crashed;
+    left[item(3).start - 1] = 2;
+    std::fs::write(&path, &left).unwrap();
+    assert!(!is_erased(3));
+    assert_eq!(open().unwrap().offer().next, 4);
+    assert!(is_erased(3), "the next opening erases it");
+
+    damage(&copy, item(3).start + 40);
+    drop(in_memory);
+    let store = Store::open_party0(&copy, &plan, digest, Origin::Dealer).unwrap();
+    let claimed = store.reading_at_once(0).claim(3..4);
+    assert!(line(claimed).contains("item 3 is damaged"));
 }
 
 #[test]

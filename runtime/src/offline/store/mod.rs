@@ -18,43 +18,52 @@
 //! Items are used in the order of their serials. A mark is on disk ([`File::sync_data`]) before the item
 //! is read, so that a crash at any point loses items and never uses one twice. What was read is
 //! overwritten with zeros: a file that is stolen later does not open recorded runs (as far as the file
-//! system overwrites in place). An open file is locked against a second process. An old copy that is put
+//! system overwrites in place). Items of which many megabytes are claimed at once stay in the file while
+//! they are used and are overwritten then, or by the next opening if the process ended before. An open file is locked against a second process. An old copy that is put
 //! back at one party does no harm, for the other party's marks count as well; old copies at both parties
 //! are what nothing here can see: never restore correlation files from a backup.
 
 mod error;
 mod memory;
 mod records;
+mod stored;
 mod writer;
 
 pub use error::StoreError;
 pub use memory::{MemorySupply, NoSupply};
 pub use records::MAX_ITEMS;
+pub use stored::StoredItem;
 pub use writer::StoreWriter;
 
-use super::item::{Item, Origin, Party0Item, Party1Item, item_bytes};
+use super::item::{Body, Origin, Party0Item, Party1Item, item_bytes};
 use super::{DealId, Offer, Role, Supply};
 use error::io_error;
 use ir::plan::{Digest, Magic, Plan, seal};
 use records::{
-    CHECKSUM, Found, Header, USED, checksum, private_file, read_header, record, record_bytes, scan,
-    sync_directory,
+    CHECKSUM, Found, Header, USED, checksum, checksum_of, erase_left, private_file, read_header,
+    record, record_bytes, scan, sync_directory,
 };
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use stored::{Shared, erase};
 use zeroize::Zeroizing;
+
+/// Bytes of items that are read at once; a claim of more reads them as they are used.
+const AT_ONCE: usize = 1 << 26;
 
 /// One party's opened and locked correlation file.
 pub struct Store<'a, M> {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     plan: &'a Plan,
     offer: Offer,
     records_at: u64,
     item_bytes: usize,
-    material: fn(&'a Plan, Item) -> Option<M>,
+    at_once: usize,
+    material: fn(&'a Plan, Body) -> Option<M>,
 }
 
 impl<'a> Store<'a, Party0Item<'a>> {
@@ -159,7 +168,7 @@ impl<'a, M> Store<'a, M> {
         path: &Path,
         plan: &'a Plan,
         (role, digest, origin): (Role, Digest, Origin),
-        material: fn(&'a Plan, Item) -> Option<M>,
+        material: fn(&'a Plan, Body) -> Option<M>,
     ) -> Result<Self, StoreError> {
         let name = path.display().to_string();
         let io = io_error(path);
@@ -193,9 +202,12 @@ impl<'a, M> Store<'a, M> {
         }
         let Found { next, end: count, length, .. } =
             scan(&mut file, &header, records_at).map_err(&io)?;
+        erase_left(&mut file, &header, records_at, length).map_err(&io)?;
         let deal = DealId(header.deal);
         let offer = Offer { role, origin, plan: digest, deal, next, count, length };
-        Ok(Self { path: path.to_owned(), file, plan, offer, records_at, item_bytes, material })
+        let (path, file) = (path.to_owned(), Arc::new(file));
+        let at_once = AT_ONCE;
+        Ok(Self { path, file, plan, offer, records_at, item_bytes, at_once, material })
     }
 
     /// Leaves out items from `length` on: unused ones that the other party does not have.
@@ -250,30 +262,48 @@ impl<'a, M> Store<'a, M> {
         self.records_at + serial * (1 + self.item_bytes + CHECKSUM) as u64
     }
 
-    fn mark(&mut self, serials: Range<u64>) -> io::Result<()> {
+    fn mark(&self, serials: Range<u64>) -> io::Result<()> {
+        let mut file = &*self.file;
         for serial in serials {
-            self.file.seek(SeekFrom::Start(self.record_at(serial)))?;
-            self.file.write_all(&[USED])?;
+            file.seek(SeekFrom::Start(self.record_at(serial)))?;
+            file.write_all(&[USED])?;
+        }
+        file.sync_data()
+    }
+
+    /// Reads an item, or only sees that it is whole and leaves it in the file; `None` if it is damaged.
+    fn read_item(&self, serial: u64, shared: Option<&Arc<Shared>>) -> io::Result<Option<Body>> {
+        let mut file = &*self.file;
+        let at = self.record_at(serial) + 1;
+        file.seek(SeekFrom::Start(at))?;
+        let mut item = Zeroizing::new(vec![0; if shared.is_some() { 0 } else { self.item_bytes }]);
+        let Offer { role, deal, .. } = self.offer;
+        let expected = match shared {
+            None => {
+                file.read_exact(&mut item)?;
+                checksum(deal, role, serial, &item)
+            }
+            Some(_) => checksum_of(deal, role, serial, file.take(self.item_bytes as u64))?,
+        };
+        let mut stored = [0; CHECKSUM];
+        file.read_exact(&mut stored)?;
+        Ok((expected == stored).then(|| match shared {
+            None => Body::Memory(item),
+            Some(shared) => Body::Stored(StoredItem::new(shared.clone(), at, self.item_bytes)),
+        }))
+    }
+
+    fn erase(&self, serials: Range<u64>) -> io::Result<()> {
+        for serial in serials {
+            erase(&*self.file, self.record_at(serial) + 1, self.item_bytes)?;
         }
         self.file.sync_data()
     }
 
-    fn read_item(&mut self, serial: u64) -> io::Result<(Item, [u8; CHECKSUM])> {
-        let mut item = Zeroizing::new(vec![0; self.item_bytes]);
-        let mut checksum = [0; CHECKSUM];
-        self.file.seek(SeekFrom::Start(self.record_at(serial) + 1))?;
-        self.file.read_exact(&mut item)?;
-        self.file.read_exact(&mut checksum)?;
-        Ok((item, checksum))
-    }
-
-    fn erase(&mut self, serials: Range<u64>) -> io::Result<()> {
-        for serial in serials {
-            self.file.seek(SeekFrom::Start(self.record_at(serial) + 1))?;
-            let bytes = (self.item_bytes + CHECKSUM) as u64;
-            io::copy(&mut io::repeat(0).take(bytes), &mut self.file)?;
-        }
-        self.file.sync_data()
+    /// With another limit of what is read at once.
+    #[cfg(test)]
+    pub(super) fn reading_at_once(self, bytes: usize) -> Self {
+        Self { at_once: bytes, ..self }
     }
 }
 
@@ -288,23 +318,27 @@ impl<M> Supply for Store<'_, M> {
         if serials.is_empty() {
             return Ok(vec![]);
         }
-        let Offer { role, deal, next, count, .. } = self.offer;
+        let Offer { next, count, .. } = self.offer;
         if serials.start < next || serials.end > count {
             return Err(StoreError::Serials { wanted: serials, next, count });
         }
         let io = io_error(&self.path);
         self.mark(next..serials.end).map_err(&io)?;
         self.offer.next = serials.end;
-        let mut materials = Vec::with_capacity((serials.end - serials.start) as usize);
+        let count = (serials.end - serials.start) as usize;
+        let stay = count.saturating_mul(self.item_bytes) > self.at_once;
+        let shared = stay.then(|| Shared::open(&self.path, self.file.clone())).transpose();
+        let shared = shared.map_err(&io)?;
+        let mut materials = Vec::with_capacity(count);
         for serial in serials.clone() {
-            let (item, stored) = self.read_item(serial).map_err(&io)?;
-            let material = (checksum(deal, role, serial, &item) == stored)
-                .then(|| (self.material)(self.plan, item))
-                .flatten();
+            let body = self.read_item(serial, shared.as_ref()).map_err(&io)?;
+            let material = body.and_then(|body| (self.material)(self.plan, body));
             let damaged = || StoreError::Item { path: self.path.display().to_string(), serial };
             materials.push(material.ok_or_else(damaged)?);
         }
-        self.erase(next..serials.end).map_err(&io)?;
+        // Items that stay are erased when they were used.
+        let read = if stay { next..serials.start } else { next..serials.end };
+        self.erase(read).map_err(&io)?;
         Ok(materials)
     }
 }

@@ -132,6 +132,55 @@ pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
 }
 
 pub(super) fn checksum(deal: DealId, role: Role, serial: u64, item: &[u8]) -> [u8; CHECKSUM] {
+    hasher(deal, role, serial).chain_update(item).finalize().into()
+}
+
+/// As [`checksum`], of an item that is read part by part.
+pub(super) fn checksum_of(
+    deal: DealId,
+    role: Role,
+    serial: u64,
+    mut item: impl Read,
+) -> io::Result<[u8; CHECKSUM]> {
+    let mut hasher = hasher(deal, role, serial);
+    let mut part = Zeroizing::new(vec![0; 1 << 16]);
+    loop {
+        match item.read(&mut part)? {
+            0 => return Ok(hasher.finalize().into()),
+            n => hasher.update(&part[..n]),
+        }
+    }
+}
+
+fn hasher(deal: DealId, role: Role, serial: u64) -> Sha256 {
     let hash = Sha256::new().chain_update(deal.0).chain_update([role as u8]);
-    hash.chain_update(serial.to_le_bytes()).chain_update(item).finalize().into()
+    hash.chain_update(serial.to_le_bytes())
+}
+
+/// Overwrites the used items that a process which ended too early left behind: those whose checksum is
+/// still there.
+pub(super) fn erase_left(
+    file: &mut File,
+    header: &Header,
+    records_at: u64,
+    records: u64,
+) -> io::Result<()> {
+    let mut found = false;
+    for serial in 0..records {
+        let at = records_at + serial * record_bytes(header);
+        let mut state = [0];
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(&mut state)?;
+        if state[0] != USED {
+            continue;
+        }
+        let mut stored = [0; CHECKSUM];
+        file.seek(SeekFrom::Start(at + 1 + header.item_bytes))?;
+        file.read_exact(&mut stored)?;
+        if stored != [0; CHECKSUM] {
+            super::stored::erase(&mut *file, at + 1, header.item_bytes as usize)?;
+            found = true;
+        }
+    }
+    if found { file.sync_data() } else { Ok(()) }
 }
