@@ -61,8 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let model = Arc::new(Model::with(set, &plan, &weights));
         let (mut times, mut preparations) = (vec![], vec![]);
         for _ in 0..(if products > 1 << 30 { 7 } else { 41 }) {
-            let (preparation, time) =
-                pool.install(|| run(&plan, digest, &model, &item, batch))?;
+            let (preparation, time) = pool.install(|| run(&plan, digest, &model, &item, batch))?;
             times.push(time);
             preparations.push(preparation);
         }

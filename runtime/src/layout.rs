@@ -5,10 +5,20 @@
 //! phase makes is brought into this order once, before the online phase.
 
 use ir::Shape;
+use ir::plan::{Step, StepOp};
+use zeroize::{Zeroize, Zeroizing};
 
 /// Whether values of this shape stand with their channels last.
 fn channels_last(shape: &Shape) -> bool {
     shape.rank() == 4 && shape.0[0] == 1
+}
+
+/// The shape by whose order a linear step's value is computed: matrix products are computed in rows.
+pub fn computed(step: &Step) -> Shape {
+    match step.op {
+        StepOp::MatrixProduct { .. } => Shape::new([step.shape.elements()]),
+        _ => step.shape.clone(),
+    }
 }
 
 /// The dimensions as they stand online.
@@ -59,57 +69,68 @@ pub fn for_each_online<T: Copy>(shape: &Shape, per: usize, items: &[T], mut visi
     }
 }
 
-/// Writes one item's elements, `per` entries each, row-major as offline, in the order that they have
-/// online: as [`for_each_online`], by blocks that stay in the cache.
+/// Writes one item's elements, `per` entries each, in the order that they have online; `next` gives them
+/// row-major as offline, always the next that it is given room for, of which all but the last are a
+/// multiple of eight.
 ///
 /// # Panics
 /// If there is room for another number of them.
-pub fn write_online<S: Copy, T>(
+pub fn fill_online<T: Copy + Default + Zeroize>(
     shape: &Shape,
     per: usize,
-    item: &[S],
     out: &mut [T],
-    convert: impl Fn(S) -> T + Copy,
+    mut next: impl FnMut(&mut [T]),
 ) {
-    assert_eq!(item.len(), out.len(), "elements of one item");
-    let Some(places) = places(shape) else {
-        return out.iter_mut().zip(item).for_each(|(out, &v)| *out = convert(v));
-    };
+    let Some(places) = places(shape) else { return next(out) };
     let channels = shape.0[1];
-    match per {
-        1 => transpose::<_, _, 1>([channels, places], item, out, convert),
-        2 => transpose::<_, _, 2>([channels, places], item, out, convert),
-        4 => transpose::<_, _, 4>([channels, places], item, out, convert),
-        6 => transpose::<_, _, 6>([channels, places], item, out, convert),
-        _ => {
-            let mut out = out.iter_mut();
-            for_each_online(shape, per, item, |v| {
-                if let Some(out) = out.next() {
-                    *out = convert(v);
+    assert_eq!(out.len(), channels * places * per, "elements of one item");
+    // Channels that fill a line of the cache.
+    let most = (64 / (per * size_of::<T>())).next_multiple_of(8).max(8);
+    let mut rows = Zeroizing::new(vec![T::default(); most.min(channels) * places * per]);
+    for first in (0..channels).step_by(most) {
+        let count = most.min(channels - first);
+        let rows = &mut rows[..count * places * per];
+        next(rows);
+        let to = Columns { channels, first, count, places };
+        match per {
+            1 => to.transpose::<T, 1>(rows, out),
+            2 => to.transpose::<T, 2>(rows, out),
+            4 => to.transpose::<T, 4>(rows, out),
+            6 => to.transpose::<T, 6>(rows, out),
+            _ => {
+                for (place, out) in out.chunks_exact_mut(channels * per).enumerate() {
+                    let out = out[first * per..(first + count) * per].chunks_exact_mut(per);
+                    for (row, out) in out.enumerate() {
+                        let at = (row * places + place) * per;
+                        out.copy_from_slice(&rows[at..at + per]);
+                    }
                 }
-            });
+            }
         }
     }
 }
 
-/// Rows of `columns` groups of `PER` entries to columns.
-fn transpose<S: Copy, T, const PER: usize>(
-    [rows, columns]: [usize; 2],
-    item: &[S],
-    out: &mut [T],
-    convert: impl Fn(S) -> T + Copy,
-) {
-    const BLOCK: usize = 16;
-    let (item, _) = item.as_chunks::<PER>();
-    let (out, _) = out.as_chunks_mut::<PER>();
-    for first_column in (0..columns).step_by(BLOCK) {
-        for first_row in (0..rows).step_by(BLOCK) {
-            for column in first_column..columns.min(first_column + BLOCK) {
-                let last_row = rows.min(first_row + BLOCK);
-                let out = &mut out[column * rows + first_row..column * rows + last_row];
-                for (row, out) in (first_row..last_row).zip(out) {
-                    *out = item[row * columns + column].map(convert);
-                }
+/// Some channels of an item, in the order online.
+#[derive(Clone, Copy)]
+struct Columns {
+    channels: usize,
+    first: usize,
+    count: usize,
+    places: usize,
+}
+
+impl Columns {
+    /// Writes rows of `PER` entries per place, one per channel, to where they stand online.
+    fn transpose<T: Copy, const PER: usize>(self, rows: &[T], out: &mut [T]) {
+        const BLOCK: usize = 16;
+        let Self { channels, first, count, places } = self;
+        let (rows, _) = rows.as_chunks::<PER>();
+        let (out, _) = out.as_chunks_mut::<PER>();
+        for (block, out) in out.chunks_mut(BLOCK * channels).enumerate() {
+            for (row, of_row) in rows.chunks_exact(places).take(count).enumerate() {
+                let from = &of_row[block * BLOCK..places.min((block + 1) * BLOCK)];
+                let to = out[first + row..].iter_mut().step_by(channels);
+                to.zip(from).for_each(|(to, from)| *to = *from);
             }
         }
     }
@@ -154,13 +175,19 @@ mod tests {
         assert_eq!(to_row_major(&shape, &online), items);
         let pairs: Vec<u32> = (0..48).collect();
         assert_eq!(&to_online(&shape, 2, &pairs)[..4], [0, 1, 8, 9]);
-        for (channels, places, per) in [(3, 4, 1), (17, 40, 2), (33, 15, 4), (2, 18, 6), (5, 9, 8)]
+        for (channels, places, per) in [(3, 4, 1), (17, 40, 2), (99, 15, 4), (2, 18, 6), (5, 9, 8)]
         {
             let shape = Shape::new([1, channels, places, 1]);
-            let items: Vec<u64> = (0..(channels * places * per) as u64).collect();
-            let mut out = vec![0u32; items.len()];
-            write_online(&shape, per, &items, &mut out, |v| v as u32);
-            assert!(out.iter().map(|&v| u64::from(v)).eq(to_online(&shape, per, &items)));
+            let items: Vec<u32> = (0..(channels * places * per) as u32).collect();
+            let mut out = vec![0; items.len()];
+            let mut left = items.as_slice();
+            fill_online(&shape, per, &mut out, |next| {
+                let (now, later) = left.split_at(next.len());
+                assert!(later.is_empty() || next.len() % 8 == 0);
+                next.copy_from_slice(now);
+                left = later;
+            });
+            assert!(out == to_online(&shape, per, &items));
         }
         assert!((0..24).all(|i| channel_of(&shape, i) == i % 3));
         assert_eq!(pattern(&shape, &[5, 6, 7])[..4], [5, 6, 7, 5]);

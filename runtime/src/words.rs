@@ -179,6 +179,18 @@ impl<'a> WordsMut<'a> {
         }
     }
 
+    /// Parts of `count` elements.
+    pub fn chunks(self, count: usize) -> impl Iterator<Item = Self> {
+        let mut left = Some(self);
+        std::iter::from_fn(move || {
+            let all = left.take().filter(|words| !words.is_empty())?;
+            let end = count.min(all.len());
+            let (part, rest) = all.split_at(end);
+            left = Some(rest);
+            Some(part)
+        })
+    }
+
     /// The first `count` elements and the rest.
     pub fn split_at(self, count: usize) -> (Self, Self) {
         match self {

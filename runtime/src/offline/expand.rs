@@ -4,6 +4,7 @@
 use crate::secret::{Elements, WideElements};
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
+use ir::op::matrix::Word;
 use ir::ring::low_mask;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -63,6 +64,27 @@ impl Seed {
         }
     }
 
+    /// As [`Self::elements`], the next for which there is room at every call.
+    pub fn stream<W: Word>(
+        &self,
+        step: usize,
+        purpose: Purpose,
+        bits: u32,
+    ) -> impl FnMut(&mut [W]) + use<W> {
+        let mask = low_mask(bits);
+        let mut cipher = self.cipher(step, purpose);
+        move |out: &mut [W]| match bits {
+            0..=8 => apply(&mut cipher, out, |[b]: [u8; 1]| W::low(u64::from(b) & mask)),
+            9..=16 => {
+                apply(&mut cipher, out, |b| W::low(u64::from(u16::from_le_bytes(b)) & mask));
+            }
+            17..=32 => {
+                apply(&mut cipher, out, |b| W::low(u64::from(u32::from_le_bytes(b)) & mask));
+            }
+            _ => apply(&mut cipher, out, |b| W::low(u64::from_le_bytes(b) & mask)),
+        }
+    }
+
     /// `count` uniform elements of `bits` bits, at most 127.
     pub fn wide_elements(
         &self,
@@ -107,10 +129,7 @@ impl Seed {
         count: usize,
         element: impl Fn([u8; BYTES]) -> T,
     ) -> Zeroizing<Vec<T>> {
-        let mut nonce = [0u8; 12];
-        nonce[..4].copy_from_slice(&(step as u32).to_le_bytes());
-        nonce[4] = purpose as u8;
-        let mut cipher = ChaCha20::new(&self.0.into(), &nonce.into());
+        let mut cipher = self.cipher(step, purpose);
         let mut buffer = Zeroizing::new([0u8; 4096]);
         let mut elements = Zeroizing::new(Vec::with_capacity(count));
         while elements.len() < count {
@@ -121,6 +140,26 @@ impl Seed {
             elements.extend(chunks.iter().map(|&chunk| element(chunk)));
         }
         elements
+    }
+
+    fn cipher(&self, step: usize, purpose: Purpose) -> ChaCha20 {
+        self.keystream(purpose as u8, step as u32, 0)
+    }
+}
+
+/// Makes elements of the next bytes of a stream.
+fn apply<T, const BYTES: usize>(
+    cipher: &mut ChaCha20,
+    out: &mut [T],
+    element: impl Fn([u8; BYTES]) -> T,
+) {
+    let mut buffer = Zeroizing::new([0u8; 4096]);
+    for out in out.chunks_mut(buffer.len() / BYTES) {
+        let bytes = &mut buffer[..out.len() * BYTES];
+        bytes.fill(0);
+        cipher.apply_keystream(bytes);
+        let (chunks, _) = bytes.as_chunks::<BYTES>();
+        out.iter_mut().zip(chunks).for_each(|(out, &chunk)| *out = element(chunk));
     }
 }
 
@@ -137,6 +176,10 @@ mod tests {
             assert_eq!(a.len(), 5000);
             assert!(a.iter().all(|&v| v <= low_mask(bits)));
             assert!(*a == *again.elements(3, Purpose::Mask, 5000, bits));
+            let mut streamed = vec![0u64; 5000];
+            let mut next = seed.stream(3, Purpose::Mask, bits);
+            streamed.chunks_mut(1048).for_each(&mut next);
+            assert!(*a == streamed);
             assert!(*a != *seed.elements(4, Purpose::Mask, 5000, bits));
             assert!(*a != *seed.elements(3, Purpose::Products, 5000, bits));
             let ones: u32 = a.iter().map(|v| v.count_ones()).sum();

@@ -8,6 +8,7 @@ use crate::handshake::{Agreement, Hello, Purpose, VERSION, exchange};
 use crate::net::memory_pair;
 use crate::tables::Tables;
 use crate::testing::{Random, plans};
+use crate::words::Words;
 use ir::plan::{Digest, Plan};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -74,7 +75,13 @@ impl Drop for Pair {
 
 /// Which items these are.
 fn tags0(items: Vec<Party0Item<'_>>) -> Vec<u64> {
-    items.into_iter().map(|mut item| item.linear(1).unwrap().0.elements()[0]).collect()
+    let elements = plans::tiny().0.steps[1].shape.elements();
+    let tag = |mut item: Party0Item<'_>| {
+        let mut share = Words::zeros(16, elements);
+        item.linear(1, share.part_mut(0..elements)).unwrap();
+        share.elements()[0]
+    };
+    items.into_iter().map(tag).collect()
 }
 
 fn tags1(items: Vec<Party1Item<'_>>) -> Vec<u64> {

@@ -9,16 +9,15 @@
 use super::expand::{Purpose, SEED_BYTES, Seed};
 use super::store::{StoreError, StoredItem};
 use super::{MaterialError, Party0Material, Party1Material, Role, masks};
-use crate::protocol::linear::LinearShare;
-use crate::protocol::phase::{PhaseCorrelation, PhaseShares};
+use crate::layout::{computed, fill_online};
 use crate::protocol::polynomial::{PolynomialCorrelation, PolynomialShares};
 use crate::protocol::square::{SquareCorrelation, SquareShares};
 use crate::secret::{Elements, SecretTensor, WideElements};
 use crate::wire;
-use crate::words::{Words, each_width};
-use ir::Tensor;
-use ir::plan::{Plan, Step, StepOp};
-use ir::ring::{Packer, Unpacker};
+use crate::words::{WordsMut, each_slice};
+use ir::plan::{Phase, Plan, Step, StepOp};
+use ir::ring::{Packer, Unpacker, packed_bytes};
+use ir::{Shape, Tensor};
 use std::fmt;
 use std::ops::{Deref, Range};
 use zeroize::Zeroizing;
@@ -227,12 +226,22 @@ impl<'a> Corrections<'a> {
         Ok(words)
     }
 
-    /// Elements in words as narrow as their ring.
-    fn words(&self, step: usize) -> Result<Zeroizing<Words>, MaterialError> {
-        let (bytes, elements, bits) = self.of(step)?;
-        let mut words = Zeroizing::new(Words::zeros(bits, elements));
-        each_width!(&mut *words, words => wire::unpack(&bytes, bits, words, |_, v| v));
-        Ok(words)
+    /// Writes elements, `per` each, in the order online of a shape.
+    fn write(
+        &self,
+        step: usize,
+        shape: &Shape,
+        per: usize,
+        out: WordsMut<'_>,
+    ) -> Result<(), MaterialError> {
+        let (bytes, _, bits) = self.of(step)?;
+        let mut left = &*bytes;
+        each_slice!(WordsMut, out, out => fill_online(shape, per, out, |next| {
+            let (now, later) = left.split_at(packed_bytes(next.len(), bits));
+            wire::unpack(now, bits, next, |_, v| v);
+            left = later;
+        }));
+        Ok(())
     }
 
     fn wide(&self, step: usize) -> Result<WideElements, MaterialError> {
@@ -269,15 +278,21 @@ impl<'a> Party0Item<'a> {
 }
 
 impl Party0Material for Party0Item<'_> {
-    fn linear(&mut self, step: usize) -> Result<LinearShare, MaterialError> {
+    fn linear(&mut self, step: usize, share: WordsMut<'_>) -> Result<(), MaterialError> {
         self.spent.take(step, self.plan.steps[step].op.is_secret_linear())?;
-        Ok(LinearShare(self.corrections.words(step)?))
+        self.corrections.write(step, &computed(&self.plan.steps[step]), 1, share)
     }
 
-    fn phase(&mut self, step: usize) -> Result<PhaseCorrelation, MaterialError> {
-        self.spent.take(step, matches!(self.plan.steps[step].op, StepOp::Phase(_)))?;
-        let u = party0_question(self.plan, &self.seed, step);
-        Ok(PhaseCorrelation { u, products: self.corrections.words(step)? })
+    fn phase(
+        &mut self,
+        step: usize,
+        u: &mut [u16],
+        products: WordsMut<'_>,
+    ) -> Result<(), MaterialError> {
+        let (shape, phase) = phase_of(self.plan, step)?;
+        self.spent.take(step, true)?;
+        fill_online(shape, 1, u, self.seed.stream(step, Purpose::Question, phase.p));
+        self.corrections.write(step, shape, 2 * phase.harmonics as usize, products)
     }
 
     fn square(&mut self, step: usize) -> Result<SquareCorrelation, MaterialError> {
@@ -333,16 +348,26 @@ impl Party1Material for Party1Item<'_> {
         }
     }
 
-    fn phase(&mut self, step: usize) -> Result<PhaseShares, MaterialError> {
-        self.products.take(step, matches!(self.plan.steps[step].op, StepOp::Phase(_)))?;
-        Ok(PhaseShares(match &self.corrections {
-            Some(corrections) => corrections.words(step)?,
-            None => {
-                let elements = party1_products(self.plan, &self.seed, step);
-                let bits = self.plan.correlation(step).map_or(1, |c| c.bits);
-                Zeroizing::new(Words::new(bits, elements.iter().copied()))
-            }
-        }))
+    fn fresh(&mut self, step: usize, mask: WordsMut<'_>) -> Result<(), MaterialError> {
+        let Step { op, shape, ring, .. } = &self.plan.steps[step];
+        self.masks.take(step, op.is_activation())?;
+        each_slice!(WordsMut, mask, mask => {
+            fill_online(shape, 1, mask, self.seed.stream(step, Purpose::Mask, *ring));
+        });
+        Ok(())
+    }
+
+    fn phase(&mut self, step: usize, products: WordsMut<'_>) -> Result<(), MaterialError> {
+        let (shape, phase) = phase_of(self.plan, step)?;
+        self.products.take(step, true)?;
+        let per = 2 * phase.harmonics as usize;
+        if let Some(corrections) = &self.corrections {
+            return corrections.write(step, shape, per, products);
+        }
+        each_slice!(WordsMut, products, products => {
+            fill_online(shape, per, products, self.seed.stream(step, Purpose::Products, phase.q));
+        });
+        Ok(())
     }
 
     fn square(&mut self, step: usize) -> Result<SquareShares, MaterialError> {
@@ -359,5 +384,13 @@ impl Party1Material for Party1Item<'_> {
             Some(corrections) => corrections.wide(step)?,
             None => party1_wide_products(self.plan, &self.seed, step),
         }))
+    }
+}
+
+/// A phase step's shape and parameters.
+fn phase_of(plan: &Plan, step: usize) -> Result<(&Shape, &Phase), MaterialError> {
+    match &plan.steps[step] {
+        Step { op: StepOp::Phase(phase), shape, .. } => Ok((shape, phase)),
+        _ => Err(MaterialError::Kind(step)),
     }
 }

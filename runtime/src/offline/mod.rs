@@ -16,11 +16,10 @@ pub mod store;
 mod store_tests;
 pub mod transfer;
 
-use crate::protocol::linear::LinearShare;
-use crate::protocol::phase::{PhaseCorrelation, PhaseShares};
 use crate::protocol::polynomial::{PolynomialCorrelation, PolynomialShares};
 use crate::protocol::square::{SquareCorrelation, SquareShares};
 use crate::secret::SecretTensor;
+use crate::words::WordsMut;
 use ir::plan::Digest;
 use item::Origin;
 use std::fmt;
@@ -56,10 +55,17 @@ impl fmt::Display for Role {
 
 /// Party 0's correlations for one inference. Every step's is given out once.
 pub trait Party0Material: Send {
-    /// The share `s₀` of `W·r` of a step with secret weights.
-    fn linear(&mut self, step: usize) -> Result<LinearShare, MaterialError>;
-    /// The correlation of a phase step.
-    fn phase(&mut self, step: usize) -> Result<PhaseCorrelation, MaterialError>;
+    /// Writes the share `s₀` of `W·r` of a step with secret weights, an element of the step's ring per
+    /// element of its value, in the order in which it is computed ([`crate::layout::computed`]).
+    fn linear(&mut self, step: usize, share: WordsMut<'_>) -> Result<(), MaterialError>;
+    /// Writes the correlation of a phase step in the order online: `u`, and the shares mod 2^Q of
+    /// `G_1, H_1, G_2, …` per element.
+    fn phase(
+        &mut self,
+        step: usize,
+        u: &mut [u16],
+        products: WordsMut<'_>,
+    ) -> Result<(), MaterialError>;
     /// The correlation of a square step.
     fn square(&mut self, step: usize) -> Result<SquareCorrelation, MaterialError>;
     /// The correlation of a polynomial step.
@@ -71,8 +77,10 @@ pub trait Party1Material: Send {
     /// The mask of a value that does not follow from other masks: of the input, of a step with secret
     /// weights (party 1's share of `W·r`), or the fresh one of an activation.
     fn mask(&mut self, step: usize) -> Result<SecretTensor, MaterialError>;
-    /// The shares of a phase step.
-    fn phase(&mut self, step: usize) -> Result<PhaseShares, MaterialError>;
+    /// Writes the fresh mask of an activation in the order online, in place of [`Self::mask`].
+    fn fresh(&mut self, step: usize, mask: WordsMut<'_>) -> Result<(), MaterialError>;
+    /// Writes the shares of a phase step in the order online: mod 2^Q, of `G_1, H_1, G_2, …` per element.
+    fn phase(&mut self, step: usize, products: WordsMut<'_>) -> Result<(), MaterialError>;
     /// The shares of a square step.
     fn square(&mut self, step: usize) -> Result<SquareShares, MaterialError>;
     /// The shares of a polynomial step.

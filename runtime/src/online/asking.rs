@@ -18,18 +18,21 @@ use ir::op::matrix::Word;
 use ir::plan::{Phase, Step, StepOp, StepWeights};
 use std::ops::Range;
 
-/// Sizes of parts in elements.
+/// What is done at once.
 #[derive(Clone, Copy)]
 pub struct Sizes {
-    /// What is computed at once, so that it stays in a core's cache.
+    /// Elements that are computed at once, so that they stay in a core's cache.
     pub grain: usize,
-    /// What is sent at once.
+    /// Elements that are sent at once.
     pub part: usize,
+    /// Bytes of correlations that are taken before the phase begins.
+    pub ahead: usize,
 }
 
 impl Sizes {
-    /// Four hundred kilobytes of values and correlations; a part is worth a call of the system.
-    pub const DEFAULT: Self = Self { grain: 1 << 14, part: 1 << 16 };
+    /// Four hundred kilobytes of values and correlations; a part is worth a call of the system; a single
+    /// inference of a large network waits for nothing.
+    pub const DEFAULT: Self = Self { grain: 1 << 14, part: 1 << 16, ahead: 1 << 28 };
 }
 
 /// What elementwise work costs, in products of a kernel.

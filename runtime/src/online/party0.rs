@@ -65,7 +65,8 @@ impl<'a> Party0<'a> {
     ) -> Result<Self, Error> {
         let (plan, weights, batch) = (model.plan, model.weights, materials.len());
         let make = move |index| stock0(plan, weights, index, &mut materials);
-        let feed = Feed::new(plan, batch, model.schedule.correlations(plan), make)?;
+        let feed =
+            Feed::new(plan, batch, model.sizes.ahead, model.schedule.correlations(plan), make)?;
         let memory = model.memory(batch);
         Ok(Self { model, tables, batch, feed: Some(feed), memory })
     }

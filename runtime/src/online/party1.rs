@@ -53,7 +53,17 @@ impl<'a> Party1<'a> {
     pub(crate) fn new<M: Party1Material + 'a>(
         plan: &'a Plan,
         tables: Tables,
+        materials: Vec<M>,
+    ) -> Result<Self, Error> {
+        Self::cut(plan, tables, materials, Sizes::DEFAULT)
+    }
+
+    /// With parts of other sizes.
+    pub(super) fn cut<M: Party1Material + 'a>(
+        plan: &'a Plan,
+        tables: Tables,
         mut materials: Vec<M>,
+        sizes: Sizes,
     ) -> Result<Self, Error> {
         let batch = materials.len();
         let Known { input, output, mut steps } = Known::new(plan, &mut materials)?;
@@ -62,7 +72,7 @@ impl<'a> Party1<'a> {
         let make = move |index: usize| {
             stock1(plan, index, &mut materials, std::mem::take(&mut steps[index]))
         };
-        let feed = Some(Feed::new(plan, batch, order, make)?);
+        let feed = Some(Feed::new(plan, batch, sizes.ahead, order, make)?);
         let mut party = Self {
             plan,
             tables,
@@ -71,17 +81,11 @@ impl<'a> Party1<'a> {
             input: Some(input),
             output: Some(output),
             feed,
-            sizes: Sizes::DEFAULT,
+            sizes,
             memory: Memory::default(),
         };
         party.make_room();
         Ok(party)
-    }
-
-    /// With parts of another size.
-    #[cfg(test)]
-    pub(super) fn cut(self, sizes: Sizes) -> Self {
-        Self { sizes, ..self }
     }
 
     /// Makes room for the longest part, and for the longest round of messages that come whole.

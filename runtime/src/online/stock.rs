@@ -3,12 +3,12 @@
 
 use super::missing;
 use crate::Error;
-use crate::layout::{to_online, write_online};
+use crate::layout::{computed, fill_online, pattern, to_online};
 use crate::offline::{MaterialError, Party0Material, Party1Material, masks};
 use crate::protocol::polynomial::{self, PolynomialCorrelation, PolynomialShares};
 use crate::protocol::square::{self, SquareCorrelation, SquareShares};
 use crate::secret::{Elements, SecretTensor, WideElements};
-use crate::words::{Words, WordsRef, each_slice, each_width};
+use crate::words::{Words, WordsMut, each_slice};
 use ir::op::matrix::Word;
 use ir::plan::{Plan, Step, StepOp, StepWeights, Weights};
 use ir::ring::low_mask;
@@ -17,10 +17,6 @@ use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use zeroize::{Zeroize, Zeroizing};
-
-/// Bytes of correlations that are brought into this form before the online phase. The rest is in the course
-/// of it, by a thread of its own, from items that may stand in a file.
-const AHEAD: usize = 1 << 30;
 
 /// Party 0's part.
 pub enum Stock0 {
@@ -81,14 +77,16 @@ pub struct Feed<'a, S> {
 }
 
 impl<'a, S: Send> Feed<'a, S> {
-    /// The stocks of a batch, in this order of steps.
+    /// The stocks of a batch, in this order of steps: about `ahead` bytes of them now, the rest in the course
+    /// of the phase, by a thread of its own, from items that may stand in a file.
     pub fn new(
         plan: &Plan,
         batch: usize,
+        ahead: usize,
         order: Vec<usize>,
         mut make: impl FnMut(usize) -> Result<S, Error> + Send + 'a,
     ) -> Result<Self, Error> {
-        let mut budget = AHEAD;
+        let mut budget = ahead;
         let fits = |&&index: &&usize| {
             let rest = budget.checked_sub(bytes(plan, index) * batch);
             rest.inspect(|rest| budget = *rest).is_some()
@@ -174,32 +172,36 @@ pub fn stock0<M: Party0Material>(
     let shape = &step.shape;
     Ok(match &step.op {
         op if op.is_secret_linear() => {
+            let all = shape.elements() * items.len();
+            let mut value = Zeroizing::new(Words::zeros(step.ring, all));
             let bias = bias(step, secrets);
-            let shares = take(items, |item| {
-                let mut share = item.linear(index)?.0;
-                each_width!(&mut *share, share => {
+            each(items, value.part_mut(0..all), |item, mut share| {
+                item.linear(index, share.borrow())?;
+                each_slice!(WordsMut, share, share => {
                     let mask = Word::low(low_mask(step.ring));
-                    let pairs = share.iter_mut().zip(bias.iter());
-                    pairs.for_each(|(s, b)| *s = Word::and(Word::minus(Word::low(*b), *s), mask));
+                    share.chunks_mut(bias.len()).for_each(|share| {
+                        let pairs = share.iter_mut().zip(bias.iter());
+                        pairs.for_each(|(s, b)| {
+                            *s = Word::and(Word::minus(Word::low(*b), *s), mask);
+                        });
+                    });
                 });
-                Ok(share)
+                Ok(())
             })?;
-            let is_product = matches!(op, StepOp::MatrixProduct { .. });
-            let row_major = Shape::new([shape.elements()]);
-            let shape = if is_product { &row_major } else { shape };
-            let shares = shares.iter().map(|share| share.part(0..share.len()));
-            Stock0::Linear(std::mem::take(&mut *words(shape, 1, step.ring, shares)))
+            Stock0::Linear(std::mem::take(&mut *value))
         }
         StepOp::Phase(phase) => {
-            let parts = take(items, |item| item.phase(index))?;
-            let elements = shape.elements();
-            let mut u = Zeroizing::new(vec![0; parts.len() * elements]);
-            for (u, part) in u.chunks_exact_mut(elements).zip(&parts) {
-                write_online(shape, 1, &part.u, u, |v| v as u16);
-            }
-            let per = 2 * phase.harmonics as usize;
-            let products = parts.iter().map(|part| part.products.part(0..part.products.len()));
-            Stock0::Phase(u, words(shape, per, phase.q, products))
+            let (elements, per) = (shape.elements(), 2 * phase.harmonics as usize);
+            let all = elements * items.len();
+            let mut u = Zeroizing::new(vec![0; all]);
+            let mut products = Zeroizing::new(Words::zeros(phase.q, all * per));
+            let rooms = products.part_mut(0..all * per).chunks(elements * per);
+            let mut work: Vec<_> =
+                items.iter_mut().zip(u.chunks_exact_mut(elements).zip(rooms)).collect();
+            work.par_iter_mut()
+                .try_for_each(|(item, (u, products))| item.phase(index, u, products.borrow()))?;
+            drop(work);
+            Stock0::Phase(u, products)
         }
         StepOp::Square(_) => {
             let parts = take(items, |item| item.square(index))?;
@@ -233,19 +235,21 @@ pub fn stock1<M: Party1Material>(
 ) -> Result<Activation, Error> {
     let step = &plan.steps[index];
     let shape = &step.shape;
-    let fresh =
-        if known.fresh.is_empty() { take(items, |item| item.mask(index))? } else { known.fresh };
-    let fresh = words(shape, 1, step.ring, fresh.iter().map(|mask| WordsRef::W64(&mask.data)));
+    let all = shape.elements() * items.len();
+    let mut fresh = Zeroizing::new(Words::zeros(step.ring, all));
+    let room = fresh.part_mut(0..all);
+    if known.fresh.is_empty() {
+        each(items, room, |item, room| item.fresh(index, room))?;
+    } else {
+        let rooms = room.chunks(shape.elements());
+        known.fresh.iter().zip(rooms).for_each(|(mask, room)| write_mask(shape, mask, room));
+    }
     let kind = match &step.op {
         StepOp::Phase(phase) => {
-            let parts = take(items, |item| Ok(item.phase(index)?.0))?;
-            let per = 2 * phase.harmonics as usize;
-            Kind1::Phase(words(
-                shape,
-                per,
-                phase.q,
-                parts.iter().map(|part| part.part(0..part.len())),
-            ))
+            let all = all * 2 * phase.harmonics as usize;
+            let mut products = Zeroizing::new(Words::zeros(phase.q, all));
+            each(items, products.part_mut(0..all), |item, room| item.phase(index, room))?;
+            Kind1::Phase(products)
         }
         StepOp::Square(_) => {
             let parts = take(items, |item| Ok(item.square(index)?.0))?;
@@ -320,8 +324,15 @@ impl Known {
         }
         let of_step = |index: usize| {
             let step = &plan.steps[index];
-            let items: Vec<&SecretTensor> = found.iter().flat_map(|item| &item[index]).collect();
-            words(&step.shape, 1, step.ring, items.iter().map(|mask| WordsRef::W64(&mask.data)))
+            let all = step.shape.elements() * found.len();
+            let mut masks = Zeroizing::new(Words::zeros(step.ring, all));
+            let rooms = masks.part_mut(0..all).chunks(step.shape.elements());
+            for (item, room) in found.iter().zip(rooms) {
+                if let Some(mask) = &item[index] {
+                    write_mask(&step.shape, mask, room);
+                }
+            }
+            masks
         };
         let (input, output) = (of_step(0), of_step(output));
         for (index, known) in steps.iter_mut().enumerate() {
@@ -340,23 +351,25 @@ fn take<M: Send, T: Send>(
     Ok(items.par_iter_mut().map(of).collect::<Result<_, _>>()?)
 }
 
-/// The items' elements, `per` words each, in the order online and in words of a ring of `ring` bits.
-fn words<'i>(
-    shape: &Shape,
-    per: usize,
-    ring: u32,
-    items: impl ExactSizeIterator<Item = WordsRef<'i>>,
-) -> Zeroizing<Words> {
-    let length = shape.elements() * per;
-    let mut words = Zeroizing::new(Words::zeros(ring, length * items.len()));
-    each_width!(&mut *words, words => {
-        for (words, item) in words.chunks_exact_mut(length).zip(items) {
-            each_slice!(WordsRef, item, item => {
-                write_online(shape, per, item, words, |v| Word::low(v.element()));
-            });
-        }
-    });
-    words
+/// Calls `of` with every item and its part of some words, on all cores.
+fn each<M: Send>(
+    items: &mut [M],
+    words: WordsMut<'_>,
+    of: impl Fn(&mut M, WordsMut<'_>) -> Result<(), MaterialError> + Sync,
+) -> Result<(), MaterialError> {
+    let part = words.len() / items.len().max(1);
+    let mut work: Vec<_> = items.iter_mut().zip(words.chunks(part)).collect();
+    work.par_iter_mut().try_for_each(|(item, words)| of(item, words.borrow()))
+}
+
+/// Writes an item's mask in the order online.
+fn write_mask(shape: &Shape, mask: &Tensor<u64>, room: WordsMut<'_>) {
+    let mut left = mask.data.as_slice();
+    each_slice!(WordsMut, room, room => fill_online(shape, 1, room, |next| {
+        let (now, later) = left.split_at(next.len());
+        next.iter_mut().zip(now).for_each(|(to, v)| *to = Word::low(*v));
+        left = later;
+    }));
 }
 
 fn join<'a>(shape: &Shape, per: usize, items: impl Iterator<Item = &'a Elements>) -> Elements {
@@ -371,15 +384,17 @@ fn join_wide<'a>(
     Zeroizing::new(items.flat_map(|item| to_online(shape, per.max(1), item)).collect())
 }
 
-/// The bias of every element, row-major.
+/// The bias in the order in which the step is computed; it repeats.
 fn bias(step: &Step, secrets: &StepWeights) -> Zeroizing<Vec<u64>> {
-    let StepWeights::Linear { bias, .. } = secrets else {
-        return Zeroizing::new(vec![0; step.shape.elements()]);
-    };
-    let run = match step.op {
-        _ if bias.len() == step.shape.elements() => 1,
-        StepOp::MatrixProduct { .. } => 1,
-        _ => step.shape.channel_stride(),
-    };
-    Zeroizing::new((0..step.shape.elements()).map(|i| bias[i / run % bias.len()]).collect())
+    const SHORTEST: usize = 512;
+    Zeroizing::new(match secrets {
+        StepWeights::Linear { bias, .. } if bias.len() == step.shape.elements() => {
+            to_online(&computed(step), 1, bias)
+        }
+        StepWeights::Linear { bias, .. } if !bias.is_empty() => match step.op {
+            StepOp::MatrixProduct { .. } => bias.repeat(SHORTEST.div_ceil(bias.len())),
+            _ => pattern(&step.shape, bias),
+        },
+        _ => vec![0; SHORTEST],
+    })
 }

@@ -50,8 +50,8 @@ struct Cut {
 
 /// Every value as a whole.
 const WHOLE: Cut = Cut { sizes: Sizes::DEFAULT, fused: false };
-/// The smallest parts that there are.
-const FINE: Cut = Cut { sizes: Sizes { grain: 8, part: 16 }, fused: true };
+/// The smallest parts that there are, and every correlation taken when its time comes.
+const FINE: Cut = Cut { sizes: Sizes { grain: 8, part: 16, ahead: 0 }, fused: true };
 
 /// A batch's items, row-major.
 fn tensors(shape: &Shape, value: &Words) -> Vec<Tensor<u64>> {
@@ -95,8 +95,8 @@ fn values(
     let (mut end0, mut end1) = memory_pair(WAIT);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let party1 = Party1::new(plan, Tables::new(plan), items1).unwrap();
-            let outputs = party1.cut(cut1.sizes).run(&mut end1, inputs).unwrap();
+            let mut party1 = Party1::cut(plan, Tables::new(plan), items1, cut1.sizes).unwrap();
+            let outputs = party1.run(&mut end1, inputs).unwrap();
             assert_eq!(outputs.len(), inputs.len());
         });
         let mut party0 = party0(plan, weights, items0, cut0);
@@ -218,7 +218,7 @@ fn parts_make_the_same_values() {
             let inputs = plans::inputs(&plan, batch, 32);
             let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
             let want = values(&plan, &weights, &encoded, [WHOLE; 2]);
-            let middle = Sizes { grain: 40, part: 200 };
+            let middle = Sizes { grain: 40, part: 200, ahead: 5000 };
             let fused = |sizes| Cut { sizes, fused: true };
             for cuts in [
                 [fused(Sizes::DEFAULT), WHOLE],
@@ -249,13 +249,20 @@ fn material_is_given_out_once() {
     let mut party0 = Party0Item::new(&plan, item0).unwrap();
     let mut party1 = Party1Item::new(&plan, item1).unwrap();
     use crate::offline::MaterialError;
-    assert!(party0.phase(2).is_ok());
-    assert!(matches!(party0.phase(2).err(), Some(MaterialError::Spent(2))));
+    let mut products = Words::zeros(44, 20);
+    let mut room = products.part_mut(0..20);
+    let mut u = vec![0; 5];
+    assert!(party0.phase(2, &mut u, room.borrow()).is_ok());
+    let again = party0.phase(2, &mut u, room.borrow());
+    assert!(matches!(again, Err(MaterialError::Spent(2))));
     assert!(matches!(party0.square(2).err(), Some(MaterialError::Kind(2))));
-    assert!(party1.mask(2).is_ok() && party1.phase(2).is_ok());
+    let mut fresh = Words::zeros(20, 5);
+    assert!(party1.mask(2).is_ok() && party1.phase(2, room.borrow()).is_ok());
     assert!(matches!(party1.mask(2).err(), Some(MaterialError::Spent(2))));
-    assert!(matches!(party1.phase(2).err(), Some(MaterialError::Spent(2))));
-    assert!(matches!(party1.phase(1).err(), Some(MaterialError::Kind(1))));
+    let fresh = party1.fresh(2, fresh.part_mut(0..5));
+    assert!(matches!(fresh, Err(MaterialError::Spent(2))), "the same mask");
+    assert!(matches!(party1.phase(2, room.borrow()), Err(MaterialError::Spent(2))));
+    assert!(matches!(party1.phase(1, room.borrow()), Err(MaterialError::Kind(1))));
 }
 
 /// Party 1 with a plan and its items alone, against bytes that come from nowhere: it has no weights to

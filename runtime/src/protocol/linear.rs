@@ -6,14 +6,10 @@
 
 use super::truncate;
 use crate::secret::Elements;
-use crate::words::Words;
 use ir::Tensor;
 use ir::plan::{Step, StepOp, StepWeights};
 use ir::ring::low_mask;
 use zeroize::Zeroizing;
-
-/// Party 0's share `s₀` of `W·r`, one element of the step's ring per element of its value.
-pub struct LinearShare(pub Zeroizing<Words>);
 
 /// The ideal functionality: `s₀ = W·r − m` for the operands' masks `r` and party 1's share `m`.
 pub fn share(

@@ -18,23 +18,11 @@
 use super::{row, truncate};
 use crate::kernel::sums::row_sums;
 use crate::secret::Elements;
-use crate::words::Words;
 use ir::op::matrix::{Word, vectorized};
 use ir::plan::{Phase, PhaseTables, Step};
 use ir::ring::low_mask;
 use std::f64::consts::TAU;
 use zeroize::Zeroizing;
-
-/// Party 0's one-time material of a phase step.
-pub struct PhaseCorrelation {
-    /// `u`, one per element, `p` bits.
-    pub u: Elements,
-    /// Its shares of `G_1, H_1, G_2, …` per element, mod 2^Q.
-    pub products: Zeroizing<Words>,
-}
-
-/// Party 1's one-time shares of `G_1, H_1, G_2, …` per element, mod 2^Q.
-pub struct PhaseShares(pub Zeroizing<Words>);
 
 /// `D`: the phase of one party's side of a value of `ring` bits.
 #[inline(always)]

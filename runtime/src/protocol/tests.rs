@@ -204,8 +204,11 @@ fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elemen
     let m = party1.mask(0).unwrap();
     let y: Vec<i64> = (0..elements).map(|_| random.bits(k) as i64).collect();
     let delta = masked(&y, &m.data, k);
-    let correlation = party0.phase(1).unwrap();
-    let u: Vec<u16> = correlation.u.iter().map(|&u| u as u16).collect();
+    let count = 2 * phase.harmonics as usize * elements;
+    let mut u = vec![0; elements];
+    let (mut own, mut other) = (Words::zeros(phase.q, count), Words::zeros(phase.q, count));
+    party0.phase(1, &mut u, own.part_mut(0..count)).unwrap();
+    party1.phase(1, other.part_mut(0..count)).unwrap();
     let mut question = vec![0; elements];
     phase::question(&phase, k, &delta, &u, &mut question);
     assert!(question.iter().all(|q| q >> phase.p == 0));
@@ -213,8 +216,7 @@ fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elemen
     let constants = phase::constants(&phase, &[constant]);
     let period = crate::layout::pattern(&case.step().shape, &constants);
     let (mut share0, mut share1) = (vec![0u64; elements], vec![0u64; elements]);
-    let (own, other) = (&*correlation.products, &*party1.phase(1).unwrap().0);
-    match (tables.rows(1).unwrap(), own, other) {
+    match (tables.rows(1).unwrap(), &own, &other) {
         (Words::W16(rows), Words::W16(own), Words::W16(other)) => {
             let period = (&*narrowed(&period), 0);
             phase::party0_share(&phase, period, rows, &question, own, &mut share0);

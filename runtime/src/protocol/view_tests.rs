@@ -9,6 +9,7 @@ use crate::offline::expand::Seed;
 use crate::offline::item::{Origin, item_bytes};
 use crate::offline::{Party0Material, Party1Material};
 use crate::testing::{Random, plans};
+use crate::words::Words;
 use ir::plan::{Phase, Square, StepOp, StepWeights};
 use ir::ring::low_mask;
 
@@ -41,7 +42,8 @@ fn questions_are_independent_of_party_1s_masks() {
     let (mut party0, mut party1) = case.deal(&mut random);
     let m = party1.mask(0).unwrap();
     let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
-    let u: Vec<u16> = party0.phase(1).unwrap().u.iter().map(|&u| u as u16).collect();
+    let (mut u, mut products) = (vec![0; ELEMENTS], Words::zeros(40, 2 * ELEMENTS));
+    party0.phase(1, &mut u, products.part_mut(0..2 * ELEMENTS)).unwrap();
     let mut question = vec![0; ELEMENTS];
     phase::question(&parameters, k, &delta, &u, &mut question);
     let mask_phase = |m: u64| phase::phase_of(m, k, 7);
