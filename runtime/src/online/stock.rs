@@ -94,8 +94,8 @@ impl<'a, S: Send> Feed<'a, S> {
         let count = order.iter().take_while(fits).count();
         let now = order[..count].iter().map(|&index| Ok((index, make(index)?)));
         let ready = now.collect::<Result<_, Error>>()?;
-        let later = order[count..].to_vec();
-        Ok(Self { ready, later, spent: vec![], make: Box::new(make) })
+        let (later, spent) = (order[count..].to_vec(), Vec::with_capacity(count));
+        Ok(Self { ready, later, spent, make: Box::new(make) })
     }
 
     /// Calls `run` with the stocks, once.
@@ -107,7 +107,6 @@ impl<'a, S: Send> Feed<'a, S> {
         run: impl FnOnce(&mut Stream<'_, S>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Self { ready, later, spent, make } = self;
-        spent.reserve(ready.len());
         if later.is_empty() {
             return run(&mut Stream { ready, spent, behind: None });
         }
