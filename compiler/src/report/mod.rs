@@ -273,8 +273,12 @@ impl Report {
         }
         lines.push("estimated time online (prepared; one core each, with AVX-512):".into());
         for n in &self.networks {
+            let overlap = match n.overlap_ms {
+                none if none < 0.05 => String::new(),
+                ms => format!(" - {ms:.1} at once"),
+            };
             lines.push(format!(
-                "  {:<10} {:>8.1} ms = {:.1} latency + {:.1} transfer + {:.1} compute  ({} ms, {} Mbit/s)",
+                "  {:<10} {:>8.1} ms = {:.1} latency + {:.1} transfer + {:.1} compute{overlap}  ({} ms, {} Mbit/s)",
                 n.network.name,
                 n.total_ms,
                 n.latency_ms,

@@ -13,8 +13,9 @@
 //! what it holds and nothing after it, and bytes that lay ready while the reading thread was late enter the
 //! line as if it had not been. The queue holds what a line of that rate has on its way and a
 //! little besides; when it is full the reader stops, and the sender is slowed by its own connection. A
-//! thread sleeps until shortly before a part is due and then watches the clock, which on an idle machine
-//! keeps within a tenth of a millisecond.
+//! part stands for the packets of a real line: what is read at once leaves at once, so parts are short. The
+//! writing thread sleeps until shortly before a part is due and then watches the clock, which on an idle
+//! machine keeps within a tenth of a millisecond.
 //!
 //! What it does not imitate: loss, jitter, the slow start of TCP, and packets, whose headers take 3 % of a
 //! real line.
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 /// The longest part that is read at once.
 const LARGEST_PART: usize = 1 << 16;
 /// What a part should occupy the line for, at most.
-const PART_TIME: Duration = Duration::from_micros(500);
+const PART_TIME: Duration = Duration::from_micros(60);
 /// How much of the line's time a queue holds besides its latency, for threads that are late.
 const SLACK: Duration = Duration::from_millis(10);
 /// A read that takes no longer than this did not wait.

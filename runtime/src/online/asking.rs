@@ -30,9 +30,9 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Four hundred kilobytes of values and correlations; a part is worth a call of the system; a single
-    /// inference of a large network waits for nothing.
-    pub const DEFAULT: Self = Self { grain: 1 << 14, part: 1 << 16, ahead: 1 << 28 };
+    /// Four hundred kilobytes of values and correlations; a part is worth a call of the system (`polyc report`
+    /// counts on its size); a single inference of a large network waits for nothing.
+    pub const DEFAULT: Self = Self { grain: 1 << 14, part: 1 << 15, ahead: 1 << 28 };
 }
 
 /// What elementwise work costs, in products of a kernel.
