@@ -30,6 +30,12 @@ pub use party0::Party0;
 pub use party1::Party1;
 
 use crate::Error;
+use crate::net::NetError;
+
+/// The system has no thread for a part of the work.
+fn no_thread(cause: std::io::Error) -> Error {
+    Error::net("starting a thread", NetError::Io(cause))
+}
 
 fn missing(step: usize) -> Error {
     Error::Internal(format!("the value of step v{step} is not there"))

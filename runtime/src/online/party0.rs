@@ -4,7 +4,7 @@ use super::asking::{Asking, Kept};
 use super::messages::{Message, parts, room};
 use super::schedule::{Ask, Schedule, Turn, is_in_rows};
 use super::stock::{Feed, Stock0, Stream, stock0};
-use super::{Model, local, missing};
+use super::{Model, local, missing, no_thread};
 use crate::Error;
 use crate::kernel::Scratch;
 use crate::layout::{to_online, to_row_major};
@@ -16,6 +16,7 @@ use ir::plan::{Plan, StepOp};
 use ir::ring::packed_bytes;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::Builder;
 
 /// Party 0 before the online phase.
 pub struct Party0<'a> {
@@ -224,7 +225,8 @@ impl<'a> Party0<'a> {
         std::thread::scope(|scope| {
             let (parts_to_come, queue) = channel();
             let plan = model.plan;
-            let receiver = scope.spawn(move || take_answers(plan, &queue, receiving, incoming));
+            let take = move || take_answers(plan, &queue, receiving, incoming);
+            let receiver = Builder::new().spawn_scoped(scope, take).map_err(no_thread)?;
             let model = &model;
             let jobs = &mut work;
             let ask_all = move || {
@@ -234,21 +236,23 @@ impl<'a> Party0<'a> {
                     let mut left = shares.part_mut(0..all);
                     for range in parts(all, asking.part(all)) {
                         let ends = range.end == all;
-                        let coming =
-                            Coming::Bytes { index: ask.index, elements: range.len(), ends };
-                        if parts_to_come.send(coming).is_err() {
-                            // The receiver knows why.
-                            return Ok(());
+                        let (index, elements) = (ask.index, range.len());
+                        if elements > UNREAD {
+                            let _ = parts_to_come.send(Coming::Bytes { index, elements, ends });
                         }
                         kept.reserve(range.len());
                         let bytes = room(outgoing, asking.bytes(range.len()));
                         let operand = made.as_mut().map(|made| made.part_mut(range.clone()));
                         asking.question(range.clone(), operand, kept, bytes);
-                        question(plan, ask.index).send_part(sending, bytes, ends)?;
+                        question(plan, index).send_part(sending, bytes, ends)?;
                         let mut now;
-                        (now, left) = left.split_at(range.len());
+                        (now, left) = left.split_at(elements);
                         asking.share(range, kept, now.borrow());
-                        let _ = parts_to_come.send(Coming::Shares(now));
+                        if parts_to_come.send(Coming::Shares { index, ends, shares: now }).is_err()
+                        {
+                            // The receiver knows why.
+                            return Ok(());
+                        }
                     }
                 }
                 Ok(())
@@ -291,28 +295,41 @@ fn answer(plan: &Plan, index: usize) -> Message<'_> {
     Message::value(plan, index, "the answer to")
 }
 
+/// Elements whose answers may lie unread while their question is still being sent: the system's buffers
+/// hold them.
+const UNREAD: usize = 1 << 15;
+
 /// What the receiver of answers is told.
 enum Coming<'a> {
-    /// That a part of an answer comes.
+    /// That a part of an answer comes, so long that it must be read before the peer goes on reading.
     Bytes { index: usize, elements: usize, ends: bool },
-    /// What it is to be added to, once that is known.
-    Shares(WordsMut<'a>),
+    /// What the next part of an answer is to be added to.
+    Shares { index: usize, ends: bool, shares: WordsMut<'a> },
 }
 
-/// Takes the answers that are announced, whether their shares are there yet or not, so that the peer can go
-/// on sending, and adds them to the shares.
+/// Takes answers part by part and adds them to their shares; those that are announced it reads before
+/// their shares are there, so that the peer can go on.
 fn take_answers(
     plan: &Plan,
     queue: &Receiver<Coming<'_>>,
     receiving: &mut dyn Receiving,
     buffer: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    while let Ok(Coming::Bytes { index, elements, ends }) = queue.recv() {
+    let mut is_read = false;
+    while let Ok(coming) = queue.recv() {
+        let (index, elements, ends) = match &coming {
+            Coming::Bytes { index, elements, ends } => (*index, *elements, *ends),
+            Coming::Shares { index, ends, shares } => (*index, shares.len(), *ends),
+        };
         let message = answer(plan, index);
         let count = packed_bytes(elements, plan.steps[index].ring);
-        let bytes = message.receive_part(receiving, count, ends, buffer)?;
-        let Ok(Coming::Shares(shares)) = queue.recv() else { return Ok(()) };
-        message.add(bytes, shares)?;
+        if !is_read {
+            message.receive_part(receiving, count, ends, buffer)?;
+        }
+        is_read = matches!(coming, Coming::Bytes { .. });
+        if let Coming::Shares { shares, .. } = coming {
+            message.add(&buffer[..count], shares)?;
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! One step's correlations for a whole batch, in the order and the words that the online loop reads, and
 //! how they come to it in time.
 
-use super::missing;
+use super::{missing, no_thread};
 use crate::Error;
 use crate::layout::{computed, fill_online, pattern, to_online};
 use crate::offline::{MaterialError, Party0Material, Party1Material, masks};
@@ -16,6 +16,7 @@ use ir::{Shape, Tensor};
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread::Builder;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Party 0's part.
@@ -113,7 +114,7 @@ impl<'a, S: Send> Feed<'a, S> {
         std::thread::scope(|scope| {
             let (made, coming) = sync_channel(1);
             let (back, returned) = channel();
-            scope.spawn(move || {
+            let supply = move || {
                 for index in later.drain(..) {
                     if made.send(make(index).map(|stock| (index, stock))).is_err() {
                         return;
@@ -123,7 +124,8 @@ impl<'a, S: Send> Feed<'a, S> {
                 }
                 drop(made);
                 returned.iter().for_each(drop);
-            });
+            };
+            Builder::new().spawn_scoped(scope, supply).map_err(no_thread)?;
             run(&mut Stream { ready, spent, behind: Some((coming, back)) })
         })
     }
