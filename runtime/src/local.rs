@@ -144,8 +144,10 @@ pub fn deal_in_memory<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::TcpChannel;
     use crate::testing::plans;
     use ir::plan::{Evaluator, Rounding};
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn the_meter_shows_the_plans_messages() {
@@ -162,13 +164,41 @@ mod tests {
         }
     }
 
+    /// A batch whose messages are longer than the system's buffers, over a real connection: parts travel both
+    /// ways at once, and nobody waits for ever.
+    #[test]
+    fn long_messages_cross_a_connection_in_parts() {
+        let (plan, weights) = plans::large_phases();
+        let inputs = plans::inputs(&plan, 300, 8);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let patience = Duration::from_secs(20);
+        let end = |stream| TcpChannel::new(stream, patience).unwrap();
+        let ends = (end(listener.accept().unwrap().0), end(client));
+        let run = run_over(&plan, &weights, &inputs, ends).unwrap();
+        let longest = plan.messages().iter().map(|m| m.bytes(inputs.len())).max().unwrap();
+        assert!(longest > 3 << 20, "{longest} bytes");
+        let (to0, to1, messages) = plan.traffic(inputs.len());
+        for (online, expected) in [(run.party0.online, (to1, to0)), (run.party1.online, (to0, to1))]
+        {
+            assert_eq!((online.sent_bytes, online.received_bytes), expected);
+            assert_eq!(online.sent_messages + online.received_messages, messages);
+        }
+        check(&plan, &weights, &inputs, &run);
+    }
+
     #[test]
     fn a_small_network_agrees_with_the_evaluator() {
         let (plan, weights) = plans::tiny();
         let inputs = plans::inputs(&plan, 20, 4);
         let run = run_in_memory(&plan, &weights, &inputs).unwrap();
+        check(&plan, &weights, &inputs, &run);
+    }
+
+    /// The logits are the evaluator's, up to carries.
+    fn check(plan: &Plan, weights: &Weights, inputs: &[Tensor<f32>], run: &InMemory) {
         let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
-        let evaluator = Evaluator::new(&plan, &weights);
+        let evaluator = Evaluator::new(plan, weights);
         let noise = ir::plan::carry_noise(&evaluator, &encoded, 20);
         let exact = evaluator.run_batch(&encoded, Rounding::Nearest);
         for (got, want) in run.logits.iter().zip(&exact) {
