@@ -48,7 +48,9 @@ impl From<MaterialError> for Error {
     fn from(e: MaterialError) -> Self {
         match e {
             MaterialError::Store(e) => Self::Store(e),
-            MaterialError::Spent(_) | MaterialError::Kind(_) => Self::Internal(e.to_string()),
+            MaterialError::Spent(_) | MaterialError::Kind(_) | MaterialError::Malformed(_) => {
+                Self::Internal(e.to_string())
+            }
         }
     }
 }

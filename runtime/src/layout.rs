@@ -9,7 +9,7 @@ use ir::plan::{Step, StepOp};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Whether values of this shape stand with their channels last.
-fn channels_last(shape: &Shape) -> bool {
+pub fn channels_last(shape: &Shape) -> bool {
     shape.rank() == 4 && shape.0[0] == 1
 }
 

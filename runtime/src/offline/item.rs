@@ -222,8 +222,10 @@ impl<'a> Corrections<'a> {
     fn narrow(&self, step: usize) -> Result<Elements, MaterialError> {
         let (bytes, elements, bits) = self.of(step)?;
         let mut words = Zeroizing::new(vec![0; elements]);
-        wire::unpack(&bytes, bits, &mut words, |_, v| v);
-        Ok(words)
+        match wire::unpack(&bytes, bits, &mut words, |_, v| v) {
+            true => Ok(words),
+            false => Err(MaterialError::Malformed(step)),
+        }
     }
 
     /// Writes elements, `per` each, in the order online of a shape.
@@ -235,13 +237,13 @@ impl<'a> Corrections<'a> {
         out: WordsMut<'_>,
     ) -> Result<(), MaterialError> {
         let (bytes, _, bits) = self.of(step)?;
-        let mut left = &*bytes;
+        let (mut left, mut is_sound) = (&*bytes, true);
         each_slice!(WordsMut, out, out => fill_online(shape, per, out, |next| {
             let (now, later) = left.split_at(packed_bytes(next.len(), bits));
-            wire::unpack(now, bits, next, |_, v| v);
+            is_sound &= wire::unpack(now, bits, next, |_, v| v);
             left = later;
         }));
-        Ok(())
+        if is_sound { Ok(()) } else { Err(MaterialError::Malformed(step)) }
     }
 
     fn wide(&self, step: usize) -> Result<WideElements, MaterialError> {

@@ -96,6 +96,9 @@ pub enum MaterialError {
     /// A kind of step that does not use it.
     #[error("step v{0} asked for a correlation of another kind")]
     Kind(usize),
+    /// It is not what a party stores.
+    #[error("the stored correlation of step v{0} is malformed")]
+    Malformed(usize),
     /// It stands in a file that cannot be read.
     #[error(transparent)]
     Store(#[from] store::StoreError),

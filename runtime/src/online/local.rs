@@ -1,25 +1,30 @@
 //! Public local steps on party 0's masked values, for a whole batch in the order online.
 
 use super::schedule::{Form, Run};
-use crate::layout::axis;
+use crate::layout::{axis, to_online, to_row_major};
 use crate::protocol::truncate;
 use crate::words::{Words, WordsMut, WordsRef, each_slice, each_width};
-use ir::Shape;
 use ir::op::matrix::{Word, vectorized};
-use ir::plan::{Step, StepOp};
+use ir::plan::{Step, StepOp, StepWeights};
 use ir::ring::low_mask;
+use ir::{Shape, Tensor};
 
-/// Computes a public step of its operands, the first of this shape.
+/// Computes a public step of its operands, of these shapes.
 pub fn public<'v>(
     step: &Step,
     form: &Form,
-    shape: &Shape,
+    shapes: impl Fn(usize) -> &'v Shape,
     operand: impl Fn(usize) -> &'v Words,
     out: &mut Words,
 ) {
+    if matches!(form, Form::Rows) {
+        return in_rows(step, shapes, operand, out);
+    }
+    let shape = shapes(0);
     each_width!(out, out => {
         let mask = Word::low(low_mask(step.ring));
         match (form, &step.op) {
+            (Form::Rows, _) => {}
             (Form::Joined(runs), _) => {
                 let (joined, mut at) = (runs.iter().sum(), 0);
                 for (i, &run) in runs.iter().enumerate() {
@@ -44,6 +49,34 @@ pub fn public<'v>(
             }
         }
     });
+}
+
+/// By the definition, item by item, in rows.
+fn in_rows<'v>(
+    step: &Step,
+    shapes: impl Fn(usize) -> &'v Shape,
+    operand: impl Fn(usize) -> &'v Words,
+    out: &mut Words,
+) {
+    let elements = step.shape.elements();
+    for item in 0..out.len() / elements {
+        let of_item = |i: usize| {
+            let (shape, words) = (shapes(i), operand(i));
+            let all: Vec<u64> = each_width!(words, words => {
+                let start = item * shape.elements();
+                words[start..start + shape.elements()].iter().map(|v| v.element()).collect()
+            });
+            Tensor::new(shape.clone(), to_row_major(shape, &all))
+        };
+        let tensors: Vec<Tensor<u64>> = (0..step.operands.len()).map(of_item).collect();
+        let operands: Vec<&Tensor<u64>> = tensors.iter().collect();
+        let result = step.apply_linear(&StepWeights::None, &operands);
+        let online = to_online(&step.shape, 1, &result.data);
+        each_width!(out, out => {
+            let out = &mut out[item * elements..(item + 1) * elements];
+            out.iter_mut().zip(online).for_each(|(out, v)| *out = Word::low(v));
+        });
+    }
 }
 
 /// An elementwise step in place, of the value `v` that stands there and, for an addition, `other`.

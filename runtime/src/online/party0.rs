@@ -17,6 +17,7 @@ use ir::ring::packed_bytes;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::Builder;
+use zeroize::Zeroizing;
 
 /// Party 0 before the online phase.
 pub struct Party0<'a> {
@@ -49,10 +50,14 @@ impl Memory {
         for (slot, &(bits, elements)) in schedule.slots.iter().enumerate() {
             let count = elements * batch;
             if slot == self.slots.len() {
-                self.slots.push(Words::zeros(bits, count));
+                self.slots.push(Words::default());
             }
-            if self.slots[slot].len() < count {
-                self.slots[slot].resize(count);
+            let words = &mut self.slots[slot];
+            if words.width() != bits {
+                *words = Words::zeros(bits, count);
+            }
+            if words.len() < count {
+                words.resize(count);
             }
         }
     }
@@ -101,7 +106,12 @@ impl<'a> Party0<'a> {
             let Memory { values, outgoing, .. } = &mut self.memory;
             let message = Message::value(model.plan, output, "the output");
             message.send(&mut *sending, &values[output], model.sizes.part, outgoing)?;
-            self.release(&[output], stock);
+            // That one, and whatever nothing reads.
+            for step in 0..model.plan.steps.len() {
+                if !self.memory.values[step].is_empty() {
+                    self.release(&[step], stock);
+                }
+            }
             model.keep(std::mem::take(&mut self.memory));
             Ok(())
         });
@@ -146,12 +156,12 @@ impl<'a> Party0<'a> {
             let x = &values[operand(0)];
             if !is_in_rows(step) {
                 linear.apply(x, &mut value, scratch);
-                return Ok(value);
+                return Ok(std::mem::take(&mut *value));
             }
             let shape = &plan.step(step.operands[0]).shape;
             let rows = each_width!(x, x => to_row_major(shape, x).into());
             linear.apply(&rows, &mut value, scratch);
-            return Ok(each_width!(&value, y => to_online(&step.shape, 1, y).into()));
+            return Ok(each_width!(&*value, y => to_online(&step.shape, 1, y).into()));
         }
         let mut value = self.take(index)?;
         let Memory { values, incoming, .. } = &mut self.memory;
@@ -164,7 +174,7 @@ impl<'a> Party0<'a> {
         } else if let Some(constant) = model.constant(index) {
             value.fill(constant);
         } else {
-            let shape = &plan.step(step.operands[0]).shape;
+            let shape = |i: usize| &plan.step(step.operands[i]).shape;
             let form = &model.schedule.forms[index];
             local::public(step, form, shape, |i| &values[operand(i)], &mut value);
         }
@@ -193,7 +203,7 @@ impl<'a> Party0<'a> {
             question(model.plan, ask.index).send_part(sending, bytes, true)?;
             asking.share(all.clone(), kept, shares.part_mut(all));
             self.memory.values[ask.index] = shares;
-            made.map(Stock0::Linear).into_iter().chain([stock]).for_each(|used| stocks.spent(used));
+            give_back(stocks, made, stock);
         }
         for ask in &turn.asks {
             let Memory { values, incoming, .. } = &mut self.memory;
@@ -237,7 +247,8 @@ impl<'a> Party0<'a> {
                     for range in parts(all, asking.part(all)) {
                         let ends = range.end == all;
                         let (index, elements) = (ask.index, range.len());
-                        if elements > UNREAD {
+                        let ring = plan.steps[index].ring;
+                        if packed_bytes(elements, ring) > UNREAD {
                             let _ = parts_to_come.send(Coming::Bytes { index, elements, ends });
                         }
                         kept.reserve(range.len());
@@ -259,30 +270,43 @@ impl<'a> Party0<'a> {
             };
             let asked: Result<(), Error> = ask_all();
             let received = receiver.join();
-            asked?;
-            received.map_err(|_| Error::Internal("the receiving thread stopped".into()))?
+            let received =
+                received.map_err(|_| Error::Internal("the receiving thread stopped".into()))?;
+            match (asked, received) {
+                // Why nothing more can be sent may be what the peer sent last.
+                (Ok(()) | Err(Error::Net { .. }), Err(cause)) | (Err(cause), _) => Err(cause),
+                (Ok(()), Ok(())) => Ok(()),
+            }
         })?;
         for (ask, (made, stock), shares) in work {
             self.memory.values[ask.index] = shares;
-            made.map(Stock0::Linear).into_iter().chain([stock]).for_each(|used| stocks.spent(used));
+            give_back(stocks, made, stock);
         }
         Ok(())
     }
 }
 
 /// The correlation of a linear step, which becomes its value.
-fn linear_stock(stocks: &mut Stream<'_, Stock0>, index: usize) -> Result<Words, Error> {
+fn linear_stock(stocks: &mut Stream<'_, Stock0>, index: usize) -> Result<Zeroizing<Words>, Error> {
     match &mut stocks.next(index)? {
-        Stock0::Linear(words) => Ok(std::mem::take(words)),
+        Stock0::Linear(words) => Ok(Zeroizing::new(std::mem::take(words))),
         _ => Err(missing(index)),
     }
+}
+
+/// Gives back what was used of an activation.
+fn give_back(stocks: &mut Stream<'_, Stock0>, made: Option<Zeroizing<Words>>, stock: Stock0) {
+    if let Some(mut made) = made {
+        stocks.spent(Stock0::Linear(std::mem::take(&mut *made)));
+    }
+    stocks.spent(stock);
 }
 
 /// An activation's correlation, and that of the linear step which begins its tail.
 fn correlations(
     stocks: &mut Stream<'_, Stock0>,
     ask: &Ask,
-) -> Result<(Option<Words>, Stock0), Error> {
+) -> Result<(Option<Zeroizing<Words>>, Stock0), Error> {
     let made = ask.tail.first().map(|first| linear_stock(stocks, first.step)).transpose()?;
     Ok((made, stocks.next(ask.index)?))
 }
@@ -295,9 +319,9 @@ fn answer(plan: &Plan, index: usize) -> Message<'_> {
     Message::value(plan, index, "the answer to")
 }
 
-/// Elements whose answers may lie unread while their question is still being sent: the system's buffers
+/// Bytes of an answer that may lie unread while its question is still being sent: the system's buffers
 /// hold them.
-const UNREAD: usize = 1 << 15;
+const UNREAD: usize = 1 << 16;
 
 /// What the receiver of answers is told.
 enum Coming<'a> {

@@ -5,7 +5,7 @@
 //! makes it part by part, with the additions between them (its *tail*), and asks for a part as soon as it
 //! is made. Values that stand in memory share it where their times do not overlap.
 
-use crate::layout::{axis, dims, to_online, to_row_major};
+use crate::layout::{axis, channels_last, dims, to_online, to_row_major};
 use crate::words::Words;
 use ir::plan::{Plan, Step, StepOp, StepWeights};
 use ir::{Shape, Tensor};
@@ -57,6 +57,8 @@ pub enum Form {
     Moved(Vec<Run>),
     /// Joined of runs of so many elements of every operand in turn.
     Joined(Vec<usize>),
+    /// By the definition: the order online of an operand is another than the result's.
+    Rows,
     /// Sums over these axes of an operand of these dimensions, sorted.
     Sums(Vec<usize>, Vec<usize>),
 }
@@ -77,16 +79,21 @@ impl Schedule {
         let mut users = vec![0; plan.steps.len()];
         plan.steps.iter().flat_map(|s| &s.operands).for_each(|o| users[o.index()] += 1);
         users[plan.output.index()] += 1;
+        let mut round_of = vec![usize::MAX; plan.steps.len()];
+        for (number, round) in rounds.iter().enumerate() {
+            round.local.iter().for_each(|&step| round_of[step] = number);
+        }
+        let mut is_made = vec![false; plan.steps.len()];
         let mut turns = Vec::with_capacity(rounds.len());
         for round in &rounds {
             let ask = |&index: &usize| {
                 let operand = plan.steps[index].operands[0].index();
-                let tail = if fused { tail(plan, &users, &round.local, operand) } else { vec![] };
-                Ask { index, tail }
+                let most = if fused { LONGEST } else { 0 };
+                Ask { index, tail: tail(plan, &users, &round_of, operand, most) }
             };
             let asks: Vec<Ask> = round.activations.iter().map(ask).collect();
-            let in_tail = |step| asks.iter().flat_map(|a| &a.tail).any(|l| l.step == step);
-            let local = round.local.iter().filter(|&&step| !in_tail(step));
+            asks.iter().flat_map(|a| &a.tail).for_each(|l| is_made[l.step] = true);
+            let local = round.local.iter().filter(|&&step| !is_made[step]);
             let local = local.map(|&step| (step, vec![])).collect();
             turns.push(Turn { local, asks, released: vec![] });
         }
@@ -171,10 +178,20 @@ impl Schedule {
     }
 }
 
-/// The steps that end in `operand` and can be made part by part, of those that are `local` to its round.
-fn tail(plan: &Plan, users: &[usize], local: &[usize], operand: usize) -> Vec<Link> {
+/// Steps of a tail at most.
+const LONGEST: usize = 16;
+
+/// The steps that end in `operand` and can be made part by part, of those that are local to its round; at
+/// most `most` of them.
+fn tail(
+    plan: &Plan,
+    users: &[usize],
+    round_of: &[usize],
+    operand: usize,
+    most: usize,
+) -> Vec<Link> {
     let step = &plan.steps[operand];
-    if users[operand] != 1 || !local.contains(&operand) {
+    if most == 0 || users[operand] != 1 || round_of[operand] == usize::MAX {
         return vec![];
     }
     if step.op.is_secret_linear() {
@@ -186,11 +203,14 @@ fn tail(plan: &Plan, users: &[usize], local: &[usize], operand: usize) -> Vec<Li
     }
     let operands: Vec<usize> = step.operands.iter().map(|o| o.index()).collect();
     for (i, &before) in operands.iter().enumerate().rev() {
-        let mut links = tail(plan, users, local, before);
-        if !links.is_empty()
-            && Words::bits(plan.steps[before].ring) == Words::bits(step.ring)
+        let is_alike = Words::bits(plan.steps[before].ring) == Words::bits(step.ring)
             && plan.steps[before].shape == step.shape
-        {
+            && round_of[before] == round_of[operand];
+        if !is_alike {
+            continue;
+        }
+        let mut links = tail(plan, users, round_of, before, most - 1);
+        if !links.is_empty() {
             let other = operands.iter().enumerate().find(|&(j, _)| j != i).map(|(_, &o)| o);
             links.push(Link { step: operand, other });
             return links;
@@ -207,7 +227,10 @@ pub fn is_in_rows(step: &Step) -> bool {
 
 fn form(plan: &Plan, step: &Step) -> Form {
     let operand = |i: usize| &plan.step(step.operands[i]).shape;
+    let orders = (0..step.operands.len()).map(|i| channels_last(operand(i)));
+    let is_mixed = orders.into_iter().any(|order| order != channels_last(&step.shape));
     match &step.op {
+        StepOp::Concat { .. } | StepOp::SumAxes { .. } if is_mixed => Form::Rows,
         StepOp::Reshape | StepOp::Transpose { .. } | StepOp::Take { .. } => {
             Form::Moved(moves(operand(0), step))
         }

@@ -125,8 +125,11 @@ impl<'a, S: Send> Feed<'a, S> {
                 drop(made);
                 returned.iter().for_each(drop);
             };
-            Builder::new().spawn_scoped(scope, supply).map_err(no_thread)?;
-            run(&mut Stream { ready, spent, behind: Some((coming, back)) })
+            let supplier = Builder::new().spawn_scoped(scope, supply).map_err(no_thread)?;
+            let ended = run(&mut Stream { ready, spent, behind: Some((coming, back)) });
+            let stopped = |_| Error::Internal("the thread that takes correlations stopped".into());
+            supplier.join().map_err(stopped)?;
+            ended
         })
     }
 }

@@ -194,7 +194,7 @@ fn floor_or_one_more(z: i128, shift: u32) -> (f64, f64) {
 
 #[test]
 fn every_value_of_both_parties_is_the_plans() {
-    for (plan, weights) in [plans::every_kind(), plans::tiny()] {
+    for (plan, weights) in [plans::every_kind(), plans::tiny(), plans::odd()] {
         for batch in [1, 5] {
             let inputs = plans::inputs(&plan, batch, 31);
             let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
@@ -213,7 +213,8 @@ fn every_value_of_both_parties_is_the_plans() {
 /// However messages are cut and whatever is made part by part, the values are the same.
 #[test]
 fn parts_make_the_same_values() {
-    for (plan, weights) in [plans::every_kind(), plans::phases(), plans::large_phases()] {
+    let (every, odd) = (plans::every_kind(), plans::odd());
+    for (plan, weights) in [every, odd, plans::phases(), plans::large_phases()] {
         for batch in [1, 3] {
             let inputs = plans::inputs(&plan, batch, 32);
             let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
@@ -234,6 +235,40 @@ fn parts_make_the_same_values() {
                     compared += usize::from(got.is_some());
                 }
                 assert!(compared > batch * plan.steps.len() / 2);
+            }
+        }
+    }
+}
+
+/// Sessions of several sizes, one after another, in the memory of the first.
+#[test]
+fn sessions_share_their_memory_and_nothing_else() {
+    for (plan, weights) in [plans::every_kind(), plans::odd()] {
+        let model = Arc::new(Model::new(&plan, &weights));
+        let (_, digest) = plan.to_bytes();
+        let batches = [3, 1, 2, 3];
+        let (mut supply0, mut supply1) =
+            crate::local::deal_in_memory(&plan, digest, &weights, 9).unwrap();
+        let evaluator = ir::plan::Evaluator::new(&plan, &weights);
+        for (round, &batch) in batches.iter().enumerate() {
+            let inputs = plans::inputs(&plan, batch, 90 + round as u64);
+            let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
+            let (end0, end1) = memory_pair(WAIT);
+            let output = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let agreed = Connected::new(end0).agree(&plan, digest, batch, &mut supply0);
+                    agreed.unwrap().prepare_model(model.clone()).unwrap().run().unwrap();
+                });
+                let agreed = Connected::new(end1).agree(&plan, digest, batch, &mut supply1);
+                agreed.unwrap().prepare_party1().unwrap().run(&encoded).unwrap().output
+            });
+            let bound = ir::plan::carry_noise(&evaluator, &encoded, 20).bound;
+            let exact = evaluator.run_batch(&encoded, ir::plan::Rounding::Nearest);
+            for (got, want) in output.iter().zip(&exact) {
+                let got = plan.decode_output(got);
+                for (a, b) in got.data.iter().zip(&want.data) {
+                    assert!(f64::from((a - b).abs()) <= bound, "session {round}: {a} for {b}");
+                }
             }
         }
     }

@@ -255,6 +255,23 @@ pub fn every_kind() -> (Plan, Weights) {
     b.finish(output)
 }
 
+/// What no compiler emits and no rule forbids: a wide value that nothing reads, in memory that others share,
+/// and joins and sums between values whose order online differs.
+pub fn odd() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 2, 3, 2], 18);
+    let first = b.convolution(0, 2, 16, 60);
+    let phase = b.phase(first, 20, 40.0);
+    let wide = b.public(StepOp::Scale { factor: 5 }, &[phase], [1, 2, 3, 2], 20);
+    let joined = b.public(StepOp::Concat { axis: 0 }, &[wide, phase], [2, 2, 3, 2], 20);
+    b.public(StepOp::Scale { factor: 3 }, &[joined], [2, 2, 3, 2], 20);
+    let sum = b.public(StepOp::SumAxes { axes: vec![0] }, &[joined], [1, 2, 3, 2], 20);
+    let second = b.convolution(sum, 2, 20, 5);
+    let last = b.phase(second, 20, 30.0);
+    let flat = b.public(StepOp::Reshape, &[last], [1, 12], 20);
+    let output = b.matrix(flat, 3, 20, 9);
+    b.finish(output)
+}
+
 /// One matrix product, one phase, one matrix product.
 pub fn tiny() -> (Plan, Weights) {
     let mut b = Builder::new([1, 6], 18);

@@ -40,15 +40,14 @@ use super::{DealId, Offer, Role, Supply};
 use error::io_error;
 use ir::plan::{Digest, Magic, Plan, seal};
 use records::{
-    CHECKSUM, Found, Header, USED, checksum, checksum_of, erase_left, private_file, read_header,
-    record, record_bytes, scan, sync_directory,
+    CHECKSUM, Found, Header, USED, checksum, checksum_of, erase, erase_left, private_file,
+    read_header, record, record_bytes, scan, sync_directory,
 };
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use stored::{Shared, erase};
 use zeroize::Zeroizing;
 
 /// Bytes of items that are read at once; a claim of more reads them as they are used.
@@ -272,31 +271,33 @@ impl<'a, M> Store<'a, M> {
     }
 
     /// Reads an item, or only sees that it is whole and leaves it in the file; `None` if it is damaged.
-    fn read_item(&self, serial: u64, shared: Option<&Arc<Shared>>) -> io::Result<Option<Body>> {
+    fn read_item(&self, serial: u64, stays: bool) -> io::Result<Option<Body>> {
         let mut file = &*self.file;
         let at = self.record_at(serial) + 1;
         file.seek(SeekFrom::Start(at))?;
-        let mut item = Zeroizing::new(vec![0; if shared.is_some() { 0 } else { self.item_bytes }]);
+        let mut item = Zeroizing::new(vec![0; if stays { 0 } else { self.item_bytes }]);
         let Offer { role, deal, .. } = self.offer;
-        let expected = match shared {
-            None => {
-                file.read_exact(&mut item)?;
-                checksum(deal, role, serial, &item)
-            }
-            Some(_) => checksum_of(deal, role, serial, file.take(self.item_bytes as u64))?,
+        let expected = if stays {
+            checksum_of(deal, role, serial, file.take(self.item_bytes as u64))?
+        } else {
+            file.read_exact(&mut item)?;
+            checksum(deal, role, serial, &item)
         };
         let mut stored = [0; CHECKSUM];
         file.read_exact(&mut stored)?;
-        Ok((expected == stored).then(|| match shared {
-            None => Body::Memory(item),
-            Some(shared) => Body::Stored(StoredItem::new(shared.clone(), at, self.item_bytes)),
+        Ok((expected == stored).then(|| {
+            if !stays {
+                return Body::Memory(item);
+            }
+            let (path, file) = (self.path.clone(), self.file.clone());
+            Body::Stored(StoredItem::new(path, file, at, self.item_bytes))
         }))
     }
 
+    /// Overwrites items with zeros; their checksums last, which say that it was done.
     fn erase(&self, serials: Range<u64>) -> io::Result<()> {
-        for serial in serials {
-            erase(&*self.file, self.record_at(serial) + 1, self.item_bytes)?;
-        }
+        let places = serials.map(|serial| self.record_at(serial) + 1);
+        erase(&self.file, self.item_bytes, places)?;
         self.file.sync_data()
     }
 
@@ -326,19 +327,19 @@ impl<M> Supply for Store<'_, M> {
         self.mark(next..serials.end).map_err(&io)?;
         self.offer.next = serials.end;
         let count = (serials.end - serials.start) as usize;
-        let stay = count.saturating_mul(self.item_bytes) > self.at_once;
-        let shared = stay.then(|| Shared::open(&self.path, self.file.clone())).transpose();
-        let shared = shared.map_err(&io)?;
-        let mut materials = Vec::with_capacity(count);
-        for serial in serials.clone() {
-            let body = self.read_item(serial, shared.as_ref()).map_err(&io)?;
+        let stay = StoredItem::ARE_POSSIBLE && count.saturating_mul(self.item_bytes) > self.at_once;
+        let take = |serial| {
+            let body = self.read_item(serial, stay).map_err(&io)?;
             let material = body.and_then(|body| (self.material)(self.plan, body));
             let damaged = || StoreError::Item { path: self.path.display().to_string(), serial };
-            materials.push(material.ok_or_else(damaged)?);
-        }
-        // Items that stay are erased when they were used.
-        let read = if stay { next..serials.start } else { next..serials.end };
-        self.erase(read).map_err(&io)?;
+            material.ok_or_else(damaged)
+        };
+        let taken: Result<Vec<M>, StoreError> = serials.clone().map(take).collect();
+        // Items that stay are erased when they were used; none stays where one is damaged.
+        let read = if stay && taken.is_ok() { next..serials.start } else { next..serials.end };
+        let erased = self.erase(read).map_err(&io);
+        let materials = taken?;
+        erased?;
         Ok(materials)
     }
 }

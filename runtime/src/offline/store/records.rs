@@ -8,7 +8,7 @@ use ir::plan::{Digest, Magic, open_prefix};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -165,7 +165,7 @@ pub(super) fn erase_left(
     records_at: u64,
     records: u64,
 ) -> io::Result<()> {
-    let mut found = false;
+    let mut left = vec![];
     for serial in 0..records {
         let at = records_at + serial * record_bytes(header);
         let mut state = [0];
@@ -178,9 +178,30 @@ pub(super) fn erase_left(
         file.seek(SeekFrom::Start(at + 1 + header.item_bytes))?;
         file.read_exact(&mut stored)?;
         if stored != [0; CHECKSUM] {
-            super::stored::erase(&mut *file, at + 1, header.item_bytes as usize)?;
-            found = true;
+            left.push(at + 1);
         }
     }
-    if found { file.sync_data() } else { Ok(()) }
+    if left.is_empty() {
+        return Ok(());
+    }
+    erase(file, header.item_bytes as usize, left.into_iter())?;
+    file.sync_data()
+}
+
+/// Overwrites items that begin at these places with zeros, and, once that is on disk, their checksums.
+pub(super) fn erase(
+    mut file: &File,
+    length: usize,
+    places: impl Iterator<Item = u64> + Clone,
+) -> io::Result<()> {
+    for at in places.clone() {
+        file.seek(SeekFrom::Start(at))?;
+        io::copy(&mut io::repeat(0).take(length as u64), &mut file)?;
+    }
+    file.sync_data()?;
+    for at in places {
+        file.seek(SeekFrom::Start(at + length as u64))?;
+        file.write_all(&[0; CHECKSUM])?;
+    }
+    Ok(())
 }

@@ -3,40 +3,30 @@
 use super::StoreError;
 use super::error::io_error;
 use super::records::CHECKSUM;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use zeroize::Zeroizing;
-
-/// A store's file as its items read it: apart from the store, which may go on, under the store's lock.
-pub(super) struct Shared {
-    path: PathBuf,
-    /// Held as long as an item is in use.
-    _lock: Arc<File>,
-    file: Mutex<File>,
-}
-
-impl Shared {
-    pub fn open(path: &Path, lock: Arc<File>) -> io::Result<Arc<Self>> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Arc::new(Self { path: path.to_owned(), _lock: lock, file: Mutex::new(file) }))
-    }
-}
 
 /// An item in a file, marked as used and found whole; its bytes are read as they are needed. When it is
 /// dropped it is overwritten with zeros; should the process end before, the next opening does it.
 pub struct StoredItem {
-    shared: Arc<Shared>,
+    path: PathBuf,
+    /// The store's own, which is locked as long as an item is in use.
+    file: Arc<File>,
     /// Where its bytes begin.
     at: u64,
     length: usize,
 }
 
 impl StoredItem {
-    pub(super) fn new(shared: Arc<Shared>, at: u64, length: usize) -> Self {
-        Self { shared, at, length }
+    /// Whether this system reads files at a place of its own choice.
+    pub(super) const ARE_POSSIBLE: bool = cfg!(unix);
+
+    pub(super) fn new(path: PathBuf, file: Arc<File>, at: u64, length: usize) -> Self {
+        Self { path, file, at, length }
     }
 
     /// The number of its bytes.
@@ -55,25 +45,47 @@ impl StoredItem {
     /// If the operating system refuses.
     pub fn read(&self, range: Range<usize>) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         let mut bytes = Zeroizing::new(vec![0; range.len()]);
-        let mut file = self.shared.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.at + range.start as u64))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(io_error(&self.shared.path))?;
+        let read = read_at(&self.file, &mut bytes, self.at + range.start as u64);
+        read.map_err(io_error(&self.path))?;
         Ok(bytes)
     }
 }
 
 impl Drop for StoredItem {
     fn drop(&mut self) {
-        let mut file = self.shared.file.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever opens the file next sees what was left.
-        let _ = erase(&mut *file, self.at, self.length).and_then(|()| file.sync_data());
+        // Whoever opens the file next sees what was left. The checksum goes last, for it says so.
+        let end = self.at + self.length as u64;
+        let erased = zero_at(&self.file, self.at, self.length).and_then(|()| self.file.sync_data());
+        let _ = erased.and_then(|()| zero_at(&self.file, end, CHECKSUM));
     }
 }
 
-/// Overwrites an item that begins at `at`, and its checksum, with zeros.
-pub(super) fn erase(mut file: impl Write + Seek, at: u64, length: usize) -> io::Result<()> {
-    file.seek(SeekFrom::Start(at))?;
-    io::copy(&mut io::repeat(0).take((length + CHECKSUM) as u64), &mut file)?;
+fn zero_at(file: &File, mut at: u64, mut count: usize) -> io::Result<()> {
+    let zeros = [0; 1 << 16];
+    while count > 0 {
+        let part = count.min(zeros.len());
+        write_at(file, &zeros[..part], at)?;
+        (at, count) = (at + part as u64, count - part);
+    }
     Ok(())
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
+}
+
+#[cfg(not(unix))]
+fn read_at(_: &File, _: &mut [u8], _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(unix))]
+fn write_at(_: &File, _: &[u8], _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
