@@ -18,6 +18,8 @@ pub mod online;
 pub mod protocol;
 pub mod secret;
 pub mod session;
+#[cfg(test)]
+mod session_tests;
 pub mod tables;
 #[cfg(test)]
 mod testing;

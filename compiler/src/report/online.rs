@@ -8,7 +8,7 @@
 //! on fast networks only.
 
 use super::{Network, round_trips};
-use ir::plan::{Plan, StepOp};
+use ir::plan::{PART, Plan, StepOp};
 use ir::ring::packed_bytes;
 use serde::Serialize;
 
@@ -20,8 +20,6 @@ const ELEMENT: f64 = 2e-9;
 const HARMONIC: f64 = 3e-9;
 /// Seconds until a message is on its way and its receiver awake.
 const MESSAGE: f64 = 30e-6;
-/// Elements of a part; messages of twice as many are cut.
-const PART: usize = 1 << 15;
 
 /// Estimated time of the online phase on a network.
 #[derive(Debug, Serialize)]

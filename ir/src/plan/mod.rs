@@ -18,7 +18,7 @@ mod slots;
 mod verify;
 mod weights;
 
-pub use cost::{Correlation, Direction, Message, Round};
+pub use cost::{Correlation, Direction, Message, PART, Round};
 pub use evaluate::{
     CarryNoise, Evaluator, NoiseTally, PhaseTables, Rounding, carry_noise, class, per_channel,
     phase_error,

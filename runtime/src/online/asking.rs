@@ -15,7 +15,7 @@ use crate::tables::Tables;
 use crate::wire;
 use crate::words::{Words, WordsMut, WordsRef, each_slice, each_width};
 use ir::op::matrix::Word;
-use ir::plan::{Phase, Step, StepOp, StepWeights};
+use ir::plan::{PART, Phase, Step, StepOp, StepWeights};
 use std::ops::Range;
 
 /// What is done at once.
@@ -30,13 +30,18 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Four hundred kilobytes of values and correlations; a part is worth a call of the system (`polyc report`
-    /// counts on its size); a single inference of a large network waits for nothing.
-    pub const DEFAULT: Self = Self { grain: 1 << 14, part: 1 << 15, ahead: 1 << 28 };
+    /// Four hundred kilobytes of values and correlations; a part is worth a call of the system; a single
+    /// inference of a large network waits for nothing.
+    pub const DEFAULT: Self = Self { grain: 1 << 14, part: PART, ahead: 1 << 28 };
+
+    /// Whether a message of so many elements is cut.
+    pub fn cut(self, elements: usize) -> bool {
+        elements >= 2 * self.part
+    }
 }
 
-/// What elementwise work costs, in products of a kernel.
-const ELEMENT: usize = 32;
+/// What elementwise work costs either party, in products of a kernel.
+pub const ELEMENT: usize = 32;
 
 /// One activation in progress.
 pub struct Asking<'a> {
@@ -133,9 +138,9 @@ impl<'a> Asking<'a> {
         Ok(Self { model, step, ask, values, running, kind, sizes })
     }
 
-    /// Elements of a part: `all` unless it is worth cutting them up.
-    pub fn part(&self, all: usize) -> usize {
-        if all < 2 * self.sizes.part { all } else { self.sizes.part }
+    /// Elements of a part, whole places of a linear step that is made with it.
+    pub fn part(&self) -> usize {
+        self.sizes.part
     }
 
     /// Bytes of the question about so many elements.

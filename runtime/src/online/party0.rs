@@ -94,7 +94,7 @@ impl<'a> Party0<'a> {
                     self.memory.values[*index] = value;
                     self.release(released, stock);
                 }
-                if turn.asks.iter().any(|ask| self.elements(ask.index) >= 2 * model.sizes.part) {
+                if turn.asks.iter().any(|ask| model.sizes.cut(self.elements(ask.index))) {
                     self.ask_by_parts(turn, stock, &mut *sending, &mut *receiving)?;
                 } else {
                     self.ask(turn, stock, &mut *sending, &mut *receiving)?;
@@ -244,7 +244,7 @@ impl<'a> Party0<'a> {
                     let mut asking = Asking::new(model, tables, ask, values, stock, scratch)?;
                     let all = shares.len();
                     let mut left = shares.part_mut(0..all);
-                    for range in parts(all, asking.part(all)) {
+                    for range in parts(all, asking.part()) {
                         let ends = range.end == all;
                         let (index, elements) = (ask.index, range.len());
                         let ring = plan.steps[index].ring;

@@ -1,8 +1,9 @@
 //! Party 1: its masks are known before its input is.
 
+use super::asking::{ELEMENT, Sizes};
 use super::messages::{Message, parts, room};
+use super::missing;
 use super::stock::{Activation, Feed, Kind1, Known, Stream, stock1};
-use super::{asking::Sizes, missing};
 use crate::Error;
 use crate::kernel::cores;
 use crate::layout::{to_online, to_row_major};
@@ -124,7 +125,7 @@ impl<'a> Party1<'a> {
             self.send_input(&mut *sending, inputs)?;
             let rounds = std::mem::take(&mut self.rounds);
             for round in &rounds {
-                let is_cut = |&i: &usize| self.elements(i) >= 2 * self.sizes.part;
+                let is_cut = |&i: &usize| self.sizes.cut(self.elements(i));
                 if round.activations.iter().any(is_cut) {
                     self.answer_by_parts(round, stock, &mut *sending, &mut *receiving)?;
                 } else {
@@ -316,9 +317,6 @@ impl<'a> Party1<'a> {
         Ok(items.chunks_exact(step.shape.elements()).map(item).collect())
     }
 }
-
-/// What elementwise work costs, in products of a kernel.
-const ELEMENT: usize = 32;
 
 /// The answers to consecutive questions, the first about the element of this number, on so many cores.
 fn phase_answers(
