@@ -1,7 +1,8 @@
 //! Speed of the kernels, billions of products of weight and element per second on one core, beside what
 //! the registers allow; the median of repetitions spread over the run.
 //!
-//! `cargo bench -p polyrt --bench kernels --profile dev`
+//! `cargo bench -p polyrt --bench kernels [-- "part of a name" [set [ring]]]`, or `-- elements` for the elementwise
+//! loops alone.
 
 use ir::Shape;
 use ir::op::Convolution;
@@ -15,7 +16,7 @@ use std::time::Instant;
 /// Name, input channels, side, outputs, kernel, stride, groups, items.
 type Case = (&'static str, usize, usize, usize, usize, usize, usize, usize);
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 16] = [
     ("3 to 16 at 32", 3, 32, 16, 3, 1, 1, 1),
     ("16 to 16 at 32", 16, 32, 16, 3, 1, 1, 1),
     ("32 to 32 at 16", 32, 16, 32, 3, 1, 1, 1),
@@ -26,6 +27,8 @@ const CASES: [Case; 14] = [
     ("512 to 512 at 4", 512, 4, 512, 3, 1, 1, 1),
     ("512 to 512 at 4, batch 8", 512, 4, 512, 3, 1, 1, 8),
     ("256 to 256 at 14", 256, 14, 256, 3, 1, 1, 1),
+    ("64 to 64 at 56", 64, 56, 64, 3, 1, 1, 1),
+    ("128 to 128 at 28", 128, 28, 128, 3, 1, 1, 1),
     ("3 to 64 at 224, 7x7", 3, 224, 64, 7, 2, 1, 1),
     ("256 to 64 at 56, 1x1", 256, 56, 64, 1, 1, 1, 1),
     ("1024 to 256 at 14, 1x1", 1024, 14, 256, 1, 1, 1, 1),
@@ -44,8 +47,15 @@ fn main() {
             }
         }
         println!();
-        if std::env::args().all(|a| a != "elements") {
-            CASES.iter().for_each(line);
+        let arguments: Vec<String> =
+            std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+        if arguments.first().is_none_or(|a| a != "elements") {
+            let is_chosen =
+                |case: &&Case| arguments.first().is_none_or(|part| case.0.contains(part.as_str()));
+            CASES.iter().filter(is_chosen).for_each(|case| line(case, &arguments));
+            if !arguments.is_empty() {
+                return;
+            }
         }
         elementwise(1 << 14);
         elementwise(1 << 17);
@@ -92,7 +102,12 @@ fn elementwise(count: usize) {
     }
 }
 
-fn line(case: &Case) {
+/// Whether an argument names something, or there is none.
+fn is_wanted(arguments: &[String], place: usize, name: &str) -> bool {
+    arguments.get(place).is_none_or(|a| a == name)
+}
+
+fn line(case: &Case, arguments: &[String]) {
     let &(name, channels, side, outputs, kernel, stride, groups, items) = case;
     let padding = [(kernel - 1) / 2; 4];
     let geometry =
@@ -115,6 +130,12 @@ fn line(case: &Case) {
         let random = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - ring);
         let x = Words::new(ring, (0..input.elements() * items).map(random));
         for set in InstructionSet::available() {
+            if !is_wanted(arguments, 1, &format!("{set:?}"))
+                || !is_wanted(arguments, 2, &ring.to_string())
+            {
+                print!(" {:>12}", "");
+                continue;
+            }
             let Some(packed) = PackedLinear::new(set, &step, &input, &weights) else { return };
             let mut out = Words::zeros(ring, shape.elements() * items);
             let mut scratch = Scratch::default();

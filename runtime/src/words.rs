@@ -74,6 +74,11 @@ impl Words {
         }
     }
 
+    /// All elements, to be read.
+    pub fn whole(&self) -> WordsRef<'_> {
+        self.part(0..self.len())
+    }
+
     /// Elements of a range, to be read.
     pub fn part(&self, range: Range<usize>) -> WordsRef<'_> {
         match self {
@@ -237,6 +242,30 @@ impl Zeroize for Words {
         each_width!(self, v => v.zeroize());
     }
 }
+
+/// Words of one of the widths.
+pub trait Width: Word + Zeroize {
+    /// Elements, to be read.
+    fn of(words: &[Self]) -> WordsRef<'_>;
+    /// Elements, to be written.
+    fn of_mut(words: &mut [Self]) -> WordsMut<'_>;
+}
+
+macro_rules! width {
+    ($word:ty, $variant:ident) => {
+        impl Width for $word {
+            fn of(words: &[Self]) -> WordsRef<'_> {
+                WordsRef::$variant(words)
+            }
+            fn of_mut(words: &mut [Self]) -> WordsMut<'_> {
+                WordsMut::$variant(words)
+            }
+        }
+    };
+}
+width!(u16, W16);
+width!(u32, W32);
+width!(u64, W64);
 
 impl From<Vec<u16>> for Words {
     fn from(words: Vec<u16>) -> Self {

@@ -35,6 +35,10 @@ const LEAST_OUTPUT_BITS: f64 = 2.0;
 const LEAST_RING: u32 = 12;
 /// A phase's ring may be this many bits narrower than its fan-in asks for, to stay within the widest.
 const TOLERATED_BITS: f64 = 2.0;
+/// Bits of the words in which products cost least, and by how many bits a ring may be narrower than its
+/// fan-in asks for to fit in one: the weights' rounding then makes at most twice the noise of a phase.
+const WORD: f64 = 16.0;
+const WORD_SLACK: f64 = 0.5;
 /// A shared value has at least this factor in front of a phase, so that any period is met to an eighth.
 const HEADROOM: f64 = 4.0;
 /// A period may be this much longer than the least one, so that it is a whole number of units.
@@ -222,6 +226,7 @@ impl Scales {
         };
         let by_fan_in = |units: f64| {
             let bits = f64::from(p) + units.log2() + rounding;
+            let bits = if bits <= WORD + WORD_SLACK { bits.min(WORD) } else { bits };
             let wanted = bits.ceil().max(f64::from(least));
             let widest = f64::from(max_phase_ring).max(wanted - TOLERATED_BITS);
             wanted.min(widest) as u32

@@ -10,7 +10,8 @@
 //! | 17 to 32 | two words, for weights up to 16 bits | two words | portable, 32-bit words |
 //! | 33 to 64 | portable | portable | portable, 64-bit words |
 //!
-//! Convolutions whose channels are groups of their own are products along the channels, for which the
+//! Large convolutions of 3×3 taps take four ninths of their products, as matrix products of the kernels
+//! ([`karatsuba`]). Convolutions whose channels are groups of their own are products along the channels, for which the
 //! portable kernel is as good as any. Weights are packed once per plan; images are copied into a border
 //! of zeros, unless they need none, and no other copy of their inputs is made ([`walk`]). The products
 //! are added to what the output holds: the bias less party 0's share of `W·r`.
@@ -18,6 +19,7 @@
 //! The output is made part by part ([`Running`]), so that what follows finds it in the cache, and a part
 //! may go to several cores; a part is a number of places, of one item or of several.
 
+mod karatsuba;
 pub mod portable;
 pub mod sums;
 pub mod walk;
@@ -38,7 +40,7 @@ mod vnni;
 #[cfg(test)]
 mod tests;
 
-use crate::words::{Words, WordsMut, WordsRef, each_slice, each_width};
+use crate::words::{Words, WordsMut, WordsRef, each_slice};
 use ir::Shape;
 use ir::op::matrix::{Word, vectorized};
 use ir::plan::{Step, StepOp};
@@ -94,6 +96,7 @@ enum Packed {
     Words16(PortableWeights<u16>),
     Words32(PortableWeights<u32>),
     Words64(PortableWeights<u64>),
+    Fast(Box<karatsuba::Fast>),
     #[cfg(target_arch = "x86_64")]
     Avx2(lines::LineWeights),
     #[cfg(target_arch = "x86_64")]
@@ -129,6 +132,9 @@ pub struct Scratch {
     words16: Vec<u16>,
     words32: Vec<u32>,
     words64: Vec<u64>,
+    fast16: karatsuba::Memory<u16>,
+    fast32: karatsuba::Memory<u32>,
+    fast64: karatsuba::Memory<u64>,
     #[cfg(target_arch = "x86_64")]
     limbs: lines::Scratch,
 }
@@ -162,11 +168,28 @@ impl PackedLinear {
             StepOp::Diagonal { .. } => Walk::matrix_product(1, elements, elements),
             _ => return None,
         };
-        let weights = match step.op {
-            StepOp::Diagonal { .. } => Packed::Diagonal(Zeroizing::new(weights.to_vec())),
-            _ => pack(set, &walk, weights, step.ring),
-        };
-        Some(Self { walk, ring: step.ring, weights })
+        let ring = step.ring;
+        if matches!(step.op, StepOp::Diagonal { .. }) {
+            let weights = Packed::Diagonal(Zeroizing::new(weights.to_vec()));
+            return Some(Self { walk, ring, weights });
+        }
+        Some(if karatsuba::fits(&walk, weights, ring) && karatsuba::pays(&walk) {
+            Self::fast(set, walk, weights, ring)
+        } else {
+            Self::pack(set, walk, weights, ring)
+        })
+    }
+
+    /// As matrix products of the kernels.
+    fn fast(set: InstructionSet, walk: Walk, weights: &[i32], ring: u32) -> Self {
+        let weights = Packed::Fast(Box::new(karatsuba::Fast::new(set, &walk, weights, ring)));
+        Self { walk, ring, weights }
+    }
+
+    /// For a kernel.
+    fn pack(set: InstructionSet, walk: Walk, weights: &[i32], ring: u32) -> Self {
+        let weights = pack(set, &walk, weights, ring);
+        Self { walk, ring, weights }
     }
 
     /// Elements of a place, which are computed together: parts of the output begin and end between
@@ -182,6 +205,9 @@ impl PackedLinear {
 
     /// The fewest elements of the output for which it pays to fetch the weights.
     pub fn least_part(&self) -> usize {
+        if matches!(self.weights, Packed::Fast(_)) {
+            return self.outputs();
+        }
         let bytes = self.outputs() * self.fan_in() * 2;
         if bytes > CACHED { PLACES * self.outputs() } else { self.outputs() }
     }
@@ -195,7 +221,7 @@ impl PackedLinear {
         let count = out.len();
         let outputs = self.outputs();
         let part = count.min(self.least_part().max(1 << 17).next_multiple_of(outputs));
-        let mut running = self.over(x, scratch);
+        let mut running = self.over(x.whole(), scratch);
         for start in (0..count).step_by(part.max(1)) {
             let end = count.min(start + part);
             running.bring(start..end);
@@ -208,8 +234,15 @@ impl PackedLinear {
     ///
     /// # Panics
     /// If `x` is not a whole number of items.
-    pub fn over<'a>(&'a self, x: &'a Words, scratch: &'a mut Scratch) -> Running<'a> {
+    pub fn over<'a>(&'a self, x: WordsRef<'a>, scratch: &'a mut Scratch) -> Running<'a> {
         assert!(x.len().is_multiple_of(self.walk.input_elements()), "items of a batch");
+        if let Packed::Fast(_) = self.weights {
+            match Words::bits(self.ring) {
+                16 => scratch.fast16.begin(),
+                32 => scratch.fast32.begin(),
+                _ => scratch.fast64.begin(),
+            }
+        }
         Running { linear: self, x, scratch, items: 0..0 }
     }
 
@@ -222,7 +255,7 @@ impl PackedLinear {
 /// The products of one step's weights with a batch.
 pub struct Running<'a> {
     linear: &'a PackedLinear,
-    x: &'a Words,
+    x: WordsRef<'a>,
     scratch: &'a mut Scratch,
     /// The items whose images stand in their borders.
     items: Range<usize>,
@@ -236,6 +269,15 @@ impl Running<'_> {
 
     /// Makes ready what the outputs of `elements` are computed of.
     pub fn bring(&mut self, elements: Range<usize>) {
+        if let Packed::Fast(fast) = &self.linear.weights {
+            let cores = cores(elements.len() * self.linear.fan_in());
+            match Words::bits(self.linear.ring) {
+                16 => fast.bring(self.x, elements, cores, &mut self.scratch.fast16),
+                32 => fast.bring(self.x, elements, cores, &mut self.scratch.fast32),
+                _ => fast.bring(self.x, elements, cores, &mut self.scratch.fast64),
+            }
+            return;
+        }
         let result = self.linear.result();
         let items = elements.start / result..elements.end.div_ceil(result);
         if items.start >= self.items.start && items.end <= self.items.end {
@@ -246,23 +288,23 @@ impl Running<'_> {
         let images = items.start * image..items.end * image;
         let scratch = &mut *self.scratch;
         match &self.linear.weights {
-            Packed::Diagonal(_) => {}
-            Packed::Words16(_) => each_width!(self.x, x => {
+            Packed::Diagonal(_) | Packed::Fast(_) => {}
+            Packed::Words16(_) => each_slice!(WordsRef, self.x, x => {
                 walk.surround(&x[images], &mut scratch.words16, |v| v.element() as u16);
             }),
-            Packed::Words32(_) => each_width!(self.x, x => {
+            Packed::Words32(_) => each_slice!(WordsRef, self.x, x => {
                 walk.surround(&x[images], &mut scratch.words32, |v| v.element() as u32);
             }),
-            Packed::Words64(_) => each_width!(self.x, x => {
+            Packed::Words64(_) => each_slice!(WordsRef, self.x, x => {
                 walk.surround(&x[images], &mut scratch.words64, |v| v.element());
             }),
             #[cfg(target_arch = "x86_64")]
             Packed::Avx2(weights) | Packed::Vnni(weights) => {
-                if matches!(self.x, Words::W16(_)) && lines::reads_in_place(walk, weights) {
+                if matches!(self.x, WordsRef::W16(_)) && lines::reads_in_place(walk, weights) {
                     self.items = 0..self.x.len() / image;
                     return;
                 }
-                each_width!(self.x, x => scratch.limbs.split(walk, weights, &x[images]));
+                each_slice!(WordsRef, self.x, x => scratch.limbs.split(walk, weights, &x[images]));
             }
         }
         self.items = items;
@@ -277,6 +319,14 @@ impl Running<'_> {
         let linear = self.linear;
         let ring = linear.ring;
         let outputs = linear.outputs();
+        if let Packed::Fast(fast) = &linear.weights {
+            let mask = low_mask(ring);
+            return match out {
+                WordsMut::W16(out) => fast.add(&self.scratch.fast16, first, out, mask as u16),
+                WordsMut::W32(out) => fast.add(&self.scratch.fast32, first, out, mask as u32),
+                WordsMut::W64(out) => fast.add(&self.scratch.fast64, first, out, mask),
+            };
+        }
         assert!(
             first >= self.items.start * linear.result()
                 && first + out.len() <= self.items.end * linear.result()
@@ -287,7 +337,7 @@ impl Running<'_> {
         if let Packed::Diagonal(factors) = &linear.weights {
             return each_slice!(WordsMut, out, out => {
                 let mask = Word::low(low_mask(ring));
-                each_width!(self.x, x => diagonal(factors, first, x, out, mask));
+                each_slice!(WordsRef, self.x, x => diagonal(factors, first, x, out, mask));
             });
         }
         let first = first / outputs - self.items.start * linear.walk.places();
@@ -342,7 +392,7 @@ impl Running<'_> {
     fn job<'a>(&'a self, weights: &'a lines::LineWeights, ahead: Ahead) -> lines::Job<'a> {
         let walk = &self.linear.walk;
         let limbs = match self.x {
-            Words::W16(x) if lines::reads_in_place(walk, weights) => lines::Limbs::words(x),
+            WordsRef::W16(x) if lines::reads_in_place(walk, weights) => lines::Limbs::words(x),
             _ => self.scratch.limbs.limbs(),
         };
         lines::Job { walk, weights, limbs, ahead }

@@ -1,6 +1,6 @@
 //! Every kernel against the definition, over random shapes and at the extremes.
 
-use super::{Ahead, InstructionSet, PackedLinear, Scratch};
+use super::{Ahead, InstructionSet, PackedLinear, Scratch, karatsuba};
 use crate::testing::Random;
 use crate::words::Words;
 use ir::op::Convolution;
@@ -41,7 +41,8 @@ fn channels_last(data: &[u64], channels: usize) -> impl Iterator<Item = u64> + '
 }
 
 /// Compares every instruction set with [`Step::apply_linear`] on a batch; the initial outputs are random.
-fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: usize) {
+/// Whether the convolution was also computed with fewer products.
+fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: usize) -> bool {
     let ring =
         [random.between(1, 40), 16, 17, 20, 24, 25, 32][random.between(0, 6) as usize] as u32;
     let wider = random.between(0, 3) * random.between(0, 10);
@@ -67,13 +68,22 @@ fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: u
     }
     let x = Words::new(operand_ring, x.into_iter());
     let mut scratch = Scratch::default();
-    for set in InstructionSet::available() {
-        let packed = PackedLinear::new(set, &step, input, &weights).unwrap();
+    let sets = InstructionSet::available().into_iter();
+    let mut was_fast = false;
+    for (set, is_fast) in sets.flat_map(|set| [(set, false), (set, true)]) {
+        let mut packed = PackedLinear::new(set, &step, input, &weights).unwrap();
+        if is_fast {
+            if !karatsuba::fits(&packed.walk, &weights, ring) {
+                continue;
+            }
+            packed = PackedLinear::fast(set, packed.walk.clone(), &weights, ring);
+            was_fast = true;
+        }
         let mut out = Words::new(ring, start.iter().copied());
         packed.apply(&x, &mut out, &mut scratch);
         assert!(out.elements() == want, "{set:?} {:?} {input} ring {ring} {bits}", step.op);
         let mut parts = Words::new(ring, start.iter().copied());
-        let mut running = packed.over(&x, &mut scratch);
+        let mut running = packed.over(x.whole(), &mut scratch);
         let mut at = 0;
         while at < parts.len() {
             let left = (parts.len() - at) / packed.outputs();
@@ -84,12 +94,13 @@ fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: u
         }
         assert!(parts == out, "{set:?} {:?} {input} ring {ring} {bits}, by parts", step.op);
     }
+    was_fast
 }
 
 #[test]
 fn convolutions_equal_the_definition() {
     let mut random = Random::new(31);
-    let mut done = 0;
+    let (mut done, mut fast) = (0, 0);
     while done < 600 {
         let mut pick = |low, high| random.between(low, high) as usize;
         let groups = [1, 1, 1, 2, 3, 8][pick(0, 5)];
@@ -98,20 +109,27 @@ fn convolutions_equal_the_definition() {
             1 => (pick(1, 7), pick(1, 70)),
             _ => (pick(1, 20), pick(1, 20)),
         };
-        let geometry = Convolution {
+        let padding = [pick(0, 3), pick(0, 3), pick(0, 3), pick(0, 3)];
+        let mut geometry = Convolution {
             groups,
             kernel: [pick(1, 4), pick(1, 4)],
             stride: [pick(1, 3), pick(1, 3)],
             dilation: [pick(1, 2), pick(1, 2)],
-            padding: [pick(0, 3), pick(0, 3), pick(0, 3), pick(0, 3)],
+            padding,
         };
+        if pick(0, 2) == 0 {
+            let dilation = [pick(1, 2), 1];
+            geometry = Convolution { groups: 1, kernel: [3; 2], stride: [1; 2], dilation, padding };
+        }
+        let groups = geometry.groups;
         let input = Shape::new([1, groups * inputs, pick(1, 11), pick(1, 11)]);
         let Some(output) = geometry.output_shape(&input, groups * outputs) else { continue };
         let count = groups * outputs * geometry.fan_in(&input);
         let op = StepOp::Convolution { geometry, weight_bits: 8 };
-        check(&mut random, op, &input, output, count);
+        fast += usize::from(check(&mut random, op, &input, output, count));
         done += 1;
     }
+    assert!(fast > 50, "{fast}");
 }
 
 #[test]
@@ -132,7 +150,7 @@ fn matrix_products_and_diagonals_equal_the_definition() {
 #[test]
 fn large_batches_equal_the_definition() {
     let mut random = Random::new(33);
-    for (channels, side) in [(64, 16), (48, 24), (3, 40)] {
+    for (channels, side) in [(64, 16), (48, 24), (3, 40), (200, 14)] {
         let geometry = Convolution {
             groups: 1,
             kernel: [3, 3],
@@ -143,6 +161,7 @@ fn large_batches_equal_the_definition() {
         let input = Shape::new([1, channels, side, side]);
         let output = geometry.output_shape(&input, 64).unwrap();
         let count = 64 * geometry.fan_in(&input);
-        check(&mut random, StepOp::Convolution { geometry, weight_bits: 8 }, &input, output, count);
+        let op = StepOp::Convolution { geometry, weight_bits: 8 };
+        check(&mut random, op, &input, output, count);
     }
 }

@@ -116,6 +116,21 @@ impl Walk {
         self.groups > 1 && self.group_inputs == 1 && self.group_outputs == 1
     }
 
+    /// Whether it is one convolution of `taps` by `taps` neighbours at every place.
+    pub fn is_dense(&self, taps: usize) -> bool {
+        let rows = self.runs.iter().enumerate();
+        self.groups == 1
+            && self.kernel == [taps; 2]
+            && self.stride == [1; 2]
+            && self.joined
+            && rows.into_iter().all(|(i, &run)| run == i * self.line())
+    }
+
+    /// The same in another border: its images stand so, but none of its runs is right.
+    pub fn within(&self, padding: [usize; 4]) -> Self {
+        Self { padding, ..self.clone() }
+    }
+
     /// Where the weight of an output channel (counted over all groups), a run and an element of it
     /// stands in ONNX's order, `[O, C/groups, kh, kw]`.
     pub fn weight(&self, output: usize, run: usize, element: usize) -> usize {
@@ -132,6 +147,10 @@ impl Walk {
     /// follow each other.
     pub fn bases(&self, first: usize, bases: &mut [usize]) {
         let [height, width] = self.output;
+        if [height, width] == [1; 2] {
+            let items = bases.iter_mut().zip(first..);
+            return items.for_each(|(base, item)| *base = item * self.plane());
+        }
         let channels = self.channels();
         let (row, mut x) = (first / width, first % width);
         let (mut item, mut y) = (row / height, row % height);
@@ -183,7 +202,8 @@ impl Walk {
         );
     }
 
-    fn line(&self) -> usize {
+    /// Elements of a row of an image in its border.
+    pub fn line(&self) -> usize {
         (self.input[1] + self.padding[1] + self.padding[3]) * self.channels()
     }
 }

@@ -129,7 +129,7 @@ impl<'a> Asking<'a> {
         if let Some(first) = ask.tail.first() {
             let operand = plan.steps[first.step].operands[0].index();
             let linear = model.linear(first.step).ok_or_else(|| missing(first.step))?;
-            running = Some(linear.over(&values[operand], scratch));
+            running = Some(linear.over(values[operand].whole(), scratch));
             // Whole places, and whole bytes of their bits.
             let unit = lcm(linear.outputs(), 8);
             sizes.grain = sizes.grain.max(linear.least_part()).next_multiple_of(unit);
