@@ -3,12 +3,12 @@
 //!
 //! One meaning, [`portable`], and faster kernels that equal it bit for bit, chosen at run time:
 //!
-//! | rings | AVX-512 VNNI | AVX2 | elsewhere |
-//! | --- | --- | --- | --- |
-//! | 1 to 16 | words | words | portable, 16-bit words |
-//! | 17 to 24 | words and bytes, for weights of 8 bits | two words | portable, 32-bit words |
-//! | 17 to 32 | two words, for weights up to 16 bits | two words | portable, 32-bit words |
-//! | 33 to 64 | portable | portable | portable, 64-bit words |
+//! | rings | AMX, weights of 8 bits | AVX-512 VNNI | AVX2 | elsewhere |
+//! | --- | --- | --- | --- | --- |
+//! | 1 to 16 | two bytes | words | words | portable, 16-bit words |
+//! | 17 to 24 | four bytes | words and bytes, for weights of 8 bits | two words | portable, 32-bit words |
+//! | 17 to 32 | four bytes | two words, for weights up to 16 bits | two words | portable, 32-bit words |
+//! | 33 to 64 | portable | portable | portable | portable, 64-bit words |
 //!
 //! Large convolutions of 3×3 taps take four ninths of their products, as matrix products of the kernels
 //! ([`karatsuba`]). Convolutions whose channels are groups of their own are products along the channels, for which the
@@ -25,6 +25,8 @@ pub mod sums;
 pub mod walk;
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod lines;
@@ -32,6 +34,8 @@ mod lines;
 pub(crate) mod pack_bmi2;
 #[cfg(target_arch = "x86_64")]
 mod sums_avx512;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod unpack_vbmi;
 #[cfg(target_arch = "x86_64")]
@@ -59,6 +63,8 @@ pub enum InstructionSet {
     Avx2,
     /// 512-bit vectors of x86 with products of words and bytes.
     Vnni,
+    /// The same, and a unit that multiplies tiles of bytes.
+    Amx,
 }
 
 impl InstructionSet {
@@ -72,6 +78,9 @@ impl InstructionSet {
             }
             if vnni::is_available() {
                 sets.push(Self::Vnni);
+                if amx::is_available() {
+                    sets.push(Self::Amx);
+                }
             }
         }
         sets
@@ -101,6 +110,8 @@ enum Packed {
     Avx2(lines::LineWeights),
     #[cfg(target_arch = "x86_64")]
     Vnni(lines::LineWeights),
+    #[cfg(target_arch = "x86_64")]
+    Tiles(tiles::TileWeights),
 }
 
 /// Memory that is read soon: a hint.
@@ -137,6 +148,8 @@ pub struct Scratch {
     fast64: karatsuba::Memory<u64>,
     #[cfg(target_arch = "x86_64")]
     limbs: lines::Scratch,
+    #[cfg(target_arch = "x86_64")]
+    tiles: tiles::Memory,
 }
 
 /// Products per task below which another core is not worth its waking.
@@ -173,11 +186,24 @@ impl PackedLinear {
             let weights = Packed::Diagonal(Zeroizing::new(weights.to_vec()));
             return Some(Self { walk, ring, weights });
         }
+        #[cfg(target_arch = "x86_64")]
+        if set == InstructionSet::Amx
+            && let Some(tiled) = Self::tiled(tiles::Unit::Amx, &walk, weights, ring)
+        {
+            return Some(tiled);
+        }
         Some(if karatsuba::fits(&walk, weights, ring) && karatsuba::pays(&walk) {
             Self::fast(set, walk, weights, ring)
         } else {
             Self::pack(set, walk, weights, ring)
         })
+    }
+
+    /// For a unit that multiplies tiles, if it is for these.
+    #[cfg(target_arch = "x86_64")]
+    fn tiled(unit: tiles::Unit, walk: &Walk, weights: &[i32], ring: u32) -> Option<Self> {
+        let weights = Packed::Tiles(tiles::TileWeights::new(unit, walk, weights, ring)?);
+        Some(Self { walk: walk.clone(), ring, weights })
     }
 
     /// As matrix products of the kernels.
@@ -236,12 +262,13 @@ impl PackedLinear {
     /// If `x` is not a whole number of items.
     pub fn over<'a>(&'a self, x: WordsRef<'a>, scratch: &'a mut Scratch) -> Running<'a> {
         assert!(x.len().is_multiple_of(self.walk.input_elements()), "items of a batch");
-        if let Packed::Fast(_) = self.weights {
-            match Words::bits(self.ring) {
-                16 => scratch.fast16.begin(),
-                32 => scratch.fast32.begin(),
-                _ => scratch.fast64.begin(),
-            }
+        match (&self.weights, Words::bits(self.ring)) {
+            (Packed::Fast(_), 16) => scratch.fast16.begin(),
+            (Packed::Fast(_), 32) => scratch.fast32.begin(),
+            (Packed::Fast(_), _) => scratch.fast64.begin(),
+            #[cfg(target_arch = "x86_64")]
+            (Packed::Tiles(_), _) => scratch.tiles.begin(),
+            _ => {}
         }
         Running { linear: self, x, scratch, items: 0..0 }
     }
@@ -269,14 +296,26 @@ impl Running<'_> {
 
     /// Makes ready what the outputs of `elements` are computed of.
     pub fn bring(&mut self, elements: Range<usize>) {
-        if let Packed::Fast(fast) = &self.linear.weights {
-            let cores = cores(elements.len() * self.linear.fan_in());
-            match Words::bits(self.linear.ring) {
-                16 => fast.bring(self.x, elements, cores, &mut self.scratch.fast16),
-                32 => fast.bring(self.x, elements, cores, &mut self.scratch.fast32),
-                _ => fast.bring(self.x, elements, cores, &mut self.scratch.fast64),
+        let PackedLinear { walk, ring, weights } = self.linear;
+        let cores = cores(elements.len() * self.linear.fan_in());
+        let scratch = &mut *self.scratch;
+        match (weights, Words::bits(*ring)) {
+            (Packed::Fast(fast), 16) => {
+                return fast.bring(self.x, elements, cores, &mut scratch.fast16);
             }
-            return;
+            (Packed::Fast(fast), 32) => {
+                return fast.bring(self.x, elements, cores, &mut scratch.fast32);
+            }
+            (Packed::Fast(fast), _) => {
+                return fast.bring(self.x, elements, cores, &mut scratch.fast64);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Packed::Tiles(weights), _) => {
+                let outputs = walk.outputs();
+                let places = elements.start / outputs..elements.end / outputs;
+                return weights.bring(walk, self.x, places, cores, &mut scratch.tiles);
+            }
+            _ => {}
         }
         let result = self.linear.result();
         let items = elements.start / result..elements.end.div_ceil(result);
@@ -289,6 +328,8 @@ impl Running<'_> {
         let scratch = &mut *self.scratch;
         match &self.linear.weights {
             Packed::Diagonal(_) | Packed::Fast(_) => {}
+            #[cfg(target_arch = "x86_64")]
+            Packed::Tiles(_) => {}
             Packed::Words16(_) => each_slice!(WordsRef, self.x, x => {
                 walk.surround(&x[images], &mut scratch.words16, |v| v.element() as u16);
             }),
@@ -325,6 +366,16 @@ impl Running<'_> {
                 WordsMut::W16(out) => fast.add(&self.scratch.fast16, first, out, mask as u16),
                 WordsMut::W32(out) => fast.add(&self.scratch.fast32, first, out, mask as u32),
                 WordsMut::W64(out) => fast.add(&self.scratch.fast64, first, out, mask),
+            };
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Packed::Tiles(weights) = &linear.weights {
+            let (memory, mask) = (&self.scratch.tiles, low_mask(ring));
+            let places = first / outputs..(first + out.len()) / outputs;
+            return match out {
+                WordsMut::W16(out) => weights.add(memory, places, outputs, out, mask as u16),
+                WordsMut::W32(out) => weights.add(memory, places, outputs, out, mask as u32),
+                WordsMut::W64(_) => panic!("words of another ring than of {ring} bits"),
             };
         }
         assert!(
@@ -412,7 +463,7 @@ pub fn peak() -> f64 {
 fn pack(set: InstructionSet, walk: &Walk, weights: &[i32], ring: u32) -> Packed {
     #[cfg(target_arch = "x86_64")]
     if set != InstructionSet::Portable && !walk.is_depthwise() {
-        let is_vnni = set == InstructionSet::Vnni;
+        let is_vnni = set != InstructionSet::Avx2;
         if let Some(lines) = lines::LineWeights::new(walk, weights, ring, is_vnni) {
             return if is_vnni { Packed::Vnni(lines) } else { Packed::Avx2(lines) };
         }

@@ -68,20 +68,32 @@ fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: u
     }
     let x = Words::new(operand_ring, x.into_iter());
     let mut scratch = Scratch::default();
-    let sets = InstructionSet::available().into_iter();
+    let mut ways = vec![];
     let mut was_fast = false;
-    for (set, is_fast) in sets.flat_map(|set| [(set, false), (set, true)]) {
-        let mut packed = PackedLinear::new(set, &step, input, &weights).unwrap();
-        if is_fast {
-            if !karatsuba::fits(&packed.walk, &weights, ring) {
-                continue;
+    for set in InstructionSet::available() {
+        let packed = PackedLinear::new(set, &step, input, &weights).unwrap();
+        let walk = packed.walk.clone();
+        ways.push((format!("{set:?}"), packed));
+        if !matches!(step.op, StepOp::Diagonal { .. }) {
+            let plain = PackedLinear::pack(set, walk.clone(), &weights, ring);
+            ways.push((format!("{set:?} as it is"), plain));
+            if karatsuba::fits(&walk, &weights, ring) {
+                let fast = PackedLinear::fast(set, walk.clone(), &weights, ring);
+                ways.push((format!("{set:?} with fewer products"), fast));
+                was_fast = true;
             }
-            packed = PackedLinear::fast(set, packed.walk.clone(), &weights, ring);
-            was_fast = true;
+            #[cfg(target_arch = "x86_64")]
+            if let Some(tiled) =
+                PackedLinear::tiled(super::tiles::Unit::Meaning, &walk, &weights, ring)
+            {
+                ways.push(("tiles".into(), tiled));
+            }
         }
+    }
+    for (set, packed) in ways {
         let mut out = Words::new(ring, start.iter().copied());
         packed.apply(&x, &mut out, &mut scratch);
-        assert!(out.elements() == want, "{set:?} {:?} {input} ring {ring} {bits}", step.op);
+        assert!(out.elements() == want, "{set} {:?} {input} ring {ring} {bits}", step.op);
         let mut parts = Words::new(ring, start.iter().copied());
         let mut running = packed.over(x.whole(), &mut scratch);
         let mut at = 0;
@@ -92,7 +104,7 @@ fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: u
             running.add(at, parts.part_mut(at..end), Ahead::default());
             at = end;
         }
-        assert!(parts == out, "{set:?} {:?} {input} ring {ring} {bits}, by parts", step.op);
+        assert!(parts == out, "{set} {:?} {input} ring {ring} {bits}, by parts", step.op);
     }
     was_fast
 }
@@ -164,4 +176,19 @@ fn large_batches_equal_the_definition() {
         let op = StepOp::Convolution { geometry, weight_bits: 8 };
         check(&mut random, op, &input, output, count);
     }
+}
+
+/// The registers' shape, the instructions and their order; everything around them is tested by their meaning.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_tile_unit_is_used_where_it_is() {
+    use super::tiles::Unit;
+    if !super::amx::is_available() {
+        eprintln!("SKIPPED: this machine has no AMX; its instructions are not tested here");
+        return;
+    }
+    assert_eq!(InstructionSet::best(), InstructionSet::Amx);
+    let walk = super::walk::Walk::matrix_product(4, 10, 4);
+    assert!(PackedLinear::tiled(Unit::Amx, &walk, &[1; 40], 16).is_some());
+    assert!(PackedLinear::tiled(Unit::Amx, &walk, &[128; 40], 16).is_none());
 }
