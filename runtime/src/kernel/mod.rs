@@ -8,7 +8,8 @@
 //! | 1 to 16 | two bytes | words | words | portable, 16-bit words |
 //! | 17 to 24 | four bytes | words and bytes, for weights of 8 bits | two words | portable, 32-bit words |
 //! | 17 to 32 | four bytes | two words, for weights up to 16 bits | two words | portable, 32-bit words |
-//! | 33 to 64 | portable | portable | portable | portable, 64-bit words |
+//! | 33 to 52 | as VNNI | IFMA where it is | portable | portable, 64-bit words |
+//! | 53 to 64 | portable | portable | portable | portable, 64-bit words |
 //!
 //! Large convolutions of 3×3 taps take four ninths of their products, as matrix products of the kernels
 //! ([`karatsuba`]). Convolutions whose channels are groups of their own are products along the channels, for which the
@@ -28,6 +29,8 @@ pub mod walk;
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
 #[cfg(target_arch = "x86_64")]
 mod lines;
 #[cfg(target_arch = "x86_64")]
@@ -61,7 +64,7 @@ pub enum InstructionSet {
     Portable,
     /// 256-bit vectors of x86.
     Avx2,
-    /// 512-bit vectors of x86 with products of words and bytes.
+    /// 512-bit vectors of x86 with products of words and bytes, and of 52-bit numbers where they are.
     Vnni,
     /// The same, and a unit that multiplies tiles of bytes.
     Amx,
@@ -110,6 +113,8 @@ enum Packed {
     Avx2(lines::LineWeights),
     #[cfg(target_arch = "x86_64")]
     Vnni(lines::LineWeights),
+    #[cfg(target_arch = "x86_64")]
+    Ifma(PortableWeights<u64>),
     #[cfg(target_arch = "x86_64")]
     Tiles(tiles::TileWeights),
 }
@@ -340,6 +345,10 @@ impl Running<'_> {
                 walk.surround(&x[images], &mut scratch.words64, |v| v.element());
             }),
             #[cfg(target_arch = "x86_64")]
+            Packed::Ifma(_) => each_slice!(WordsRef, self.x, x => {
+                walk.surround(&x[images], &mut scratch.words64, |v| v.element());
+            }),
+            #[cfg(target_arch = "x86_64")]
             Packed::Avx2(weights) | Packed::Vnni(weights) => {
                 if matches!(self.x, WordsRef::W16(_)) && lines::reads_in_place(walk, weights) {
                     self.items = 0..self.x.len() / image;
@@ -406,6 +415,10 @@ impl Running<'_> {
                 weights.apply(walk, &self.scratch.words64, places, out, mask);
             }
             #[cfg(target_arch = "x86_64")]
+            (Packed::Ifma(weights), WordsMut::W64(out)) => {
+                ifma::apply(walk, weights, &self.scratch.words64, places, out, mask);
+            }
+            #[cfg(target_arch = "x86_64")]
             (Packed::Avx2(weights), WordsMut::W16(out)) => {
                 avx2::apply(&self.job(weights, ahead), places, out, mask as u16);
             }
@@ -467,6 +480,14 @@ fn pack(set: InstructionSet, walk: &Walk, weights: &[i32], ring: u32) -> Packed 
         if let Some(lines) = lines::LineWeights::new(walk, weights, ring, is_vnni) {
             return if is_vnni { Packed::Vnni(lines) } else { Packed::Avx2(lines) };
         }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if (33..=ifma::WIDEST).contains(&ring)
+        && matches!(set, InstructionSet::Vnni | InstructionSet::Amx)
+        && ifma::is_available()
+        && !walk.is_depthwise()
+    {
+        return Packed::Ifma(PortableWeights::new(walk, weights));
     }
     match ring {
         0..=16 => Packed::Words16(PortableWeights::new(walk, weights)),

@@ -44,6 +44,11 @@ impl<W: Word + zeroize::Zeroize> PortableWeights<W> {
         Self(Zeroizing::new(words))
     }
 
+    /// The words.
+    pub fn words(&self) -> &[W] {
+        &self.0
+    }
+
     /// Adds the products of `places` to `out`, their outputs, and reduces by `mask`; `planes` are the
     /// images in their borders.
     pub fn apply(&self, walk: &Walk, planes: &[W], places: Range<usize>, out: &mut [W], mask: W) {

@@ -43,8 +43,8 @@ fn channels_last(data: &[u64], channels: usize) -> impl Iterator<Item = u64> + '
 /// Compares every instruction set with [`Step::apply_linear`] on a batch; the initial outputs are random.
 /// Whether the convolution was also computed with fewer products.
 fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: usize) -> bool {
-    let ring =
-        [random.between(1, 40), 16, 17, 20, 24, 25, 32][random.between(0, 6) as usize] as u32;
+    let ring = [random.between(1, 64), 16, 17, 20, 24, 25, 32, 33, 52, 53]
+        [random.between(0, 9) as usize] as u32;
     let wider = random.between(0, 3) * random.between(0, 10);
     let operand_ring = (ring + wider as u32).min(64);
     let bits = [8, 8, 16, 32][random.between(0, 3) as usize];
