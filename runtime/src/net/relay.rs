@@ -11,7 +11,8 @@
 //!
 //! One thread reads and one writes, with a queue between them. Times are absolute, so a late thread delays
 //! what it holds and nothing after it, and bytes that lay ready while the reading thread was late enter the
-//! line as if it had not been. The queue holds what a line of that rate has on its way and a
+//! line as if it had not been. How long a thread that waits for bytes takes to notice them on this machine is
+//! measured when the relay starts, and taken off every part that was waited for. The queue holds what a line of that rate has on its way and a
 //! little besides; when it is full the reader stops, and the sender is slowed by its own connection. A
 //! part stands for the packets of a real line: what is read at once leaves at once, so parts are short. The
 //! writing thread sleeps until shortly before a part is due and then watches the clock, which on an idle
@@ -39,6 +40,9 @@ const SLACK: Duration = Duration::from_millis(10);
 const AT_ONCE: Duration = Duration::from_micros(50);
 /// Sleeps end this much early: so late they may be on an idle machine.
 const EARLY: Duration = Duration::from_micros(100);
+/// How often the lateness of a thread that waits is measured, and what is waited for in between.
+const MEASUREMENTS: usize = 31;
+const PAUSE: Duration = Duration::from_micros(300);
 
 /// A network between two machines, the same in both directions.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,6 +113,7 @@ impl Relay {
         let listener = TcpListener::bind(listen).map_err(NetError::Io)?;
         let address = listener.local_addr().map_err(NetError::Io)?;
         let shared = Arc::new(Shared::default());
+        let late = lateness().map_err(NetError::Io)?;
         let thread = std::thread::spawn({
             let shared = shared.clone();
             move || {
@@ -116,7 +121,7 @@ impl Relay {
                     if shared.is_stopped.load(SeqCst) {
                         return;
                     }
-                    if let Err(e) = shared.join(client, connect, network) {
+                    if let Err(e) = shared.join(client, connect, network, late) {
                         complain(format!("{connect}: {e}"));
                     }
                 }
@@ -154,6 +159,7 @@ impl Shared {
         client: TcpStream,
         connect: SocketAddr,
         network: Network,
+        late: Duration,
     ) -> std::io::Result<()> {
         let server = TcpStream::connect_timeout(&connect, Duration::from_secs(10))?;
         for stream in [&client, &server] {
@@ -164,7 +170,7 @@ impl Shared {
         streams.extend([client.try_clone()?, server.try_clone()?]);
         let back = (server.try_clone()?, client.try_clone()?);
         for (from, to) in [(client, server), back] {
-            let line = Arc::new(Line::new(network));
+            let line = Arc::new(Line::new(network, late));
             let (source, its_line) = (from.try_clone()?, line.clone());
             std::thread::spawn(move || its_line.read(source));
             std::thread::spawn(move || line.write(&from, to));
@@ -176,6 +182,8 @@ impl Shared {
 /// One direction of one connection.
 struct Line {
     network: Network,
+    /// How long the reading thread takes to notice bytes that it waits for.
+    late: Duration,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -190,8 +198,8 @@ struct Queue {
 }
 
 impl Line {
-    fn new(network: Network) -> Self {
-        Self { network, queue: Mutex::default(), changed: Condvar::new() }
+    fn new(network: Network, late: Duration) -> Self {
+        Self { network, late, queue: Mutex::default(), changed: Condvar::new() }
     }
 
     fn read(&self, mut from: TcpStream) {
@@ -202,7 +210,8 @@ impl Line {
         while let Ok(n @ 1..) = from.read(&mut part) {
             let now = Instant::now();
             // Bytes that need not be waited for lay there while this thread was late.
-            let came = if now - ready < AT_ONCE { before } else { now };
+            let noticed = || (now - self.late).max(ready);
+            let came = if now - ready < AT_ONCE { before } else { noticed() };
             free = free.max(came) + self.network.occupation(n);
             before = now;
             let mut queue = lock(&self.queue);
@@ -247,6 +256,32 @@ impl Line {
         }
         queue.parts.pop_front()
     }
+}
+
+/// How long a thread that waits for bytes of a connection takes to have them, the median.
+fn lateness() -> std::io::Result<Duration> {
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let mut near = TcpStream::connect(listener.local_addr()?)?;
+    let (mut far, _) = listener.accept()?;
+    near.set_nodelay(true)?;
+    let (read, reads) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok(1..) = far.read(&mut [0; 64]) {
+            if read.send(Instant::now()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut measured = Vec::with_capacity(MEASUREMENTS);
+    for _ in 0..MEASUREMENTS {
+        std::thread::sleep(PAUSE);
+        let sent = Instant::now();
+        near.write_all(&[0])?;
+        let Ok(read) = reads.recv() else { break };
+        measured.push(read.saturating_duration_since(sent));
+    }
+    measured.sort();
+    Ok(measured.get(measured.len() / 2).copied().unwrap_or_default())
 }
 
 fn sleep_until(due: Instant) {
