@@ -51,6 +51,12 @@ impl Packer {
         Self { bytes: Vec::with_capacity(bytes + 8), pending: 0, filled: 0 }
     }
 
+    /// An empty stream in memory that is used again.
+    pub fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self { bytes, pending: 0, filled: 0 }
+    }
+
     /// Appends the low `bits` bits (at most 64) of `element`.
     #[inline]
     pub fn push(&mut self, element: u64, bits: u32) {

@@ -196,6 +196,9 @@ pub struct Phase {
     pub amplitude: u32,
 }
 
+/// The highest degree of a polynomial step.
+pub const MOST_DEGREE: u32 = 16;
+
 /// Parameters of a square or polynomial step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Square {

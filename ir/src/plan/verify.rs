@@ -248,7 +248,7 @@ fn check_rings(step: &Step, operands: &[&Step]) -> Result<(), String> {
         }
         StepOp::Square(square) => truncated(square, 64),
         StepOp::Polynomial { square, degree } => {
-            if !(1..=16).contains(degree) {
+            if !(1..=super::MOST_DEGREE).contains(degree) {
                 return err("degree out of range");
             }
             truncated(square, 127)

@@ -84,6 +84,8 @@ pub struct Kept {
     delta: Vec<u64>,
     /// Polynomials' constants.
     constants: WideElements,
+    /// The bits of `words`.
+    packed: Vec<u8>,
 }
 
 impl Kept {
@@ -179,42 +181,44 @@ impl<'a> Asking<'a> {
         }
         match (&self.step.op, &self.kind) {
             (StepOp::Square(square), Kind::Square { correlation, .. }) => {
-                kept.words = square::question(square, &kept.delta, correlation.part(range));
+                kept.words.clear();
+                let question = square::question(square, &kept.delta, correlation.part(range));
+                kept.words.extend(question);
             }
             (
                 StepOp::Polynomial { square, degree },
                 Kind::Polynomial { correlation, coefficients },
             ) => {
-                let row = |i| online_row::<Vec<i128>>(coefficients, self.step, range.start + i);
+                let row = |i| &online_row(coefficients, self.step, range.start + i)[..];
                 let part = correlation.part(*degree, range.clone());
-                (kept.words, kept.constants) =
-                    polynomial::question(square, *degree, |i| row(i), &kept.delta, part);
+                let Kept { words, delta, constants, .. } = kept;
+                polynomial::question(square, *degree, row, delta, part, words, constants);
             }
             _ => {}
         }
-        bytes.copy_from_slice(&pack_wide(&kept.words, &question_widths(&self.step.op)));
+        let memory = std::mem::take(&mut kept.packed);
+        kept.packed = pack_wide(&kept.words, &question_widths(&self.step.op), memory);
+        bytes.copy_from_slice(&kept.packed);
     }
 
     /// Writes party 0's share of the elements of a range, whose question was the last.
     pub fn share(&self, range: Range<usize>, kept: &Kept, out: WordsMut<'_>) {
-        let shares = match (&self.step.op, &self.kind) {
+        match (&self.step.op, &self.kind) {
             (StepOp::Square(square), Kind::Square { correlation, constant }) => {
                 let of = |i| *online_row(constant, self.step, range.start + i);
                 let part = correlation.part(range.clone());
-                square::party0_share(square, of, &kept.delta, &kept.words, part)
+                put(out, square::party0_share(square, of, &kept.delta, &kept.words, part));
             }
             (StepOp::Polynomial { square, degree }, Kind::Polynomial { correlation, .. }) => {
                 let part = correlation.part(*degree, range);
-                polynomial::party0_share(square, *degree, &kept.words, &kept.constants, part)
+                let Kept { words, constants, .. } = kept;
+                put(out, polynomial::party0_share(square, *degree, words, constants, part));
             }
             _ => {
                 let question = &kept.phases[..range.len()];
-                return self.phase_shares(cores(range.len() * ELEMENT), range.start, question, out);
+                self.phase_shares(cores(range.len() * ELEMENT), range.start, question, out);
             }
-        };
-        each_slice!(WordsMut, out, out => {
-            out.iter_mut().zip(shares).for_each(|(out, share)| *out = Word::low(share));
-        });
+        }
     }
 
     /// Makes the operand's elements from `first` on, where the correlation of the linear step stands.
@@ -326,6 +330,12 @@ impl Part<'_> {
             },
         )
     }
+}
+
+fn put(out: WordsMut<'_>, shares: impl Iterator<Item = u64>) {
+    each_slice!(WordsMut, out, out => {
+        out.iter_mut().zip(shares).for_each(|(out, share)| *out = Word::low(share));
+    });
 }
 
 fn lcm(a: usize, b: usize) -> usize {

@@ -38,6 +38,8 @@ pub struct Party1<'a> {
 struct Memory {
     /// Questions about phases: of a part, or of a round.
     phases: Vec<u16>,
+    /// Questions about other activations, as many.
+    words: Vec<u64>,
     /// Bytes of a part that comes, and of one that leaves.
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
@@ -47,7 +49,7 @@ struct Memory {
 enum Question {
     /// Where it stands in memory.
     Phases(Range<usize>),
-    Words(Vec<u64>),
+    Words(Range<usize>),
 }
 
 impl<'a> Party1<'a> {
@@ -100,7 +102,12 @@ impl<'a> Party1<'a> {
         let phases = longest(&part);
         let incoming = longest(&|i| packed_bytes(part(i), plan.question_bits(i)));
         let outgoing = longest(&|i| packed_bytes(part(i), plan.steps[i].ring));
+        let words = longest(&|i| match plan.steps[i].op {
+            StepOp::Phase(_) => 0,
+            _ => part(i) * question_widths(&plan.steps[i].op).len(),
+        });
         self.memory.phases.resize(phases, 0);
+        self.memory.words.reserve(words);
         room(&mut self.memory.incoming, incoming);
         room(&mut self.memory.outgoing, outgoing);
     }
@@ -220,7 +227,7 @@ impl<'a> Party1<'a> {
         Ok(())
     }
 
-    /// Receives the question about so many elements; that of phases to memory, from `at` on.
+    /// Receives the question about so many elements to memory; `at` elements of it were asked before.
     fn question(
         &mut self,
         receiving: &mut dyn Receiving,
@@ -232,15 +239,19 @@ impl<'a> Party1<'a> {
         let bits = self.plan.question_bits(index);
         let message = Message::new(self.plan, index, bits, "the question of");
         let count = packed_bytes(elements, bits);
-        let Memory { phases, incoming, .. } = &mut self.memory;
+        let Memory { phases, words, incoming, .. } = &mut self.memory;
         let bytes = message.receive_part(receiving, count, ends, incoming)?;
         if matches!(self.plan.steps[index].op, StepOp::Phase(_)) {
             message.take(bytes, &mut phases[at..at + elements], |_, e| e)?;
             return Ok(Question::Phases(at..at + elements));
         }
         let widths = question_widths(&self.plan.steps[index].op);
-        let words = unpack_wide(bytes, elements, &widths).ok_or_else(|| message.padding())?;
-        Ok(Question::Words(words))
+        if at == 0 {
+            words.clear();
+        }
+        let start = words.len();
+        let is_right = unpack_wide(bytes, elements, &widths, words);
+        is_right.then_some(Question::Words(start..words.len())).ok_or_else(|| message.padding())
     }
 
     fn send_answer(
@@ -271,33 +282,31 @@ impl<'a> Party1<'a> {
         let Activation { operand, fresh, kind } = activation;
         let mask = |range: Range<usize>| operand.as_ref().map_or(&[][..], |o| &o[range]);
         let out = fresh.part_mut(range.clone());
-        let shares = match (&step.op, kind, question) {
+        let asked = |at: &Range<usize>| &self.memory.words[at.clone()];
+        match (&step.op, kind, question) {
             (StepOp::Phase(phase), Kind1::Phase(products), Question::Phases(at)) => {
                 let rows = self.tables.rows(index).ok_or_else(other)?;
                 let asked = &self.memory.phases[at.clone()];
                 let cores = cores(asked.len() * ELEMENT);
                 phase_answers(cores, phase, rows, products, (range.start, asked), out);
-                return Ok(());
             }
-            (StepOp::Square(square), Kind1::Square(shares), Question::Words(words)) => {
+            (StepOp::Square(square), Kind1::Square(shares), Question::Words(at)) => {
                 let shares = shares.part(range.clone());
-                square::party1_share(square, mask(range), words, shares)
+                let shares = square::party1_share(square, mask(range), asked(at), shares);
+                add(out, step.ring, shares);
             }
             (
                 StepOp::Polynomial { square, degree },
                 Kind1::Polynomial(shares),
-                Question::Words(words),
+                Question::Words(at),
             ) => {
                 let shares = shares.part(*degree, range.clone());
-                polynomial::party1_share(square, *degree, mask(range), words, shares)
+                let shares =
+                    polynomial::party1_share(square, *degree, mask(range), asked(at), shares);
+                add(out, step.ring, shares);
             }
             _ => return Err(other()),
-        };
-        each_slice!(WordsMut, out, out => {
-            for (word, share) in out.iter_mut().zip(shares.iter()) {
-                *word = Word::low(word.element().wrapping_add(*share) & low_mask(step.ring));
-            }
-        });
+        }
         Ok(())
     }
 
@@ -316,6 +325,15 @@ impl<'a> Party1<'a> {
         let item = |data: &[u64]| Tensor::new(step.shape.clone(), data.to_vec());
         Ok(items.chunks_exact(step.shape.elements()).map(item).collect())
     }
+}
+
+/// Adds shares of a ring of `ring` bits.
+fn add(out: WordsMut<'_>, ring: u32, shares: impl Iterator<Item = u64>) {
+    each_slice!(WordsMut, out, out => {
+        for (word, share) in out.iter_mut().zip(shares) {
+            *word = Word::low(word.element().wrapping_add(share) & low_mask(ring));
+        }
+    });
 }
 
 /// The answers to consecutive questions, the first about the element of this number, on so many cores.

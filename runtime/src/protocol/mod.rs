@@ -16,28 +16,57 @@ mod tests;
 #[cfg(test)]
 mod view_tests;
 
-use ir::plan::{Step, StepOp};
+use ir::plan::{MOST_DEGREE, Step, StepOp};
 use ir::ring::{Packer, Unpacker};
 
 /// Widths of the words that party 0 sends for one element of an activation step, each at most 64 bits;
 /// they sum to [`Plan::question_bits`](ir::plan::Plan::question_bits). Empty for other steps.
-pub fn question_widths(op: &StepOp) -> Vec<u32> {
+pub fn question_widths(op: &StepOp) -> Widths {
+    let mut widths = Widths { all: [0; MOST_WORDS], count: 0 };
     match op {
-        StepOp::Phase(phase) => vec![phase.p],
-        StepOp::Square(square) => vec![square.p + 2],
+        StepOp::Phase(phase) => widths.push(phase.p),
+        StepOp::Square(square) => widths.push(square.p + 2),
         StepOp::Polynomial { square, degree } => {
-            let value = if square.q > 64 { vec![64, square.q - 64] } else { vec![square.q] };
-            let mut widths = value.repeat(*degree as usize - 1);
+            for _ in 1..*degree {
+                widths.push(square.q.min(64));
+                if square.q > 64 {
+                    widths.push(square.q - 64);
+                }
+            }
             widths.push(1);
-            widths
         }
-        _ => vec![],
+        _ => {}
+    }
+    widths
+}
+
+/// Words of one element's question at most: two per value, and a bit.
+const MOST_WORDS: usize = 2 * MOST_DEGREE as usize;
+
+/// What [`question_widths`] says.
+#[derive(Clone, Copy)]
+pub struct Widths {
+    all: [u32; MOST_WORDS],
+    count: usize,
+}
+
+impl Widths {
+    fn push(&mut self, bits: u32) {
+        self.all[self.count] = bits;
+        self.count += 1;
     }
 }
 
-/// Packs words, `widths.len()` per element, to the bit.
-pub fn pack_wide(words: &[u64], widths: &[u32]) -> Vec<u8> {
-    let mut packer = Packer::with_capacity(0);
+impl std::ops::Deref for Widths {
+    type Target = [u32];
+    fn deref(&self) -> &[u32] {
+        &self.all[..self.count]
+    }
+}
+
+/// Packs words, `widths.len()` per element, to the bit, in memory that is used again.
+pub fn pack_wide(words: &[u64], widths: &[u32], memory: Vec<u8>) -> Vec<u8> {
+    let mut packer = Packer::reusing(memory);
     for element in words.chunks_exact(widths.len()) {
         for (&word, &bits) in element.iter().zip(widths) {
             packer.push(word, bits);
@@ -46,19 +75,19 @@ pub fn pack_wide(words: &[u64], widths: &[u32]) -> Vec<u8> {
     packer.finish()
 }
 
-/// Reads what [`pack_wide`] wrote for so many elements; `None` if the length is another or the padding
-/// bits are set.
-pub fn unpack_wide(bytes: &[u8], elements: usize, widths: &[u32]) -> Option<Vec<u64>> {
+/// Appends what [`pack_wide`] wrote for so many elements to `words`; whether the length is right and the
+/// padding zero.
+#[must_use]
+pub fn unpack_wide(bytes: &[u8], elements: usize, widths: &[u32], words: &mut Vec<u64>) -> bool {
     let bits: usize = widths.iter().map(|&w| w as usize).sum();
     if bytes.len() != (elements * bits).div_ceil(8) {
-        return None;
+        return false;
     }
     let mut reader = Unpacker::new(bytes);
-    let mut words = Vec::with_capacity(elements * widths.len());
     for _ in 0..elements {
         words.extend(widths.iter().map(|&bits| reader.next(bits)));
     }
-    reader.is_exhausted().then_some(words)
+    reader.is_exhausted()
 }
 
 /// Where an element's per-channel secrets stand, in the order of elements online.

@@ -12,7 +12,7 @@ use super::row;
 use super::square::{mask_and_top_bit, not_top_bit, offset_truncated};
 use super::truncate::{self, wide_mask};
 use crate::secret::{Elements, WideElements};
-use ir::plan::{Square, Step};
+use ir::plan::{MOST_DEGREE, Square, Step};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -64,7 +64,7 @@ fn of_range(products: &[u128], degree: u32, range: Range<usize>) -> &[u128] {
     &products[range.start * per..range.end * per]
 }
 
-/// Party 0's question for the masked values `delta`, and the `s_0` of every element, which it keeps. The
+/// Writes party 0's question for the masked values `delta`, and the `s_0` of every element, which it keeps. The
 /// words per element are those of [`super::question_widths`]: `e_1 … e_(d−1)`, each in one word or low
 /// and high word, then `g`.
 pub fn question<'c>(
@@ -73,10 +73,12 @@ pub fn question<'c>(
     coefficients: impl Fn(usize) -> &'c [i128],
     delta: &[u64],
     correlation: PolynomialPart<'_>,
-) -> (Vec<u64>, WideElements) {
+    words: &mut Vec<u64>,
+    constants: &mut Vec<u128>,
+) {
     let degree = degree as usize;
-    let mut words = Vec::with_capacity(delta.len() * (2 * degree - 1));
-    let mut constants = Zeroizing::new(Vec::with_capacity(delta.len()));
+    words.clear();
+    constants.clear();
     for (i, &delta) in delta.iter().enumerate() {
         let truncated = offset_truncated(square, delta);
         let x = i128::from(truncated) - (1 << (square.p - 2));
@@ -91,7 +93,6 @@ pub fn question<'c>(
         words.push(not_top_bit(square, truncated) ^ correlation.bits[i]);
         constants.push(s[0]);
     }
-    (words, constants)
 }
 
 /// Party 0's truncated share, from what [`question`] returned.
@@ -101,14 +102,13 @@ pub fn party0_share(
     question: &[u64],
     constants: &[u128],
     correlation: PolynomialPart<'_>,
-) -> Vec<u64> {
+) -> impl Iterator<Item = u64> {
     let products = correlation.products.chunks_exact(PRODUCTS * degree as usize);
     let elements = question.chunks_exact(words(square, degree)).zip(products).zip(constants.iter());
-    let shares = elements.map(|((question, products), &constant)| {
+    elements.map(|((question, products), &constant)| {
         let z = combine(square, question, products, None).wrapping_add(constant);
         truncate::wide_party0(z, square.q, square.shift)
-    });
-    shares.collect()
+    })
 }
 
 /// Party 1's truncated share for the operand's masks `m`, from its shares of the products.
@@ -118,13 +118,12 @@ pub fn party1_share(
     m: &[u64],
     question: &[u64],
     shares: &[u128],
-) -> Elements {
+) -> impl Iterator<Item = u64> {
     let products = shares.chunks_exact(PRODUCTS * degree as usize);
     let elements = question.chunks_exact(words(square, degree)).zip(products).zip(m);
-    let shares = elements.map(|((question, products), &m)| {
+    elements.map(|((question, products), &m)| {
         truncate::wide_party1(combine(square, question, products, Some(m)), square.q, square.shift)
-    });
-    Zeroizing::new(shares.collect())
+    })
 }
 
 /// Words of one element's question.
@@ -178,10 +177,14 @@ impl Powers {
     }
 }
 
+/// Terms of a polynomial of the highest degree that a plan may have.
+const MOST_TERMS: usize = MOST_DEGREE as usize + 1;
+
 /// `s_j = (−1)^j·P^(j)(x)/j!` mod 2^128 by repeated synthetic division.
-fn taylor(coefficients: &[i128], x: i128) -> Zeroizing<Vec<u128>> {
-    let mut s = Zeroizing::new(coefficients.iter().map(|&c| c as u128).collect::<Vec<_>>());
-    let degree = s.len() - 1;
+fn taylor(coefficients: &[i128], x: i128) -> Zeroizing<[u128; MOST_TERMS]> {
+    let mut s = Zeroizing::new([0; MOST_TERMS]);
+    s.iter_mut().zip(coefficients).for_each(|(s, &c)| *s = c as u128);
+    let degree = coefficients.len() - 1;
     for j in 0..degree {
         for n in (j..degree).rev() {
             s[n] = s[n].wrapping_add((x as u128).wrapping_mul(s[n + 1]));

@@ -78,17 +78,21 @@ pub fn not_top_bit(square: &Square, truncated: u64) -> u64 {
 }
 
 /// Party 0's question for the masked values `delta`: `e + 2^p·g + 2^(p+1)·d`, one word per element.
-pub fn question(square: &Square, delta: &[u64], correlation: SquarePart<'_>) -> Vec<u64> {
+pub fn question(
+    square: &Square,
+    delta: &[u64],
+    correlation: SquarePart<'_>,
+) -> impl Iterator<Item = u64> {
     let p = square.p;
     let own = correlation.u.iter().zip(correlation.bits.iter());
-    let ask = |(&delta, (&u, &bits)): (&u64, (&u64, &u64))| {
+    let ask = move |(&delta, (&u, &bits)): (&u64, (&u64, &u64))| {
         let truncated = offset_truncated(square, delta);
         let e = truncated.wrapping_sub(u) & low_mask(p);
         let g = not_top_bit(square, truncated) ^ (bits & 1);
         let d = ((e + u) >> p) ^ (bits >> 1);
         e | g << p | d << (p + 1)
     };
-    delta.iter().zip(own).map(ask).collect()
+    delta.iter().zip(own).map(ask)
 }
 
 /// Party 0's truncated share of `ŷ² + constant`; the constant of an element is in units of `ŷ²`.
@@ -98,28 +102,31 @@ pub fn party0_share(
     delta: &[u64],
     question: &[u64],
     correlation: SquarePart<'_>,
-) -> Vec<u64> {
+) -> impl Iterator<Item = u64> {
     let offset = 1u64 << (square.p - 2);
     let products = correlation.products.chunks_exact(PRODUCTS);
     let shares = delta.iter().zip(question).zip(products).enumerate();
-    let shares = shares.map(|(i, ((&delta, &question), products))| {
+    shares.map(move |(i, ((&delta, &question), products))| {
         let own = offset_truncated(square, delta).wrapping_sub(offset);
         let z = combine(square, question, products, 0, 0)
             .wrapping_add(own.wrapping_mul(own))
             .wrapping_add(constant(i) as u64);
         truncate::party0(z, square.q, square.shift)
-    });
-    shares.collect()
+    })
 }
 
 /// Party 1's truncated share for the operand's masks `m`, from its shares of the products.
-pub fn party1_share(square: &Square, m: &[u64], question: &[u64], shares: &[u64]) -> Elements {
+pub fn party1_share(
+    square: &Square,
+    m: &[u64],
+    question: &[u64],
+    shares: &[u64],
+) -> impl Iterator<Item = u64> {
     let products = shares.chunks_exact(PRODUCTS);
-    let shares = m.iter().zip(question).zip(products).map(|((&m, &question), products)| {
+    m.iter().zip(question).zip(products).map(|((&m, &question), products)| {
         let (mask, top) = mask_and_top_bit(square, m);
         truncate::party1(combine(square, question, products, mask, top), square.q, square.shift)
-    });
-    Zeroizing::new(shares.collect())
+    })
 }
 
 /// One party's share of `ŷ² − (D − o)²`; terms in `M` and `c` alone are party 1's, party 0 passes zeros.

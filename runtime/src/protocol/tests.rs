@@ -117,11 +117,13 @@ fn check_square(random: &mut Random, parameters: Square, k: u32, elements: usize
     let delta = masked(&y, &m.data, k);
     let correlation = party0.square(1).unwrap();
     let part = correlation.part(0..elements);
-    let question = square::question(&parameters, &delta, part);
+    let question: Vec<u64> = square::question(&parameters, &delta, part).collect();
     assert!(question.iter().all(|q| q & !low_mask(parameters.p + 2) == 0));
-    let share0 = square::party0_share(&parameters, |_| constant, &delta, &question, part);
+    let share0: Vec<u64> =
+        square::party0_share(&parameters, |_| constant, &delta, &question, part).collect();
     let shares = party1.square(1).unwrap();
-    let share1 = square::party1_share(&parameters, &m.data, &question, shares.part(0..elements));
+    let share1: Vec<u64> =
+        square::party1_share(&parameters, &m.data, &question, shares.part(0..elements)).collect();
     for i in 0..elements {
         let value = i128::from(truncated(&parameters, delta[i], m.data[i], y[i]));
         let z = (value * value + i128::from(constant)) as u128;
@@ -166,14 +168,18 @@ fn check_polynomial(random: &mut Random, parameters: Square, k: u32, degree: u32
     let delta = masked(&y, &m.data, k);
     let correlation = party0.polynomial(1).unwrap();
     let part = correlation.part(degree, 0..elements);
-    let (question, constants) =
-        polynomial::question(&parameters, degree, |_| &coefficients, &delta, part);
-    let packed = super::pack_wide(&question, &widths);
-    let question = super::unpack_wide(&packed, elements, &widths).unwrap();
-    let share0 = polynomial::party0_share(&parameters, degree, &question, &constants, part);
+    let (mut question, mut constants) = (vec![], vec![]);
+    let row = |_| &coefficients[..];
+    polynomial::question(&parameters, degree, row, &delta, part, &mut question, &mut constants);
+    let packed = super::pack_wide(&question, &widths, vec![1, 2, 3]);
+    question.clear();
+    assert!(super::unpack_wide(&packed, elements, &widths, &mut question));
+    let share0: Vec<u64> =
+        polynomial::party0_share(&parameters, degree, &question, &constants, part).collect();
     let shares = party1.polynomial(1).unwrap();
     let shares = shares.part(degree, 0..elements);
-    let share1 = polynomial::party1_share(&parameters, degree, &m.data, &question, shares);
+    let share1: Vec<u64> =
+        polynomial::party1_share(&parameters, degree, &m.data, &question, shares).collect();
     for i in 0..elements {
         let value = i128::from(truncated(&parameters, delta[i], m.data[i], y[i]));
         let horner = |z: i128, &c: &i128| z.wrapping_mul(value).wrapping_add(c);

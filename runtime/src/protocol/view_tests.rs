@@ -58,7 +58,8 @@ fn questions_are_independent_of_party_1s_masks() {
     let m = party1.mask(0).unwrap();
     let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
     let correlation = party0.square(1).unwrap();
-    let question = square::question(&parameters, &delta, correlation.part(0..ELEMENTS));
+    let question: Vec<u64> =
+        square::question(&parameters, &delta, correlation.part(0..ELEMENTS)).collect();
     let unmasked = question.iter().zip(&m.data).map(|(question, m)| {
         let (mask, c) = mask_and_top_bit(&parameters, *m);
         let e = (question & low_mask(14)).wrapping_sub(mask) & low_mask(14);
@@ -76,7 +77,9 @@ fn questions_are_independent_of_party_1s_masks() {
     let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & ring).collect();
     let correlation = party0.polynomial(1).unwrap();
     let part = correlation.part(3, 0..ELEMENTS);
-    let (question, _) = polynomial::question(&parameters, 3, |_| &coefficients[0], &delta, part);
+    let (mut question, mut constants) = (vec![], vec![]);
+    let row = |_| &coefficients[0][..];
+    polynomial::question(&parameters, 3, row, &delta, part, &mut question, &mut constants);
     for value in 0..words - 1 {
         let e = question.iter().skip(value).step_by(words).copied();
         assert_fair(e, 40, "polynomial");
