@@ -12,7 +12,7 @@
 //! | 53 to 64 | portable | portable | portable | portable, 64-bit words |
 //!
 //! Large convolutions of 3×3 taps take four ninths of their products, as matrix products of the kernels
-//! ([`karatsuba`]). Convolutions whose channels are groups of their own are products along the channels, for which the
+//! (`karatsuba`). Convolutions whose channels are groups of their own are products along the channels, for which the
 //! portable kernel is as good as any. Weights are packed once per plan; images are copied into a border
 //! of zeros, unless they need none, and no other copy of their inputs is made ([`walk`]). The products
 //! are added to what the output holds: the bias less party 0's share of `W·r`.
@@ -22,6 +22,7 @@
 
 mod karatsuba;
 pub mod portable;
+mod running;
 pub mod sums;
 pub mod walk;
 
@@ -47,13 +48,11 @@ mod vnni;
 #[cfg(test)]
 mod tests;
 
-use crate::words::{Words, WordsMut, WordsRef, each_slice};
+use crate::words::{Words, WordsRef, each_slice};
 use ir::Shape;
-use ir::op::matrix::{Word, vectorized};
 use ir::plan::{Step, StepOp};
-use ir::ring::low_mask;
 use portable::PortableWeights;
-use std::ops::Range;
+pub use running::Running;
 use walk::Walk;
 use zeroize::Zeroizing;
 
@@ -284,185 +283,6 @@ impl PackedLinear {
     }
 }
 
-/// The products of one step's weights with a batch.
-pub struct Running<'a> {
-    linear: &'a PackedLinear,
-    x: WordsRef<'a>,
-    scratch: &'a mut Scratch,
-    /// The items whose images stand in their borders.
-    items: Range<usize>,
-}
-
-impl Running<'_> {
-    /// The step.
-    pub fn linear(&self) -> &PackedLinear {
-        self.linear
-    }
-
-    /// Makes ready what the outputs of `elements` are computed of.
-    pub fn bring(&mut self, elements: Range<usize>) {
-        let PackedLinear { walk, ring, weights } = self.linear;
-        let cores = cores(elements.len() * self.linear.fan_in());
-        let scratch = &mut *self.scratch;
-        match (weights, Words::bits(*ring)) {
-            (Packed::Fast(fast), 16) => {
-                return fast.bring(self.x, elements, cores, &mut scratch.fast16);
-            }
-            (Packed::Fast(fast), 32) => {
-                return fast.bring(self.x, elements, cores, &mut scratch.fast32);
-            }
-            (Packed::Fast(fast), _) => {
-                return fast.bring(self.x, elements, cores, &mut scratch.fast64);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Tiles(weights), _) => {
-                let outputs = walk.outputs();
-                let places = elements.start / outputs..elements.end / outputs;
-                return weights.bring(walk, self.x, places, cores, &mut scratch.tiles);
-            }
-            _ => {}
-        }
-        let result = self.linear.result();
-        let items = elements.start / result..elements.end.div_ceil(result);
-        if items.start >= self.items.start && items.end <= self.items.end {
-            return;
-        }
-        let walk = &self.linear.walk;
-        let image = walk.input_elements();
-        let images = items.start * image..items.end * image;
-        let scratch = &mut *self.scratch;
-        match &self.linear.weights {
-            Packed::Diagonal(_) | Packed::Fast(_) => {}
-            #[cfg(target_arch = "x86_64")]
-            Packed::Tiles(_) => {}
-            Packed::Words16(_) => each_slice!(WordsRef, self.x, x => {
-                walk.surround(&x[images], &mut scratch.words16, |v| v.element() as u16);
-            }),
-            Packed::Words32(_) => each_slice!(WordsRef, self.x, x => {
-                walk.surround(&x[images], &mut scratch.words32, |v| v.element() as u32);
-            }),
-            Packed::Words64(_) => each_slice!(WordsRef, self.x, x => {
-                walk.surround(&x[images], &mut scratch.words64, |v| v.element());
-            }),
-            #[cfg(target_arch = "x86_64")]
-            Packed::Ifma(_) => each_slice!(WordsRef, self.x, x => {
-                walk.surround(&x[images], &mut scratch.words64, |v| v.element());
-            }),
-            #[cfg(target_arch = "x86_64")]
-            Packed::Avx2(weights) | Packed::Vnni(weights) => {
-                if matches!(self.x, WordsRef::W16(_)) && lines::reads_in_place(walk, weights) {
-                    self.items = 0..self.x.len() / image;
-                    return;
-                }
-                each_slice!(WordsRef, self.x, x => scratch.limbs.split(walk, weights, &x[images]));
-            }
-        }
-        self.items = items;
-    }
-
-    /// Adds the products of consecutive elements from `first` on, which were made ready, to `out`, and
-    /// reduces; brings memory that is read next into the cache meanwhile.
-    ///
-    /// # Panics
-    /// If the elements are no whole places or were not made ready, or `out` has words of another ring.
-    pub fn add(&self, first: usize, out: WordsMut<'_>, ahead: Ahead) {
-        let linear = self.linear;
-        let ring = linear.ring;
-        let outputs = linear.outputs();
-        if let Packed::Fast(fast) = &linear.weights {
-            let mask = low_mask(ring);
-            return match out {
-                WordsMut::W16(out) => fast.add(&self.scratch.fast16, first, out, mask as u16),
-                WordsMut::W32(out) => fast.add(&self.scratch.fast32, first, out, mask as u32),
-                WordsMut::W64(out) => fast.add(&self.scratch.fast64, first, out, mask),
-            };
-        }
-        #[cfg(target_arch = "x86_64")]
-        if let Packed::Tiles(weights) = &linear.weights {
-            let (memory, mask) = (&self.scratch.tiles, low_mask(ring));
-            let places = first / outputs..(first + out.len()) / outputs;
-            return match out {
-                WordsMut::W16(out) => weights.add(memory, places, outputs, out, mask as u16),
-                WordsMut::W32(out) => weights.add(memory, places, outputs, out, mask as u32),
-                WordsMut::W64(_) => panic!("words of another ring than of {ring} bits"),
-            };
-        }
-        assert!(
-            first >= self.items.start * linear.result()
-                && first + out.len() <= self.items.end * linear.result()
-                && first.is_multiple_of(outputs)
-                && out.len().is_multiple_of(outputs),
-            "places that were made ready"
-        );
-        if let Packed::Diagonal(factors) = &linear.weights {
-            return each_slice!(WordsMut, out, out => {
-                let mask = Word::low(low_mask(ring));
-                each_slice!(WordsRef, self.x, x => diagonal(factors, first, x, out, mask));
-            });
-        }
-        let first = first / outputs - self.items.start * linear.walk.places();
-        let places = first..first + out.len() / outputs;
-        let walk = &linear.walk;
-        let mask = low_mask(ring);
-        match (&linear.weights, out) {
-            (Packed::Words16(weights), WordsMut::W16(out)) => {
-                weights.apply(walk, &self.scratch.words16, places, out, mask as u16);
-            }
-            (Packed::Words32(weights), WordsMut::W32(out)) => {
-                weights.apply(walk, &self.scratch.words32, places, out, mask as u32);
-            }
-            (Packed::Words64(weights), WordsMut::W64(out)) => {
-                weights.apply(walk, &self.scratch.words64, places, out, mask);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Ifma(weights), WordsMut::W64(out)) => {
-                ifma::apply(walk, weights, &self.scratch.words64, places, out, mask);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Avx2(weights), WordsMut::W16(out)) => {
-                avx2::apply(&self.job(weights, ahead), places, out, mask as u16);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Avx2(weights), WordsMut::W32(out)) => {
-                avx2::apply(&self.job(weights, ahead), places, out, mask as u32);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Vnni(weights), WordsMut::W16(out)) => {
-                vnni::apply(&self.job(weights, ahead), places, out, mask as u16);
-            }
-            #[cfg(target_arch = "x86_64")]
-            (Packed::Vnni(weights), WordsMut::W32(out)) => {
-                vnni::apply(&self.job(weights, ahead), places, out, mask as u32);
-            }
-            _ => panic!("words of another ring than of {ring} bits"),
-        }
-    }
-
-    /// As [`Self::add`], on so many cores.
-    fn add_on(&self, cores: usize, first: usize, out: WordsMut<'_>) {
-        let places = out.len() / self.linear.outputs();
-        if cores < 2 || places < 2 {
-            return self.add(first, out, Ahead::default());
-        }
-        let half = places / 2 * self.linear.outputs();
-        let (left, right) = out.split_at(half);
-        rayon::join(
-            || self.add_on(cores / 2, first, left),
-            || self.add_on(cores - cores / 2, first + half, right),
-        );
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn job<'a>(&'a self, weights: &'a lines::LineWeights, ahead: Ahead) -> lines::Job<'a> {
-        let walk = &self.linear.walk;
-        let limbs = match self.x {
-            WordsRef::W16(x) if lines::reads_in_place(walk, weights) => lines::Limbs::words(x),
-            _ => self.scratch.limbs.limbs(),
-        };
-        lines::Job { walk, weights, limbs, ahead }
-    }
-}
-
 /// Products of 16-bit words per nanosecond that the registers of one core allow, measured: the floor of
 /// the vector kernels. Zero where there are none.
 pub fn peak() -> f64 {
@@ -493,25 +313,5 @@ fn pack(set: InstructionSet, walk: &Walk, weights: &[i32], ring: u32) -> Packed 
         0..=16 => Packed::Words16(PortableWeights::new(walk, weights)),
         17..=32 => Packed::Words32(PortableWeights::new(walk, weights)),
         _ => Packed::Words64(PortableWeights::new(walk, weights)),
-    }
-}
-
-/// `out += factors · x` for the elements from `first` on, counted over the items of a batch.
-fn diagonal<S: Word, W: Word>(factors: &[i32], first: usize, x: &[S], out: &mut [W], mask: W) {
-    let (mut x, mut out) = (&x[first..first + out.len()], out);
-    let mut at = first % factors.len();
-    while !out.is_empty() {
-        let factors = &factors[at..(at + out.len()).min(factors.len())];
-        let (now, later) = out.split_at_mut(factors.len());
-        let (of_now, of_later) = x.split_at(factors.len());
-        vectorized(
-            #[inline(always)]
-            || {
-                for ((out, &x), &w) in now.iter_mut().zip(of_now).zip(factors) {
-                    *out = out.multiply_add(W::low(x.element()), W::weight(w)).and(mask);
-                }
-            },
-        );
-        (x, out, at) = (of_later, later, 0);
     }
 }

@@ -26,13 +26,13 @@
 //! of outputs; weights four times as large. It pays from a few dozen channels on, where an image has places
 //! enough for its weights ([`pays`]).
 
-// Vectors at places of slices, which were checked.
-#![allow(unsafe_code)]
+mod maps;
 
 use super::walk::Walk;
 use super::{Ahead, InstructionSet, PackedLinear, Scratch};
 use crate::words::{Width, WordsRef, each_slice};
 use ir::op::matrix::{Word, vectorized};
+use maps::{Operands, Results, map};
 use std::ops::Range;
 use zeroize::Zeroize;
 
@@ -405,114 +405,5 @@ impl<'a, W> Planes<'a, W> {
 impl<W> Core<W> {
     fn new() -> Self {
         Self { lines: vec![], operands: vec![], products: vec![], scratch: Scratch::default() }
-    }
-}
-
-/// An elementwise map of `I` vectors to `O`.
-trait Map<const I: usize, const O: usize> {
-    fn map<W: Word, const L: usize>(x: [[W; L]; I]) -> [[W; L]; O];
-}
-
-/// What is multiplied with the sums of taps.
-struct Operands;
-
-impl Map<INPUTS, PRODUCTS> for Operands {
-    #[inline(always)]
-    fn map<W: Word, const L: usize>(x: [[W; L]; INPUTS]) -> [[W; L]; PRODUCTS] {
-        let middle = minus(x[1], x[3]);
-        let behind = minus(x[4], x[2]);
-        [
-            minus(minus(x[0], x[2]), middle),
-            minus(minus(x[2], x[4]), middle),
-            middle,
-            behind,
-            minus(x[5], x[3]),
-            minus(x[2], x[3]),
-            minus(x[4], x[3]),
-            x[3],
-        ]
-    }
-}
-
-/// The outputs of the products.
-struct Results;
-
-impl Map<PRODUCTS, SIDE> for Results {
-    #[inline(always)]
-    fn map<W: Word, const L: usize>(m: [[W; L]; PRODUCTS]) -> [[W; L]; SIDE] {
-        let (even, odd) = (plus(m[5], m[7]), plus(m[6], m[7]));
-        [
-            plus(plus(m[0], m[2]), even),
-            plus(plus(m[1], m[2]), odd),
-            plus(m[3], even),
-            plus(m[4], odd),
-        ]
-    }
-}
-
-/// Sums of lanes.
-#[inline(always)]
-fn plus<W: Word, const L: usize>(a: [W; L], b: [W; L]) -> [W; L] {
-    std::array::from_fn(|i| a[i].plus(b[i]))
-}
-
-/// Differences of lanes.
-#[inline(always)]
-fn minus<W: Word, const L: usize>(a: [W; L], b: [W; L]) -> [W; L] {
-    std::array::from_fn(|i| a[i].minus(b[i]))
-}
-
-/// Elements of a vector.
-const LANES: usize = 32;
-
-/// Maps `count` elements from each place of `from` to those of `to`.
-///
-/// # Panics
-/// If there are not so many.
-#[inline(always)]
-fn map<W: Word, M: Map<I, O>, const I: usize, const O: usize>(
-    from: &[W],
-    at: [usize; I],
-    to: &mut [W],
-    places: [usize; O],
-    count: usize,
-) {
-    let is_within = |&at: &usize, length: usize| at <= length && count <= length - at;
-    assert!(at.iter().all(|at| is_within(at, from.len())));
-    assert!(places.iter().all(|at| is_within(at, to.len())));
-    let mut done = 0;
-    // SAFETY: `done` and a block's elements are no more than `count`, which were found from every place.
-    unsafe {
-        while done + LANES <= count {
-            block::<W, M, I, O, LANES>(from.as_ptr(), at, to.as_mut_ptr(), places, done);
-            done += LANES;
-        }
-        while done + 8 <= count {
-            block::<W, M, I, O, 8>(from.as_ptr(), at, to.as_mut_ptr(), places, done);
-            done += 8;
-        }
-        for i in done..count {
-            block::<W, M, I, O, 1>(from.as_ptr(), at, to.as_mut_ptr(), places, i);
-        }
-    }
-}
-
-/// Maps `L` elements, `done` of them behind each place.
-#[inline(always)]
-unsafe fn block<W: Word, M: Map<I, O>, const I: usize, const O: usize, const L: usize>(
-    from: *const W,
-    at: [usize; I],
-    to: *mut W,
-    places: [usize; O],
-    done: usize,
-) {
-    let mut x = [[W::default(); L]; I];
-    for (vector, at) in x.iter_mut().zip(at) {
-        // SAFETY: the caller found the elements there; words have the alignment of words.
-        *vector = unsafe { from.add(at + done).cast::<[W; L]>().read() };
-    }
-    for (vector, place) in M::map(x).iter().zip(places) {
-        // SAFETY: as above.
-        unsafe { to.add(place + done).cast::<[W; L]>().write(*vector) };
     }
 }
