@@ -51,11 +51,9 @@ impl Running<'_> {
         if items.start >= self.items.start && items.end <= self.items.end {
             return;
         }
-        let walk = &self.linear.walk;
         let image = walk.input_elements();
         let images = items.start * image..items.end * image;
-        let scratch = &mut *self.scratch;
-        match &self.linear.weights {
+        match weights {
             Packed::Diagonal(_) | Packed::Fast(_) => {}
             #[cfg(target_arch = "x86_64")]
             Packed::Tiles(_) => {}
