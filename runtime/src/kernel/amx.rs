@@ -12,6 +12,7 @@
 
 use super::tiles::{BYTES, Block, ROWS, Sums, Two, Unit, meaning};
 use std::arch::asm;
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 /// Whether this machine has the unit, the system lets this process use it, and it computes what it should.
@@ -86,14 +87,16 @@ fn is_right() -> bool {
     let two = |seed: usize| [block(seed), block(seed + 7919)];
     let (elements, weights) = ([two(1), two(2), two(3)], [two(4), two(5), two(6)]);
     let (mut sums, mut wanted) = (Sums([[[1; ROWS]; ROWS]; 4]), Sums([[[2; ROWS]; ROWS]; 4]));
-    let _configured = Configured::shaped();
-    product(&elements, &weights, &mut sums);
+    multiply(&Configured::shaped(), &elements, &weights, &mut sums);
     meaning(&elements, &weights, &mut wanted);
     sums.0 == wanted.0
 }
 
-/// While it lives, this thread's registers have the shape of blocks.
-pub struct Configured(bool);
+/// While it lives, this thread's registers have the shape of blocks; it stays on its thread.
+pub struct Configured {
+    is_shaped: bool,
+    stays: PhantomData<*const ()>,
+}
 
 impl Configured {
     /// For a unit; that of the definition needs nothing.
@@ -102,7 +105,7 @@ impl Configured {
     /// If the machine does not have the unit.
     pub fn new(unit: Unit) -> Self {
         if unit != Unit::Amx {
-            return Self(false);
+            return Self { is_shaped: false, stays: PhantomData };
         }
         assert!(is_available());
         Self::shaped()
@@ -120,34 +123,30 @@ impl Configured {
         }
         // SAFETY: the machine has the instruction, and the shape is one that it knows.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &shape, options(nostack, readonly)) };
-        Self(true)
+        Self { is_shaped: true, stays: PhantomData }
     }
 }
 
 impl Drop for Configured {
     fn drop(&mut self) {
-        if self.0 {
+        if self.is_shaped {
             // SAFETY: as above; also clears what the registers held.
             unsafe { asm!("tilerelease", options(nostack, nomem)) };
         }
     }
 }
 
-/// The sums over as many steps as there are of both. This thread must be [`Configured`].
+/// The sums over as many steps as there are of both.
 ///
 /// # Panics
-/// If the machine does not have the unit.
-pub fn multiply(elements: &[Two], weights: &[Two], sums: &mut Sums) {
-    assert!(is_available());
-    product(elements, weights, sums);
-}
-
-fn product(elements: &[Two], weights: &[Two], sums: &mut Sums) {
+/// If the thread was configured for another unit.
+pub fn multiply(configured: &Configured, elements: &[Two], weights: &[Two], sums: &mut Sums) {
+    assert!(configured.is_shaped);
     let steps = elements.len().min(weights.len());
     if steps == 0 {
         return sums.0.fill([[0; ROWS]; ROWS]);
     }
-    // SAFETY: the machine has the instructions; `steps` pairs of blocks are read from either slice, and the four
+    // SAFETY: the machine has the instructions, which only a thread that is configured gets here; `steps` pairs of blocks are read from either slice, and the four
     // blocks of `sums` written; the registers are used by nothing else.
     unsafe {
         asm!(

@@ -61,9 +61,15 @@ pub enum Unit {
 
 impl Unit {
     /// The sums over as many steps as there are.
-    fn multiply(self, elements: &[Two], weights: &[Two], sums: &mut Sums) {
+    fn multiply(
+        self,
+        configured: &amx::Configured,
+        elements: &[Two],
+        weights: &[Two],
+        sums: &mut Sums,
+    ) {
         match self {
-            Self::Amx => amx::multiply(elements, weights, sums),
+            Self::Amx => amx::multiply(configured, elements, weights, sums),
             #[cfg(test)]
             Self::Meaning => meaning(elements, weights, sums),
         }
@@ -258,14 +264,14 @@ impl TileWeights {
         let (start, end) = (places.start - there.start, places.end - there.start);
         let per_tile = self.pairs * self.steps;
         let mut sums = Sums([[[0; ROWS]; ROWS]; 4]);
-        let _configured = amx::Configured::new(self.unit);
+        let configured = amx::Configured::new(self.unit);
         for (i, weights) in self.blocks.chunks_exact(self.steps).enumerate() {
             for (chunk, weights) in weights.chunks(STEPS).enumerate() {
                 for tile in start / ROWS..end.div_ceil(ROWS) {
                     for pair in 0..self.pairs {
                         let at = tile * per_tile + pair * self.steps + chunk * STEPS;
                         let operands = &memory.operands[at..at + weights.len()];
-                        self.unit.multiply(operands, weights, &mut sums);
+                        self.unit.multiply(&configured, operands, weights, &mut sums);
                         let rows = (tile * ROWS).max(start)..(tile * ROWS + ROWS).min(end);
                         let of_tile = rows.start - tile * ROWS..rows.end - tile * ROWS;
                         let out = &mut out[(rows.start - start) * outputs..];

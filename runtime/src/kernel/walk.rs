@@ -118,12 +118,12 @@ impl Walk {
 
     /// Whether it is one convolution of `taps` by `taps` neighbours at every place.
     pub fn is_dense(&self, taps: usize) -> bool {
-        let rows = self.runs.iter().enumerate();
+        let is_next_row = |(i, &run): (usize, &usize)| run == i * self.line();
         self.groups == 1
             && self.kernel == [taps; 2]
             && self.stride == [1; 2]
             && self.joined
-            && rows.into_iter().all(|(i, &run)| run == i * self.line())
+            && self.runs.iter().enumerate().all(is_next_row)
     }
 
     /// The same in another border: its images stand so, but none of its runs is right.

@@ -22,9 +22,9 @@
 //! those of one [`PackedLinear`], on whatever instructions the machine has; and the way back. All of a
 //! band lies in a core's cache.
 //!
-//! *Cost.* 64 products per 16 outputs and pair of channels; per tile and channel 96 additions of inputs and 96
-//! of outputs; weights four times as large. It pays from a few dozen channels on, where an image has places
-//! enough for its weights ([`pays`]).
+//! *Cost.* 64 products per 16 outputs and pair of channels; per tile and channel 108 additions of inputs and 96
+//! of outputs; weights four times as large. It pays where there are channels enough for the additions and
+//! places enough for the weights ([`pays`]).
 
 mod maps;
 
@@ -40,8 +40,9 @@ use zeroize::Zeroize;
 const SIDE: usize = 4;
 /// Inputs of a tile.
 const INPUTS: usize = SIDE + 2;
-/// Products of a tile.
+/// Products of a tile, along either axis and in all.
 const PRODUCTS: usize = 8;
+const ALL: usize = PRODUCTS * PRODUCTS;
 /// Sums of taps that differ: which taps each has.
 const SUMS: [[bool; 3]; 6] = [
     [true, false, false],
@@ -176,7 +177,7 @@ impl Fast {
                     *sum = taken.fold(0i32, |sum, tap| sum.wrapping_add(taps[tap]));
                 }
                 let first = slot;
-                for (y, x) in (0..64).map(|i| (i / PRODUCTS, i % PRODUCTS)) {
+                for (y, x) in (0..ALL).map(|i| (i / PRODUCTS, i % PRODUCTS)) {
                     if (TAPS[y], TAPS[x]) == (a, b) {
                         slots[y][x] = slot;
                         slot += 1;
@@ -244,6 +245,9 @@ impl Fast {
     }
 
     /// Adds the outputs of `out.len()` elements from `first` on, which were made ready, and reduces.
+    ///
+    /// # Panics
+    /// If they were not.
     pub fn add<W: Width>(&self, memory: &Memory<W>, first: usize, out: &mut [W], mask: W) {
         let (row, mut at, mut out) = (self.row(), first, out);
         while !out.is_empty() {
@@ -298,13 +302,13 @@ impl Fast {
         core: &mut Core<W>,
     ) {
         let Core { lines, operands, products, scratch } = core;
-        let (tiles, count) = (bands.len() * self.tiles[1], PRODUCTS * PRODUCTS);
+        let tiles = bands.len() * self.tiles[1];
         let line = self.image.line();
         fit(lines, (PRODUCTS * line).max(PRODUCTS * SIDE * self.outputs));
-        fit(operands, count * tiles * self.inputs);
-        fit(products, count * tiles * self.outputs);
-        let x = &mut operands[..count * tiles * self.inputs];
-        let y = &mut products[..count * tiles * self.outputs];
+        fit(operands, ALL * tiles * self.inputs);
+        fit(products, ALL * tiles * self.outputs);
+        let x = &mut operands[..ALL * tiles * self.inputs];
+        let y = &mut products[..ALL * tiles * self.outputs];
         for (i, band) in bands.enumerate() {
             let plane = planes.of_band(self, band);
             vectorized(
@@ -338,14 +342,8 @@ impl Fast {
         tiles: usize,
     ) {
         let (line, channels) = (self.image.line(), self.inputs);
-        let rows = std::array::from_fn(|row| row * line);
-        map::<W, Operands, INPUTS, PRODUCTS>(
-            plane,
-            rows,
-            lines,
-            std::array::from_fn(|row| row * line),
-            line,
-        );
+        let (from, to) = (std::array::from_fn(|i| i * line), std::array::from_fn(|i| i * line));
+        map::<W, Operands, INPUTS, PRODUCTS>(plane, from, lines, to, line);
         for (row, slots) in self.slots.iter().enumerate() {
             for tile in 0..self.tiles[1] {
                 let from = row * line + tile * SIDE * channels;
