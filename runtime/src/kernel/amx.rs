@@ -176,6 +176,14 @@ pub fn multiply(configured: &Configured, elements: &[Two], weights: &[Two], sums
             steps = inout(reg) steps => _,
             sums = in(reg) sums.0.as_mut_ptr(),
             row = in(reg) BYTES,
+            out("tmm0") _,
+            out("tmm1") _,
+            out("tmm2") _,
+            out("tmm3") _,
+            out("tmm4") _,
+            out("tmm5") _,
+            out("tmm6") _,
+            out("tmm7") _,
             options(nostack),
         );
     }
