@@ -373,7 +373,8 @@ impl<'a> Walk<'a> {
         let Some((_, student)) = self.values.get(&self.teacher.operands(id)[0]) else { return };
         let values = match &self.rounded.node(id).op {
             Op::Activation(Activation::Trigonometric(fit)) => {
-                simulate::phases(fit, scales.bits(id).phase, student)
+                let bits = (scales.bits(id).phase, scales.options.spare_bits);
+                simulate::phases(fit, bits, student)
             }
             Op::Activation(Activation::Polynomial(fit)) => match scales.line.get(&id) {
                 Some(&line) => simulate::truncated(fit, line, student),

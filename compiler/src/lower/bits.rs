@@ -15,6 +15,10 @@ pub struct RingOptions {
     pub rounding_bits: f64,
     /// The widest ring of a phase that only its fan-in asks for.
     pub max_phase_ring: u32,
+    /// Bits by which the phases of party 1's masks are finer than party 0's questions: less noise for the
+    /// same messages online, more work offline where trees make the products. Where encryption makes them,
+    /// they are free, and there are [`FREE_SPARE_BITS`] at least.
+    pub spare_bits: u32,
     /// Where a bound is needed, values may be this much larger than on the calibration inputs.
     pub margin: f64,
 }
@@ -26,6 +30,7 @@ impl Default for RingOptions {
             value_bits: 5.0,
             rounding_bits: -0.5,
             max_phase_ring: 20,
+            spare_bits: 0,
             margin: 2.0,
         }
     }
@@ -35,11 +40,20 @@ impl Default for RingOptions {
 /// of `x`, this on average.
 pub(crate) const CARRY: f64 = 1.0 / 6.0;
 
-/// Variance, in turns squared, of a phase of `p` bits on a circle of `k` bits behind weights whose
-/// rounding makes an error of `units/√12` units of it.
-pub(crate) fn turn_error(p: u32, k: u32, units: f64) -> f64 {
+/// [`RingOptions::spare_bits`] that leave an eleventh of what they could take off.
+pub(crate) const FREE_SPARE_BITS: u32 = 2;
+
+/// Variance of the phase that is evaluated, in steps of a question squared, where the mask's phase is `spare`
+/// bits finer ([`ir::plan::Phase::spare_bits`]).
+pub(crate) fn phase_carry(spare: u32) -> f64 {
+    CARRY * (0.5 + 0.5 * (-2.0 * f64::from(spare)).exp2())
+}
+
+/// Variance, in turns squared, of a phase of `p` bits, and `spare` ones of the mask, on a circle of `k` bits
+/// behind weights whose rounding makes an error of `units/√12` units of it.
+pub(crate) fn turn_error((p, spare): (u32, u32), k: u32, units: f64) -> f64 {
     let square = |bits: u32| (-2.0 * f64::from(bits)).exp2();
-    CARRY * square(p) + units * units / 12.0 * square(k)
+    phase_carry(spare) * square(p) + units * units / 12.0 * square(k)
 }
 
 /// Bits of one activation.

@@ -11,7 +11,11 @@ const AMPLITUDE: u32 = 8;
 
 /// A phase step's parameters (its tables and `Q` are set with the rings) and coefficients in units of
 /// its output.
-pub(super) fn lower_phase(t: &Trigonometric, scale: f64, p: u32) -> (Phase, StepWeights) {
+pub(super) fn lower_phase(
+    t: &Trigonometric,
+    scale: f64,
+    (p, spare): (u32, u32),
+) -> (Phase, StepWeights) {
     let constant = t.constant.iter().map(|c| c * scale).collect();
     let harmonics: Vec<Vec<[f64; 2]>> = t
         .harmonics
@@ -23,7 +27,8 @@ pub(super) fn lower_phase(t: &Trigonometric, scale: f64, p: u32) -> (Phase, Step
     let holds = |bits: &u32| f64::from(*bits).exp2() >= largest;
     let amplitude = (AMPLITUDE..).find(holds).unwrap_or(AMPLITUDE);
     let order = t.order() as u32;
-    let phase = Phase { p, q: 0, shift: 0, g2: 0, h: 0, harmonics: order, amplitude };
+    let mask_bits = p + spare;
+    let phase = Phase { p, mask_bits, q: 0, shift: 0, g2: 0, h: 0, harmonics: order, amplitude };
     let secrets = StepWeights::Phase { constant, harmonics };
     (phase, secrets)
 }

@@ -39,7 +39,7 @@ pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, turns: f64)
         let of_row = |(own, row): &(f64, StepWeights)| phase_error(&with(bits), row, samples) / own;
         rows.iter().map(of_row).sum::<f64>() / rows.len() as f64
     };
-    let mut bits = [FINEST.0, phase.p + FINEST.1, phase.p + FINEST.1];
+    let mut bits = [FINEST.0, phase.mask_bits + FINEST.1, phase.p + FINEST.1];
     let exact = error(bits);
     loop {
         let fewer = (0..3).filter(|&i| bits[i] > u32::from(i > 0)).map(|i| {
@@ -103,7 +103,8 @@ mod tests {
             harmonics.push(row(steep));
             StepWeights::Phase { constant: vec![0.0; 41], harmonics }
         };
-        let phase = Phase { p, q: 0, shift: 0, g2: 0, h: 0, harmonics: 2, amplitude: 12 };
+        let phase =
+            Phase { p, mask_bits: p, q: 0, shift: 0, g2: 0, h: 0, harmonics: 2, amplitude: 12 };
         let turns = (-2.0 * f64::from(p)).exp2() / 3.0;
         let chosen = |steep: f64| choose(phase, &step(steep), 16, turns);
         let (even, uneven) = (chosen(50.0), chosen(2000.0));

@@ -117,7 +117,7 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
                     Some(PhaseProducts::Slots(_)) => {
                         slots += times * count * phase.harmonics as usize;
                     }
-                    _ => leaves += (times * count) << phase.p,
+                    _ => leaves += (times * count) << phase.mask_bits,
                 }
             }
         }

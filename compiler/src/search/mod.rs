@@ -276,6 +276,7 @@ impl Trial<'_> {
         };
         let before = loss(&given.compiled)?;
         let mut options = options;
+        options.rings.spare_bits = options.rings.spare_bits.max(minimise.spare_bits());
         if let Family::Phase { harmonics: fewest @ Harmonics::Within { .. } } = &mut options.family
             && minimise == Minimise::Online
         {

@@ -11,7 +11,7 @@
 //! evaluation decides how far it goes.
 
 use super::layers::{PhaseLayer, Place};
-use crate::lower::bits::{Allocation, LEAST_SPARE_BITS, LayerBits};
+use crate::lower::bits::{Allocation, FREE_SPARE_BITS, LEAST_SPARE_BITS, LayerBits};
 use crate::lower::rings::rings;
 use ir::plan::{Phase, PhaseProducts, Plan, StepOp, ValueId};
 use std::collections::{BTreeSet, HashMap};
@@ -42,6 +42,12 @@ impl Minimise {
             Self::Offline => offline(),
             Self::Latency => online + offline(),
         }
+    }
+
+    /// [`RingOptions::spare_bits`](crate::lower::bits::RingOptions::spare_bits) of its plans: where the
+    /// bytes of the online phase count alone, finer masks pay for fewer bits.
+    pub fn spare_bits(self) -> u32 {
+        if self == Self::Online { FREE_SPARE_BITS } else { 0 }
     }
 
     /// For people: which bytes these are.
@@ -191,7 +197,8 @@ impl<'a> Walk<'a> {
     fn noise(&self, state: &State) -> f64 {
         let of_layer = |(i, layer): (usize, &PhaseLayer)| {
             let before = layer.sources.iter().map(|&s| state.coarser[s]).min().unwrap_or(0);
-            let bits = (state.ring[i], state.phase[i], state.harmonics[i]);
+            let spare = self.minimise.spare_bits();
+            let bits = (state.ring[i], state.phase[i], spare, state.harmonics[i]);
             self.sensitivities[i] * layer.noise(bits, state.coarser[i], before)
         };
         self.layers.iter().enumerate().map(of_layer).sum()
@@ -264,7 +271,9 @@ impl<'a> Walk<'a> {
 /// of its value, harmonics.
 fn products(plan: &Plan, (step, p, ring, harmonics): (usize, u32, u32, usize)) -> usize {
     let StepOp::Phase(phase) = &plan.steps[step].op else { return 0 };
-    let phase = Phase { p, q: phase.shift + ring, harmonics: harmonics as u32, ..*phase };
+    let mask_bits = p + phase.spare_bits();
+    let phase =
+        Phase { p, mask_bits, q: phase.shift + ring, harmonics: harmonics as u32, ..*phase };
     let count = plan.steps[step].shape.elements();
     let cost = PhaseProducts::cheapest(&phase, count, &plan.rlwe).cost(&phase, count);
     8 * cost.messages.iter().sum::<usize>()

@@ -26,7 +26,7 @@ pub use evaluate::{
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
 pub use packing::{Packing, Planes};
 pub use rlwe::RingLwe;
-pub use schedule::{Action, Exchange, MAX_GROUP, Schedule};
+pub use schedule::{Action, Exchange, MAX_GROUP, PHASES, Schedule};
 pub use slots::{PhaseProducts, SlotPacking};
 pub use verify::PlanError;
 pub use weights::{Reference, ReferenceLayer, StepWeights, Weights};
@@ -180,8 +180,10 @@ pub enum StepOp {
 /// Parameters of a phase step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
-    /// Bits of the phase.
+    /// Bits of the phase that party 0 asks with.
     pub p: u32,
+    /// Bits of the phase `M` of party 1's mask, at least `p`: see [`Phase::spare_bits`].
+    pub mask_bits: u32,
     /// Ring width `Q` of the shares before truncation: `k' + shift`, at most 64.
     pub q: u32,
     /// Bits that the local truncation drops: `t₂`.

@@ -37,9 +37,9 @@ pub struct ProductCost {
 
 /// The products of `count` elements of a phase step by trees, one per element.
 pub const fn trees(phase: &Phase, count: usize) -> ProductCost {
-    let transfers = count * phase.p as usize;
-    let first = extension_bytes(transfers) + packed_bytes(count, phase.p);
-    let second = tree_bytes(count, phase.p, 2 * phase.harmonics as usize, phase.q);
+    let transfers = count * phase.mask_bits as usize;
+    let first = extension_bytes(transfers) + packed_bytes(count, phase.mask_bits);
+    let second = tree_bytes(count, phase.mask_bits, 2 * phase.harmonics as usize, phase.q);
     ProductCost { transfers, reverse_transfers: 0, messages: [first, second, 0] }
 }
 
@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn exchanges_have_the_bytes_of_their_formulas() {
         assert_eq!(extension_bytes(129), 2 * 16 * 15);
-        let of_phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2, amplitude: 8 };
+        let of_phase =
+            Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2, amplitude: 8 };
         let cost = trees(&of_phase, 128);
         assert_eq!((cost.transfers, cost.reverse_transfers), (1024, 0));
         assert_eq!(cost.messages, [128 * 15 + 128, 128 * (7 * 16 + 16), 0]);

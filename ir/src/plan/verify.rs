@@ -234,6 +234,7 @@ fn check_rings(step: &Step, operands: &[&Step]) -> Result<(), String> {
         StepOp::Phase(phase) => {
             let sound = (2..=14).contains(&phase.p)
                 && (1..=16).contains(&phase.harmonics)
+                && (phase.p..=16).contains(&phase.mask_bits)
                 && phase.g2 <= 24
                 && phase.h <= 24
                 && phase.g2 + phase.h <= phase.shift
@@ -242,9 +243,9 @@ fn check_rings(step: &Step, operands: &[&Step]) -> Result<(), String> {
                 && phase.q <= 64
                 && phase.q - phase.shift == k;
             if !sound {
-                return err("p, Q, t₂, g2, h and amplitude do not fit");
+                return err("p, the mask's bits, Q, t₂, g2, h and amplitude do not fit");
             }
-            widest(phase.p)
+            widest(phase.mask_bits)
         }
         StepOp::Square(square) => truncated(square, 64),
         StepOp::Polynomial { square, degree } => {

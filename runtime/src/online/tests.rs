@@ -158,15 +158,19 @@ fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<
                 * (f64::from(phase.g2).exp2().recip() + f64::from(phase.h).exp2().recip())
                 + 0.01;
             let value = |index: u64| {
-                let theta = TAU * index as f64 / f64::from(phase.p).exp2();
+                let theta = phase.angle(index);
                 let terms = harmonics[channel].iter().enumerate().map(|(n, [a, b])| {
                     let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
                     a * cos + b * sin
                 });
                 constant[channel] + terms.sum::<f64>()
             };
-            let down = y >> (k - phase.p);
-            [value(down), value(down + 1)].map(|z| (z - 1.0 - slack, z + 1.0 + slack)).to_vec()
+            // What is evaluated is less than a step of the question below, and less than one of the mask
+            // above.
+            let (finer, spare) = (k - phase.mask_bits, phase.spare_bits());
+            let top = (y + low_mask(finer)) >> finer;
+            let indices = (0..=1u64 << spare).map(|below| top.wrapping_sub(below) & low_mask(phase.mask_bits));
+            indices.map(value).map(|z| (z - 1.0 - slack, z + 1.0 + slack)).collect()
         }
         (StepOp::Square(square), StepWeights::Square { constant }) => {
             let down = i128::from(to_signed(y, k)) >> square.t;

@@ -1,15 +1,17 @@
 //! `z = c₀ + Σ a_n cos(nθ) + b_n sin(nθ)` with `θ = 2π·y/2^k`: the ring is the circle.
 //!
-//! *Offline.* `M` is the top `p` bits of party 1's mask, `u` is uniform of `p` bits and party 0's. With
-//! `x₀ = u − M`, the parties share mod 2^Q `G_n = a_n cos nx₀ + b_n sin nx₀` and
+//! *Offline.* `M` is the phase of party 1's mask, its top `mask_bits` bits, at least `p`; `u` is party 0's,
+//! uniform, of `p` bits. With `x₀ = u − M` as angles, the parties share mod 2^Q `G_n = a_n cos nx₀ + b_n sin nx₀` and
 //! `H_n = b_n cos nx₀ − a_n sin nx₀`, by the addition theorem four products of a factor of party 0
 //! (`α_n = a_n cos nu + b_n sin nu`, `β_n = a_n sin nu − b_n cos nu`) and one of party 1 (`cos nM`,
 //! `sin nM`).
 //!
 //! *Online.* `D` is the top `p` bits of `Δ`; party 0 sends `e = D − u mod 2^p`. Both compute
-//! `Σ cos(ne)·G_n + sin(ne)·H_n` on their shares. What is evaluated is the phase `e + u − M = D − M`,
-//! which is `⌊(y + m mod 2^(k−p)) / 2^(k−p)⌋ mod 2^p`: `y` rounded down or up, without bias, because
-//! the low bits of the mask are uniform. Half a step added to `Δ` would add half a step of bias.
+//! `Σ cos(ne)·G_n + sin(ne)·H_n` on their shares. What is evaluated is the phase `e + u − M = D − M`.
+//! With as many bits in `M` as in `D` that is `⌊(y + m mod 2^(k−p)) / 2^(k−p)⌋ mod 2^p`: `y` rounded down or
+//! up, without bias, because the low bits of the mask are uniform. With more it is `y` less what `D` left
+//! out of `Δ`, which is uniform and, but for what `M` left out, all the error; party 0 adds its mean to `u`
+//! ([`Phase::centre`]), that is, to the angle of its factors.
 //!
 //! *Scales.* `α, β` have scale `2^(shift−g2−h)`, `cos nM` has `2^g2`, `cos ne` has `2^h`; the sum has
 //! `2^shift` per unit of the step's value, and the truncation drops `shift` bits. Cost: `p` bits to
@@ -141,11 +143,11 @@ pub fn products(
     m: &[u64],
     u: &[u64],
 ) -> Elements {
-    let tables = PhaseTables::new(phase.p, phase.harmonics, phase.g2);
+    let tables = PhaseTables::new(phase.mask_bits, phase.harmonics, phase.g2);
     let factors = Factors::new(phase);
     let mut products = Zeroizing::new(Vec::with_capacity(2 * harmonics[0].len() * m.len()));
     for (i, (&m, &u)) in m.iter().zip(u).enumerate() {
-        let mask_phase = phase_of(m, ring, phase.p) as usize;
+        let mask_phase = phase_of(m, ring, phase.mask_bits) as usize;
         for (n, [alpha, beta]) in factors.of(row::<Vec<_>>(harmonics, step, i), u).enumerate() {
             let (cos, sin) = (tables.cos[n][mask_phase], tables.sin[n][mask_phase]);
             let g = alpha.wrapping_mul(cos).wrapping_add(beta.wrapping_mul(sin));
@@ -158,28 +160,29 @@ pub fn products(
 
 /// Party 0's factors `α_n`, `β_n` of the products, at scale `2^(shift−g2−h)`.
 pub struct Factors {
-    /// Sine and cosine of every phase.
+    /// Sine and cosine of every harmonic at every `u`, harmonic by harmonic.
     angles: Vec<(f64, f64)>,
     scale: f64,
-    wrap: u64,
+    p: u32,
 }
 
 impl Factors {
     /// The sines and cosines of a step's phases.
     pub fn new(phase: &Phase) -> Self {
-        let wrap = low_mask(phase.p);
-        let turn = TAU / f64::from(phase.p).exp2();
+        let step = TAU / f64::from(phase.p).exp2();
+        let angle = |n: u32, u: u64| step * f64::from(n) * (u as f64 + phase.centre());
+        let of_harmonic = |n| (0..1u64 << phase.p).map(move |u| angle(n, u).sin_cos());
         Self {
-            angles: (0..=wrap).map(|i| (turn * i as f64).sin_cos()).collect(),
+            angles: (1..=phase.harmonics).flat_map(of_harmonic).collect(),
             scale: f64::from(phase.shift - phase.g2 - phase.h).exp2(),
-            wrap,
+            p: phase.p,
         }
     }
 
     /// `[α_n, β_n]` for every harmonic's coefficients `[a_n, b_n]`, from n = 1 on.
     pub fn of(&self, coefficients: &[[f64; 2]], u: u64) -> impl Iterator<Item = [i64; 2]> {
-        coefficients.iter().zip(1u64..).map(move |([a, b], n)| {
-            let (sin_u, cos_u) = self.angles[((n * u) & self.wrap) as usize];
+        let of_u = self.angles[u as usize..].iter().step_by(1 << self.p);
+        coefficients.iter().zip(of_u).map(move |([a, b], (sin_u, cos_u))| {
             let alpha = ((a * cos_u + b * sin_u) * self.scale).round() as i64;
             let beta = ((a * sin_u - b * cos_u) * self.scale).round() as i64;
             [alpha, beta]

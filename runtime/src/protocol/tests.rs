@@ -241,12 +241,16 @@ fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elemen
     }
     let mut worst = 0f64;
     for i in 0..elements {
-        let index = phase::phase_of(delta[i], k, phase.p)
-            .wrapping_sub(phase::phase_of(m.data[i], k, phase.p))
-            & low_mask(phase.p);
-        let down = y[i] as u64 >> (k - phase.p);
-        assert!([0, 1].contains(&(index.wrapping_sub(down) & low_mask(phase.p))));
-        let theta = TAU * index as f64 / f64::from(phase.p).exp2();
+        let index = (phase::phase_of(delta[i], k, phase.p) << phase.spare_bits())
+            .wrapping_sub(phase::phase_of(m.data[i], k, phase.mask_bits))
+            & low_mask(phase.mask_bits);
+        // The question's part falls on its steps, the mask's on finer ones: together less than a step
+        // below, and less than a finer one above.
+        let finer = k - phase.mask_bits;
+        let error = (index << finer).wrapping_sub(y[i] as u64) & low_mask(k);
+        let error = to_signed(error, k);
+        assert!(-(1 << (k - phase.p)) < error && error < 1 << finer, "{error}");
+        let theta = phase.angle(index);
         let term = |(n, [a, b]): (usize, &[f64; 2])| {
             let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
             a * cos + b * sin
@@ -282,37 +286,53 @@ fn phases_are_within_a_unit_and_the_tables_rounding_for_any_value() {
         let ring = random.between(14, 24) as u32;
         let shift = g2 + h + random.between(2, 12) as u32;
         let harmonics = random.between(1, 5) as u32;
-        let phase = Phase { p, q: ring + shift, shift, g2, h, harmonics, amplitude: 20 };
+        let mask_bits = random.between(u64::from(p), u64::from(k.min(p + 3))) as u32;
+        let q = ring + shift;
+        let phase = Phase { p, mask_bits, q, shift, g2, h, harmonics, amplitude: 20 };
         let worst = check_phase(&mut random, phase, k, 200.0, 200);
         assert!(worst <= table_rounding(&phase, 200.0), "{phase:?}: {worst}");
     }
 }
 
-/// The phase that party 0's question leads to, averaged over every mask of a small ring, is the value
-/// itself; with half a step added to `Δ` it would be half a step too large.
+/// The error of the phase that party 0's question leads to, in steps of it, for every mask of a small ring:
+/// its mean is zero, with half a step added to `Δ` it would be half a step; its variance, over all values
+/// as well, is that of a subtractive dither as fine as the mask's phase.
 #[test]
-fn the_phase_is_rounded_without_bias_and_half_a_step_would_bias_it() {
+fn the_phase_is_unbiased_and_finer_masks_halve_its_variance() {
     let (k, p) = (9, 4);
-    let phase = Phase { p, q: 30, shift: 20, g2: 8, h: 8, harmonics: 1, amplitude: 20 };
-    let step = 1u64 << (k - p);
-    let masks: Vec<u64> = (0..1 << k).collect();
-    let u: Vec<u64> = masks.iter().map(|m| (m * 7 + 3) & low_mask(p)).collect();
-    let narrow: Vec<u16> = u.iter().map(|&u| u as u16).collect();
-    for y in 0..1u64 << k {
-        let mean = |added: u64| {
+    for spare in 0..=3 {
+        let (mask_bits, q) = (p + spare, 30);
+        let phase = Phase { p, mask_bits, q, shift: 20, g2: 8, h: 8, harmonics: 1, amplitude: 20 };
+        let step = f64::from(k - p).exp2();
+        let masks: Vec<u64> = (0..1 << k).collect();
+        let u: Vec<u64> = masks.iter().map(|m| (m * 7 + 3) & low_mask(p)).collect();
+        let narrow: Vec<u16> = u.iter().map(|&u| u as u16).collect();
+        let errors = |y: u64, added: u64| -> Vec<f64> {
             let delta: Vec<u64> = masks.iter().map(|m| y + m + added).collect();
             let mut question = vec![0; delta.len()];
             phase::question(&phase, k, &delta, &narrow, &mut question);
-            let index = |((e, u), m): ((&u16, &u64), &u64)| {
-                let index = (u64::from(*e) + u).wrapping_sub(phase::phase_of(*m, k, p));
-                (index.wrapping_sub(y / step) & low_mask(p)) as f64
+            let error = |((e, u), m): ((&u16, &u64), &u64)| {
+                let mask = phase::phase_of(*m, k, mask_bits);
+                let index = ((u64::from(*e) + u) << spare).wrapping_sub(mask);
+                let error = (index << (k - mask_bits)).wrapping_sub(y) & low_mask(k);
+                to_signed(error, k) as f64 / step + phase.centre()
             };
-            let sum = question.iter().zip(&u).zip(&masks).map(index).sum::<f64>();
-            sum / masks.len() as f64 + (y / step) as f64
+            question.iter().zip(&u).zip(&masks).map(error).collect()
         };
-        let exact = y as f64 / step as f64;
-        assert!((mean(0) - exact).abs() < 1e-12, "{y}");
-        assert!((mean(step / 2) - exact - 0.5).abs() < 1e-12, "{y}");
+        let mean = |errors: &[f64]| errors.iter().sum::<f64>() / errors.len() as f64;
+        let mut squares = 0.0;
+        for y in 0..1u64 << k {
+            let exact = errors(y, 0);
+            squares += exact.iter().map(|e| e * e).sum::<f64>();
+            // Bits of the ring below the mask's phase are whole numbers, whose mean is half a unit less.
+            let unit = if spare == 0 { 0.0 } else { 0.5 / step };
+            assert!(mean(&exact).abs() <= unit + 1e-12, "{y}: {}", mean(&exact));
+            let biased = mean(&errors(y, 1 << (k - p - 1)));
+            assert!((biased - 0.5).abs() <= unit + 1e-12, "{y}: {biased}");
+        }
+        let variance = squares / f64::from(2 * k).exp2();
+        let expected = (1.0 + (-2.0 * f64::from(spare)).exp2()) / 12.0;
+        assert!((variance / expected - 1.0).abs() < 0.02, "{spare}: {variance}, {expected}");
     }
 }
 
@@ -343,7 +363,8 @@ fn long_run() {
         check_polynomial(&mut random, parameters, k, degree, size);
         let (p, k) = (random.between(6, 9) as u32, random.between(14, 20) as u32);
         let ring = random.between(14, 24) as u32;
-        let phase = Phase { p, q: ring + 26, shift: 26, g2: 8, h: 8, harmonics: 3, amplitude: 20 };
+        let (mask_bits, q) = (p + random.between(0, 3) as u32, ring + 26);
+        let phase = Phase { p, mask_bits, q, shift: 26, g2: 8, h: 8, harmonics: 3, amplitude: 20 };
         let excess = check_phase(&mut random, phase, k, 200.0, size);
         let stated = table_rounding(&phase, 200.0);
         assert!(excess <= stated, "{phase:?}: {excess}");

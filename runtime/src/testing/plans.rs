@@ -90,7 +90,16 @@ impl Builder {
     }
 
     pub fn phase_of(&mut self, operand: usize, ring: u32, amplitude: f64, harmonics: u32) -> usize {
-        let phase = Phase { p: 7, q: ring + 24, shift: 24, g2: 7, h: 9, harmonics, amplitude: 6 };
+        let phase = Phase {
+            p: 7,
+            mask_bits: 8,
+            q: ring + 24,
+            shift: 24,
+            g2: 7,
+            h: 9,
+            harmonics,
+            amplitude: 6,
+        };
         let shape = self.shape(operand);
         let random = &mut self.random;
         let mut value = || (random.unit() - 0.5) * amplitude;

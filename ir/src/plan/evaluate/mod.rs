@@ -133,7 +133,7 @@ impl<'a> Evaluator<'a> {
                     let channel = block % step.shape.channels();
                     let table = per_channel(tables, channel);
                     data.extend(run.iter().map(|&y| {
-                        let phase_index = phase_index(y, k, phase.p, coins);
+                        let phase_index = phase_index(y, k, phase, coins);
                         match sampled {
                             Some(sampled) => sampled.value(channel, phase_index, coins) & mask,
                             None => table[phase_index as usize],

@@ -34,6 +34,28 @@ impl PhaseTables {
     }
 }
 
+impl Phase {
+    /// Bits by which party 1's phase is finer than party 0's question. Without any, the phase that is
+    /// evaluated is the operand's, rounded up or down to one of `2^p` steps: an error of variance 1/6 of a
+    /// step squared. With `b`, party 0's part of it alone falls on steps, and the error's variance is
+    /// `(1 + 4^−b)/12`: the mask is a subtractive dither (Roberts 1962; Schuchman 1964).
+    pub fn spare_bits(&self) -> u32 {
+        self.mask_bits - self.p
+    }
+
+    /// What party 0 adds to its phase so that the error has mean zero, in steps of `2^−p` turns: half of
+    /// what the question leaves out, less half of what party 1's phase does.
+    pub fn centre(&self) -> f64 {
+        0.5 - 0.5 * (-f64::from(self.spare_bits())).exp2()
+    }
+
+    /// The angle of one of the `2^mask_bits` phases that may be evaluated.
+    pub fn angle(&self, index: u64) -> f64 {
+        let turn = f64::from(self.p).exp2();
+        TAU * (index as f64 / f64::from(self.spare_bits()).exp2() + self.centre()) / turn
+    }
+}
+
 /// The values of every phase: `round(c0 + Σ a_n cos + b_n sin) mod 2^k'`.
 pub(super) fn phase_row(
     phase: &Phase,
@@ -42,10 +64,9 @@ pub(super) fn phase_row(
     harmonics: &[Vec<[f64; 2]>],
     channel: usize,
 ) -> Vec<u64> {
-    let steps = f64::from(phase.p).exp2();
-    (0..1u64 << phase.p)
+    (0..1u64 << phase.mask_bits)
         .map(|i| {
-            let theta = TAU * i as f64 / steps;
+            let theta = phase.angle(i);
             let terms = per_channel(harmonics, channel).iter().enumerate().map(|(n, [a, b])| {
                 let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
                 a * cos + b * sin
@@ -56,17 +77,29 @@ pub(super) fn phase_row(
         .collect()
 }
 
-/// The phase that is evaluated: the top `p` bits of `y` plus what the dropped bits carry.
-pub(super) fn phase_index(y: u64, k: u32, p: u32, coins: &mut Coins) -> u64 {
-    let dropped = k - p;
-    let low = if dropped == 0 { 0 } else { coins.low(dropped) };
-    (y.wrapping_add(low) & low_mask(k)) >> dropped
+/// The phase that is evaluated of a `y` of `k` bits: the top `p` bits of `y + m` less those of a mask `m`; or
+/// the one that is nearest.
+pub(super) fn phase_index(y: u64, k: u32, phase: &Phase, coins: &mut Coins) -> u64 {
+    let (dropped, spare) = (k - phase.p, phase.spare_bits());
+    let finest = dropped - spare;
+    let index = if dropped == 0 {
+        y
+    } else if coins.sampled() {
+        let low = coins.low(dropped);
+        ((y.wrapping_add(low) >> dropped) << spare).wrapping_sub(low >> finest)
+    } else {
+        // In halves of a step: half a step up, and what the centre adds down.
+        let up = (2i128 << finest) - (1i128 << (spare + finest));
+        ((2 * i128::from(y) + up) >> (finest + 1)) as u64
+    };
+    index & low_mask(phase.mask_bits)
 }
 
 /// What the protocol computes of phases, rounded tables and truncation included.
 pub(super) struct SampledPhase {
     phase: Phase,
-    /// Party 1's cosines and sines at scale `2^g2`, the public ones at `2^h`: per harmonic and phase.
+    /// Party 1's cosines and sines at scale `2^g2`, per harmonic and phase of its mask; the public ones
+    /// at `2^h`, per harmonic and question.
     party1: Vec<Vec<(i64, i64)>>,
     public: Vec<Vec<(i64, i64)>>,
     /// `c0` before the truncation, per channel or one for all.
@@ -80,25 +113,18 @@ impl SampledPhase {
         let StepWeights::Phase { constant, harmonics } = secrets else {
             unreachable!("checked at load")
         };
-        let steps = 1u64 << phase.p;
-        let turn = |n: usize, i: u64| {
-            let turned = ((n as u64 + 1) * i) & low_mask(phase.p);
-            (TAU * turned as f64 / steps as f64).sin_cos()
+        let table = |bits: u32, scale: u32| {
+            let PhaseTables { cos, sin } = PhaseTables::new(bits, phase.harmonics, scale);
+            let pairs = |(cos, sin): (Vec<i64>, Vec<i64>)| cos.into_iter().zip(sin).collect();
+            cos.into_iter().zip(sin).map(pairs).collect()
         };
-        let table = |bits: u32| {
-            let scale = f64::from(bits).exp2();
-            let at = |n: usize, i: u64| {
-                let (sin, cos) = turn(n, i);
-                ((cos * scale).round() as i64, (sin * scale).round() as i64)
-            };
-            let orders = 0..phase.harmonics as usize;
-            orders.map(|n| (0..steps).map(|i| at(n, i)).collect()).collect()
-        };
+        let turn = f64::from(phase.p).exp2();
         let scale = f64::from(phase.shift - phase.g2 - phase.h).exp2();
         let factors = |n: usize, [a, b]: [f64; 2]| {
-            (0..steps)
+            (0..1u64 << phase.p)
                 .map(|u| {
-                    let (sin, cos) = turn(n, u);
+                    let angle = TAU * (n as f64 + 1.0) * (u as f64 + phase.centre()) / turn;
+                    let (sin, cos) = angle.sin_cos();
                     let round = |v: f64| (v * scale).round() as i64;
                     (round(a * cos + b * sin), round(a * sin - b * cos))
                 })
@@ -110,17 +136,21 @@ impl SampledPhase {
         let constant_scale = f64::from(phase.shift).exp2();
         Self {
             phase: *phase,
-            party1: table(phase.g2),
-            public: table(phase.h),
+            party1: table(phase.mask_bits, phase.g2),
+            public: table(phase.p, phase.h),
             constant: constant.iter().map(|c| (c * constant_scale).round() as i64).collect(),
             factors: harmonics.iter().map(row).collect(),
         }
     }
 
     pub fn value(&self, channel: usize, index: u64, coins: &mut Coins) -> u64 {
-        let wrap = low_mask(self.phase.p);
-        let (u, mask) = ((coins.draw() & wrap) as usize, (coins.draw() & wrap) as usize);
-        let e = (index.wrapping_sub(u as u64).wrapping_add(mask as u64) & wrap) as usize;
+        let (wrap, spare) = (low_mask(self.phase.p), self.phase.spare_bits());
+        let (u, drawn) = ((coins.draw() & wrap) as usize, coins.draw() & wrap);
+        // The question has none of the spare bits.
+        let mask = (drawn << spare) | (index.wrapping_neg() & low_mask(spare));
+        let sum = index.wrapping_add(mask) & low_mask(self.phase.mask_bits);
+        let e = ((sum >> spare).wrapping_sub(u as u64) & wrap) as usize;
+        let mask = mask as usize;
         let mut z = *per_channel(&self.constant, channel);
         let orders = per_channel(&self.factors, channel).iter();
         for (factors, (party1, public)) in orders.zip(self.party1.iter().zip(&self.public)) {
@@ -146,12 +176,12 @@ pub fn phase_error(phase: &Phase, secrets: &StepWeights, samples: usize) -> f64 
     let sampled = SampledPhase::new(phase, secrets);
     let mut coins = Coins::new(Rounding::Sampled(0));
     let channels = constant.len().max(harmonics.len());
-    let (ring, turn) = (phase.q - phase.shift, f64::from(phase.p).exp2());
+    let ring = phase.q - phase.shift;
     let mut sum = 0.0;
     for sample in 0..samples * channels {
         let channel = sample % channels;
-        let index = coins.draw() & low_mask(phase.p);
-        let theta = TAU * index as f64 / turn;
+        let index = coins.draw() & low_mask(phase.mask_bits);
+        let theta = phase.angle(index);
         let terms = per_channel(harmonics, channel).iter().enumerate().map(|(n, [a, b])| {
             let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
             a * cos + b * sin

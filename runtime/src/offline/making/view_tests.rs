@@ -172,8 +172,8 @@ fn parts(plan: &Plan, exchange: &Exchange) -> [Vec<Part>; 3] {
     };
     let all = match &step.op {
         StepOp::Phase(phase) => {
-            let (p, scalars) = (phase.p as usize, 2 * phase.harmonics as usize);
-            let blocks = tree_bytes(count, phase.p, 0, phase.q);
+            let (p, scalars) = (phase.mask_bits as usize, 2 * phase.harmonics as usize);
+            let blocks = tree_bytes(count, phase.mask_bits, 0, phase.q);
             [
                 vec![extension("party 1", count * p), Part::new(&name("places"), count, p)],
                 vec![

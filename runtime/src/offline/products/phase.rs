@@ -2,7 +2,7 @@
 //!
 //! One all-but-one tree per element ([`super::super::transfer::tree`]) with the `2H` scalars `α_n, β_n` and
 //! party 1's phase `M`; the map of its vectors is the table of cosines and sines. Of the sums over `x` the
-//! first half is taken with the second: `cos n(x + 2^(p−1)) = (−1)^n·cos nx` holds in the rounded tables as
+//! first half is taken with the second: `cos n(x + half a turn) = (−1)^n·cos nx` holds in the rounded tables as
 //! well, and so for the sine.
 
 use crate::offline::transfer::lanes::{Lane, add_up};
@@ -29,7 +29,7 @@ pub struct Asked {
 pub fn ask(transfers: &mut Transfers, phase: &Phase, ring: u32, masks: &[u64]) -> (Asked, Vec<u8>) {
     let shape = shape(phase);
     let places: Elements =
-        Zeroizing::new(masks.iter().map(|&m| phase_of(m, ring, phase.p)).collect());
+        Zeroizing::new(masks.iter().map(|&m| phase_of(m, ring, phase.mask_bits)).collect());
     let mut received = transfers.receiver.extend(shape.transfers(masks.len()));
     let mut message = std::mem::take(&mut received.message);
     message.extend(tree::shifts(&shape, &places, &received.choices));
@@ -52,7 +52,7 @@ pub fn answer(
 ) -> Result<(Vec<u8>, Elements), TransferError> {
     let (shape, count) = (shape(phase), elements.len());
     let extension = extension_bytes(shape.transfers(count));
-    expect_length(message, extension + packed_bytes(count, phase.p))?;
+    expect_length(message, extension + packed_bytes(count, phase.mask_bits))?;
     let (extension, shifts) = message.split_at(extension);
     let blocks = transfers.sender.extend(shape.transfers(count), extension)?;
     let factors = factors(phase, step, harmonics, elements, u);
@@ -92,7 +92,7 @@ impl Asked {
 }
 
 fn shape(phase: &Phase) -> Shape {
-    Shape { p: phase.p, scalars: 2 * phase.harmonics as usize, q: phase.q }
+    Shape { p: phase.mask_bits, scalars: 2 * phase.harmonics as usize, q: phase.q }
 }
 
 /// The map of a tree's vectors to `G_1, H_1, G_2, …`.
@@ -112,12 +112,12 @@ struct Table<L> {
 
 impl<L: Lane> Table<L> {
     fn new(phase: &Phase) -> Self {
-        let tables = PhaseTables::new(phase.p, phase.harmonics, phase.g2);
+        let tables = PhaseTables::new(phase.mask_bits, phase.harmonics, phase.g2);
         let factors = 2 * phase.harmonics as usize;
         let lanes = factors.next_multiple_of(L::PER_BLOCK);
         let lay_out = |entry: &dyn Fn(usize, usize) -> u64| {
             let entries =
-                (0..1usize << (phase.p - 1)).flat_map(|x| (0..lanes).map(move |j| (x, j)));
+                (0..1usize << (phase.mask_bits - 1)).flat_map(|x| (0..lanes).map(move |j| (x, j)));
             let value = |(x, j)| if j < factors { entry(x, j / 2) } else { 0 };
             entries.map(|at| L::from_u64(value(at))).collect()
         };
@@ -213,12 +213,13 @@ pub(super) mod tests {
             let shift = g2 + h + random.between(0, 8) as u32;
             let q = random.between(u64::from(shift) + 1, [32, 64][round % 2]) as u32;
             let harmonics = random.between(1, 6) as u32;
-            let phase = Phase { p, q, shift, g2, h, harmonics, amplitude: 0 };
+            let mask_bits = p + (round % 3) as u32;
+            let phase = Phase { p, mask_bits, q, shift, g2, h, harmonics, amplitude: 0 };
             let step = step(phase, &[1, 3, 5, 7]);
             let coefficients = coefficients(&mut random, &phase, [1, 3][round / 2 % 2]);
             let start = random.between(0, 104) as usize;
             let elements = start..random.between(start as u64 + 1, 105) as usize;
-            let ring = random.between(u64::from(p), 40) as u32;
+            let ring = random.between(u64::from(mask_bits), 40) as u32;
             let masks: Vec<u64> = (0..105).map(|_| random.bits(ring)).collect();
             let u: Vec<u64> = (0..105).map(|_| random.bits(p)).collect();
             let ideal = products(&phase, &step, &coefficients, ring, &masks, &u);
@@ -250,7 +251,8 @@ pub(super) mod tests {
         let (mut party0, mut party1) = both(seed(3), seed(4));
         let mut hash = Sha256::new();
         for q in [32, 40] {
-            let phase = Phase { p: 7, q, shift: 20, g2: 7, h: 9, harmonics: 3, amplitude: 8 };
+            let phase =
+                Phase { p: 7, mask_bits: 7, q, shift: 20, g2: 7, h: 9, harmonics: 3, amplitude: 8 };
             let step = step(phase, &[1, 1, 50]);
             let coefficients = vec![vec![[0.5, -0.25], [0.0, 1.0], [0.125, 0.75]]];
             let masks: Vec<u64> = (0..50).map(|i| i * 1009).collect();
@@ -291,7 +293,8 @@ pub(super) mod tests {
         let seed = Seed::insecure_for_tests;
         let (mut party0, mut party1) = both(seed(3), seed(4));
         let mut random = Random::new(32);
-        let phase = Phase { p: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2, amplitude: 0 };
+        let phase =
+            Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2, amplitude: 0 };
         let count = 190_000;
         let step = step(phase, &[1, 10, count / 10]);
         let coefficients = coefficients(&mut random, &phase, 10);

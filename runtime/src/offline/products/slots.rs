@@ -26,13 +26,13 @@ pub fn ask(
     (phase, ring): (&Phase, u32),
     masks: &[u64],
 ) -> Vec<u8> {
-    let tables = PhaseTables::new(phase.p, phase.harmonics, phase.g2);
+    let tables = PhaseTables::new(phase.mask_bits, phase.harmonics, phase.g2);
     let narrow = |table: &Vec<i64>| table.iter().map(|&v| v as i32).collect::<Vec<i32>>();
     let cos: Vec<Vec<i32>> = tables.cos.iter().map(narrow).collect();
     let sin: Vec<Vec<i32>> = tables.sin.iter().map(narrow).collect();
     let mut pairs = Zeroizing::new(Vec::with_capacity(packing.pairs));
     for &m in masks {
-        let place = phase_of(m, ring, phase.p) as u32;
+        let place = phase_of(m, ring, phase.mask_bits) as u32;
         pairs.extend(cos.iter().zip(&sin).map(|tables| look_up(tables, place)));
     }
     keys.encrypt_slots(packing, number, &pairs)
