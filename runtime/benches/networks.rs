@@ -108,8 +108,17 @@ impl Builder {
     }
 
     fn activation(&mut self, x: usize) -> usize {
-        let phase =
-            Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 7, harmonics: 2, amplitude: 8 };
+        let phase = Phase {
+            p: 8,
+            mask_bits: 8,
+            q: 32,
+            shift: 16,
+            g2: 7,
+            h: 7,
+            guard: 0,
+            harmonics: 2,
+            amplitude: 8,
+        };
         let shape = self.steps[x].shape.clone();
         let weights = StepWeights::Phase {
             constant: vec![1.5; shape.channels()],

@@ -164,8 +164,17 @@ fn correlated(party0: &mut Transfers, party1: &mut Transfers) -> Result<(), Fail
 
 fn trees(party0: &mut Transfers, party1: &mut Transfers, harmonics: u32) -> Result<(), Failure> {
     const COUNT: usize = 1 << 14;
-    let phase =
-        Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 7, harmonics, amplitude: 8 };
+    let phase = Phase {
+        p: 8,
+        mask_bits: 8,
+        q: 32,
+        shift: 16,
+        g2: 7,
+        h: 7,
+        guard: 0,
+        harmonics,
+        amplitude: 8,
+    };
     let step = Step {
         name: "bench".into(),
         op: StepOp::Phase(phase),

@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn long_messages_cross_a_connection_in_parts() {
         let (plan, weights) = plans::large_phases();
-        let inputs = plans::inputs(&plan, 300, 8);
+        let inputs = plans::inputs(&plan, 360, 8);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let patience = Duration::from_secs(20);

@@ -373,7 +373,7 @@ impl<'a> Walk<'a> {
         let Some((_, student)) = self.values.get(&self.teacher.operands(id)[0]) else { return };
         let values = match &self.rounded.node(id).op {
             Op::Activation(Activation::Trigonometric(fit)) => {
-                let bits = (scales.bits(id).phase, scales.options.spare_bits);
+                let bits = (scales.bits(id).phase, scales.options.spare_bits());
                 simulate::phases(fit, bits, student)
             }
             Op::Activation(Activation::Polynomial(fit)) => match scales.line.get(&id) {
@@ -383,7 +383,7 @@ impl<'a> Walk<'a> {
             _ => return,
         };
         if let Some(own) = self.values.get_mut(&id) {
-            own.1 = simulate::units(scale, &values);
+            own.1 = simulate::units(scale, scales.options.spare_bits(), &values);
         }
     }
 }

@@ -15,10 +15,9 @@ pub struct RingOptions {
     pub rounding_bits: f64,
     /// The widest ring of a phase that only its fan-in asks for.
     pub max_phase_ring: u32,
-    /// Bits by which the phases of party 1's masks are finer than party 0's questions: less noise for the
-    /// same messages online, more work offline where trees make the products. Where encryption makes them,
-    /// they are free, and there are [`FREE_SPARE_BITS`] at least.
-    pub spare_bits: u32,
+    /// Whether what only the offline phase pays for is as fine as the online phase's words hold: phases of
+    /// masks, tables, values at party 0. Less noise for the same messages.
+    pub fine_offline: bool,
     /// Where a bound is needed, values may be this much larger than on the calibration inputs.
     pub margin: f64,
 }
@@ -30,7 +29,7 @@ impl Default for RingOptions {
             value_bits: 5.0,
             rounding_bits: -0.5,
             max_phase_ring: 20,
-            spare_bits: 0,
+            fine_offline: false,
             margin: 2.0,
         }
     }
@@ -40,12 +39,22 @@ impl Default for RingOptions {
 /// of `x`, this on average.
 pub(crate) const CARRY: f64 = 1.0 / 6.0;
 
-/// [`RingOptions::spare_bits`] that leave an eleventh of what they could take off.
-pub(crate) const FREE_SPARE_BITS: u32 = 2;
+/// Bits by which the phases of party 1's masks are finer than party 0's questions where the offline phase
+/// may be [fine](RingOptions::fine_offline), or encryption makes the products and they cost nothing. They
+/// take off ten elevenths of what any number of them could.
+pub(crate) const SPARE_BITS: u32 = 2;
 
-/// Variance of the phase that is evaluated, in steps of a question squared, where the mask's phase is `spare`
-/// bits finer ([`ir::plan::Phase::spare_bits`]).
-pub(crate) fn phase_carry(spare: u32) -> f64 {
+impl RingOptions {
+    /// Bits by which the phases of masks are finer than the questions, however the products are made.
+    pub(crate) fn spare_bits(&self) -> u32 {
+        if self.fine_offline { SPARE_BITS } else { 0 }
+    }
+}
+
+/// Variance of a truncation in units squared where one party's side is `spare` bits finer: of the phase that is
+/// evaluated in steps of a question ([`ir::plan::Phase::spare_bits`]), of its value in units of an answer
+/// ([`ir::plan::Phase::guard`]).
+pub(crate) fn carry(spare: u32) -> f64 {
     CARRY * (0.5 + 0.5 * (-2.0 * f64::from(spare)).exp2())
 }
 
@@ -53,8 +62,11 @@ pub(crate) fn phase_carry(spare: u32) -> f64 {
 /// behind weights whose rounding makes an error of `units/√12` units of it.
 pub(crate) fn turn_error((p, spare): (u32, u32), k: u32, units: f64) -> f64 {
     let square = |bits: u32| (-2.0 * f64::from(bits)).exp2();
-    phase_carry(spare) * square(p) + units * units / 12.0 * square(k)
+    carry(spare) * square(p) + units * units / 12.0 * square(k)
 }
+
+/// Bits of the words in which narrow rings are computed.
+pub(crate) const WORD: u32 = 16;
 
 /// Bits of one activation.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -28,7 +28,8 @@ pub(super) fn lower_phase(
     let amplitude = (AMPLITUDE..).find(holds).unwrap_or(AMPLITUDE);
     let order = t.order() as u32;
     let mask_bits = p + spare;
-    let phase = Phase { p, mask_bits, q: 0, shift: 0, g2: 0, h: 0, harmonics: order, amplitude };
+    let phase =
+        Phase { p, mask_bits, q: 0, shift: 0, g2: 0, h: 0, guard: 0, harmonics: order, amplitude };
     let secrets = StepWeights::Phase { constant, harmonics };
     (phase, secrets)
 }

@@ -2,6 +2,7 @@
 
 pub mod bits;
 mod coefficients;
+mod guard;
 pub(crate) mod rings;
 pub mod scales;
 mod tables;
@@ -9,7 +10,7 @@ mod tables;
 use crate::error::CompileError;
 use crate::fit::Fitted;
 use crate::passes::fold_normalization::per_axis;
-use bits::{FREE_SPARE_BITS, turn_error};
+use bits::{SPARE_BITS, turn_error};
 use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
@@ -63,10 +64,14 @@ pub fn lower(
     let output_ring = (largest * output_scale).log2().ceil().max(1.0) as u32 + 1;
     let Lowering { mut steps, mut secrets, values, wanted, errors, .. } = lowering;
     rings::plan_rings(&mut steps, &mut secrets, &wanted, (output, output_ring))?;
+    let is_fine = fitted.scales.options.fine_offline;
+    if is_fine {
+        guard::add_guard_bits(&mut steps, &mut secrets, output);
+    }
     steps.par_iter_mut().zip(&secrets).enumerate().for_each(|(index, (step, secrets))| {
         if let StepOp::Phase(phase) = &mut step.op {
             let error = errors[&ValueId(index as u32)];
-            *phase = tables::choose(*phase, secrets, step.ring, error);
+            *phase = tables::choose(*phase, secrets, step.ring, error, is_fine);
         }
     });
     let input = &fitted.spreads[&graph.input()];
@@ -101,7 +106,7 @@ fn finer_masks(plan: &mut Plan) {
         if let (StepOp::Phase(phase), Some(ring), true) =
             (&mut plan.steps[index].op, ring, is_encrypted)
         {
-            phase.mask_bits = phase.mask_bits.max((phase.p + FREE_SPARE_BITS).min(ring));
+            phase.mask_bits = phase.mask_bits.max((phase.p + SPARE_BITS).min(ring));
         }
     }
 }
@@ -366,7 +371,7 @@ impl Lowering<'_> {
                 }
                 self.wanted.insert(operand, k);
                 let p = self.fitted.scales.bits(id).phase;
-                let spare = self.fitted.scales.options.spare_bits.min(k - p);
+                let spare = self.fitted.scales.options.spare_bits().min(k - p);
                 let error = turn_error((p, spare), k, self.fitted.scales.units[&id]);
                 let (phase, secrets) = lower_phase(trigonometric, scale, (p, spare));
                 let value = self.emit(id, StepOp::Phase(phase), &[operand], secrets);

@@ -16,7 +16,7 @@
 //! log2(e) − 1/2` keeps the first within half of the second, about as large as the noise of the phase
 //! itself, and what is behind is solved for both.
 
-use super::bits::{Allocation, LEAST_SPARE_BITS, LayerBits, RingOptions};
+use super::bits::{Allocation, LEAST_SPARE_BITS, LayerBits, RingOptions, WORD};
 use crate::error::CompileError;
 use crate::fit::Spread;
 use ir::graph::{Graph, NodeId, Op};
@@ -35,9 +35,8 @@ const LEAST_OUTPUT_BITS: f64 = 2.0;
 const LEAST_RING: u32 = 12;
 /// A phase's ring may be this many bits narrower than its fan-in asks for, to stay within the widest.
 const TOLERATED_BITS: f64 = 2.0;
-/// Bits of the words in which products cost least, and by how many bits a ring may be narrower than its
-/// fan-in asks for to fit in one: the weights' rounding then makes at most twice the noise of a phase.
-const WORD: f64 = 16.0;
+/// By how many bits a ring may be narrower than its fan-in asks for to fit in a word, in which products cost
+/// least: the weights' rounding then makes at most twice the noise of a phase.
 const WORD_SLACK: f64 = 0.5;
 /// A shared value has at least this factor in front of a phase, so that any period is met to an eighth.
 const HEADROOM: f64 = 4.0;
@@ -226,7 +225,8 @@ impl Scales {
         };
         let by_fan_in = |units: f64| {
             let bits = f64::from(p) + units.log2() + rounding;
-            let bits = if bits <= WORD + WORD_SLACK { bits.min(WORD) } else { bits };
+            let word = f64::from(WORD);
+            let bits = if bits <= word + WORD_SLACK { bits.min(word) } else { bits };
             let wanted = bits.ceil().max(f64::from(least));
             let widest = f64::from(max_phase_ring).max(wanted - TOLERATED_BITS);
             wanted.min(widest) as u32

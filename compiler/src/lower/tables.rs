@@ -25,8 +25,14 @@ const ROOM: u32 = 40;
 const FINEST: (u32, u32) = (3, 3);
 
 /// Sets `g2`, `h`, `shift` and `Q` of a phase with values in a ring of `ring` bits, whose angle is known to a
-/// variance of `turns` squared turns.
-pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, turns: f64) -> Phase {
+/// variance of `turns` squared turns. `is_fine`: as fine as a word holds.
+pub(super) fn choose(
+    phase: Phase,
+    secrets: &StepWeights,
+    ring: u32,
+    turns: f64,
+    is_fine: bool,
+) -> Phase {
     let with = |[a, g2, h]: [u32; 3]| {
         let shift = a + g2 + h;
         Phase { g2, h, shift, q: shift + ROOM, ..phase }
@@ -51,7 +57,7 @@ pub(super) fn choose(phase: Phase, secrets: &StepWeights, ring: u32, turns: f64)
             Some((error, next)) => {
                 let is_wide = ring + bits.iter().sum::<u32>() > WORD;
                 let allowed = if is_wide { 2.0 * ADDED } else { ADDED };
-                if error > exact + allowed {
+                if error > exact + allowed || is_fine && !is_wide {
                     break;
                 }
                 bits = next;
@@ -103,10 +109,19 @@ mod tests {
             harmonics.push(row(steep));
             StepWeights::Phase { constant: vec![0.0; 41], harmonics }
         };
-        let phase =
-            Phase { p, mask_bits: p, q: 0, shift: 0, g2: 0, h: 0, harmonics: 2, amplitude: 12 };
+        let phase = Phase {
+            p,
+            mask_bits: p,
+            q: 0,
+            shift: 0,
+            g2: 0,
+            h: 0,
+            guard: 0,
+            harmonics: 2,
+            amplitude: 12,
+        };
         let turns = (-2.0 * f64::from(p)).exp2() / 3.0;
-        let chosen = |steep: f64| choose(phase, &step(steep), 16, turns);
+        let chosen = |steep: f64| choose(phase, &step(steep), 16, turns, false);
         let (even, uneven) = (chosen(50.0), chosen(2000.0));
         assert_eq!(even.q, even.shift + 16);
         assert!(even.q <= WORD, "{even:?}");

@@ -3,12 +3,12 @@
 //! *Noise of one layer*, over the variance of its output: the phase falls on `2^p` steps of a turn with
 //! a random carry, which has variance `1/6` of a step squared, or less where masks are finer; rounding the weights before it makes an
 //! error of `units/√12` units of `2^k` per turn; the output falls on units with a random carry,
-//! variance `1/6`. A turn of an angle's error `δ` moves the output by `(2π)²·Σ n²(a_n² + b_n²)/2·δ²` on
+//! variance `1/6`, or less with guard bits. A turn of an angle's error `δ` moves the output by `(2π)²·Σ n²(a_n² + b_n²)/2·δ²` on
 //! average over the circle. A fit with fewer harmonics adds its own error.
 
 use crate::fit::Fitted;
 use crate::lower::Lowered;
-use crate::lower::bits::{CARRY, LayerBits, turn_error};
+use crate::lower::bits::{LayerBits, carry, turn_error};
 use ir::graph::{NodeId, Op};
 use ir::op::{Activation, mean_square_slope};
 use ir::plan::{Plan, StepOp};
@@ -160,11 +160,13 @@ impl PhaseLayer {
         })
     }
 
-    /// Its noise with other bits: `ring`, `phase`, the masks' `spare` bits and `harmonics` as given, an output that is `coarser`
+    /// Its noise with other bits: `ring`, `phase` and `harmonics`, `spare` bits of masks and `guard` bits
+    /// of values as given, an output that is `coarser`
     /// bits coarser, and an operand that is `before` bits coarser.
     pub fn noise(
         &self,
-        (ring, phase, spare, harmonics): (u32, u32, u32, usize),
+        (ring, phase, harmonics): (u32, u32, usize),
+        (spare, guard): (u32, u32),
         coarser: i32,
         before: i32,
     ) -> f64 {
@@ -173,7 +175,7 @@ impl PhaseLayer {
         if self.place == Place::Output {
             return self.slope * units * units / 12.0 * square(-f64::from(ring));
         }
-        let value = CARRY * square(f64::from(coarser) - self.value);
+        let value = carry(guard) * square(f64::from(coarser) - self.value);
         let fit = |n: usize| self.errors.get(n.wrapping_sub(1)).copied().unwrap_or(0.0);
         let fewer = (fit(harmonics) - fit(self.harmonics)).max(0.0);
         self.slope * turn_error((phase, spare), ring, units) + value + fewer

@@ -86,8 +86,12 @@ const ROUNDS: std::ops::RangeInclusive<usize> = 2..=8;
 /// Where the bytes of the online phase count alone, harmonics cost nothing: better fits pay for fewer
 /// bits.
 const FREE_HARMONICS: Harmonics = Harmonics::Within { tolerance: 0.005, most: 8 };
-/// Plans that a search for fewer bits compiles at most.
+/// Plans that a search for fewer bits compiles at most while it halves the walk.
 const MOST_TRIALS: usize = 8;
+/// Plans behind the end that it finds so, which it tries as well: the loss of a plan is not its neighbours',
+/// since every one is fitted anew. They stand a fiftieth of the walk apart.
+const MORE_TRIALS: usize = 4;
+const MORE_APART: usize = 50;
 /// What agreement on fewer held-out inputs says is worth no second try.
 const LEAST_HELD_OUT: usize = 20;
 
@@ -258,11 +262,12 @@ impl Trial<'_> {
                 self.held_out.inputs.len()
             )));
         }
-        let (mut given, options) = self.refined(options)?;
+        let (mut given, mut options) = self.refined(options)?;
+        options.rings = minimise.options(options.rings);
         let Compiled { plan, reference, phases, .. } = &given.compiled;
         let (inputs, labels) = self.judged();
         let weights = sensitivities(&reference.fitted, phases, &inputs);
-        let states = Walk::new(plan, phases, &weights, minimise).states();
+        let states = Walk::new(plan, phases, &weights, minimise, &options.rings).states();
         let exact = outputs_of(evaluate_batch(&reference.original, &inputs));
         let probabilities = probabilities(&exact, labels.as_deref());
         let unseen = self.unseen(plan.multiplications_in_all());
@@ -275,29 +280,44 @@ impl Trial<'_> {
             Ok(goal - accuracy(&self.outputs(compiled, &unseen)?))
         };
         let before = loss(&given.compiled)?;
-        let mut options = options;
-        options.rings.spare_bits = options.rings.spare_bits.max(minimise.spare_bits());
         if let Family::Phase { harmonics: fewest @ Harmonics::Within { .. } } = &mut options.family
             && minimise == Minimise::Online
         {
             *fewest = FREE_HARMONICS;
         }
         let mut best: Option<(Compiled, f64)> = None;
-        let (mut low, mut high, mut tried) = (0, states.len(), 0);
-        // How many of the states are good enough? Stops when a step is less than a hundredth.
-        while low < high && tried < MOST_TRIALS && (high - low) * 100 > states.len() {
+        let mut tried = 0;
+        let mut good = |state: usize| -> Result<Option<(Compiled, f64)>, CompileError> {
             tried += 1;
-            let middle = (low + high) / 2;
-            let allocation = Walk::allocation(phases, &states[middle], minimise);
+            let allocation = Walk::allocation(phases, &states[state], minimise);
             let options = CompileOptions { allocation, ..options.clone() };
             let found = match self.compiled(&options, &format!("fewer bits, try {tried}")) {
                 Ok(compiled) => loss(&compiled).map(|lost| Some((compiled, lost)))?,
                 Err(CompileError::Range(_)) => None,
                 Err(why) => return Err(why),
             };
-            match found.filter(|(_, lost)| *lost <= allowed) {
+            Ok(found.filter(|(_, lost)| *lost <= allowed))
+        };
+        let (mut low, mut high) = (0, states.len());
+        // How many of the states are good enough? Stops when a step is less than a hundredth.
+        for _ in 0..MOST_TRIALS {
+            if (high - low) * 100 <= states.len() {
+                break;
+            }
+            let middle = (low + high) / 2;
+            match good(middle)? {
                 Some(found) => (low, best) = (middle + 1, Some(found)),
                 None => high = middle,
+            }
+        }
+        let apart = (states.len() / MORE_APART).max(1);
+        for further in 1..=MORE_TRIALS {
+            let state = high + further * apart;
+            if low == 0 || state >= states.len() {
+                break;
+            }
+            if let Some(found) = good(state)? {
+                best = Some(found);
             }
         }
         let of = |compiled: &Compiled| Minimise::bytes(minimise, &compiled.plan);

@@ -11,7 +11,7 @@
 //! evaluation decides how far it goes.
 
 use super::layers::{PhaseLayer, Place};
-use crate::lower::bits::{Allocation, FREE_SPARE_BITS, LEAST_SPARE_BITS, LayerBits};
+use crate::lower::bits::{Allocation, LEAST_SPARE_BITS, LayerBits, RingOptions, WORD};
 use crate::lower::rings::rings;
 use ir::plan::{Phase, PhaseProducts, Plan, StepOp, ValueId};
 use std::collections::{BTreeSet, HashMap};
@@ -44,10 +44,10 @@ impl Minimise {
         }
     }
 
-    /// [`RingOptions::spare_bits`](crate::lower::bits::RingOptions::spare_bits) of its plans: where the
-    /// bytes of the online phase count alone, finer masks pay for fewer bits.
-    pub fn spare_bits(self) -> u32 {
-        if self == Self::Online { FREE_SPARE_BITS } else { 0 }
+    /// The options of its plans: where the bytes of the online phase count alone, what is made before may
+    /// be finer.
+    pub fn options(self, given: RingOptions) -> RingOptions {
+        RingOptions { fine_offline: given.fine_offline || self == Self::Online, ..given }
     }
 
     /// For people: which bytes these are.
@@ -91,6 +91,9 @@ pub struct Walk<'a> {
     layers: &'a [PhaseLayer],
     sensitivities: &'a [f64],
     minimise: Minimise,
+    /// Bits by which masks' phases are finer than questions, and, where there is room in a word, values at
+    /// party 0 finer than answers.
+    spare: u32,
     /// Per layer, the positions of the layers that read its value.
     readers: Vec<BTreeSet<usize>>,
     /// Bits of the products of one layer's elements, by its parameters.
@@ -104,9 +107,12 @@ impl<'a> Walk<'a> {
         layers: &'a [PhaseLayer],
         sensitivities: &'a [f64],
         minimise: Minimise,
+        options: &RingOptions,
     ) -> Self {
         let readers = layers.iter().map(|l| readers(plan, l.step, layers)).collect();
-        Self { plan, layers, sensitivities, minimise, readers, products: HashMap::new() }
+        let spare = options.spare_bits();
+        let products = HashMap::new();
+        Self { plan, layers, sensitivities, minimise, spare, readers, products }
     }
 
     fn given(&self) -> State {
@@ -197,9 +203,11 @@ impl<'a> Walk<'a> {
     fn noise(&self, state: &State) -> f64 {
         let of_layer = |(i, layer): (usize, &PhaseLayer)| {
             let before = layer.sources.iter().map(|&s| state.coarser[s]).min().unwrap_or(0);
-            let spare = self.minimise.spare_bits();
-            let bits = (state.ring[i], state.phase[i], spare, state.harmonics[i]);
-            self.sensitivities[i] * layer.noise(bits, state.coarser[i], before)
+            let bits = (state.ring[i], state.phase[i], state.harmonics[i]);
+            let widest = self.readers[i].iter().map(|&j| state.ring[j]).max();
+            let guard = widest.map_or(0, |ring| WORD.saturating_sub(ring).min(self.spare));
+            let finer = (self.spare, guard);
+            self.sensitivities[i] * layer.noise(bits, finer, state.coarser[i], before)
         };
         self.layers.iter().enumerate().map(of_layer).sum()
     }

@@ -22,6 +22,8 @@ pub trait Word: Element + Default {
     fn and(self, other: Self) -> Self;
     /// `⌊self / 2^by⌋`; `by` below the word's bits.
     fn shift_right(self, by: u32) -> Self;
+    /// `self · 2^by`, wrapping; `by` below the word's bits.
+    fn shift_left(self, by: u32) -> Self;
     /// The word as a ring element.
     fn element(self) -> u64;
 }
@@ -57,6 +59,10 @@ macro_rules! word {
             #[inline(always)]
             fn shift_right(self, by: u32) -> Self {
                 self >> by
+            }
+            #[inline(always)]
+            fn shift_left(self, by: u32) -> Self {
+                self << by
             }
             #[inline(always)]
             fn element(self) -> u64 {

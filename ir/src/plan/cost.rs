@@ -97,7 +97,7 @@ impl Plan {
         for round in self.rounds() {
             let question =
                 |&step: &usize| message(step, Direction::ToParty1, self.question_bits(step));
-            let answer = |&step: &usize| message(step, Direction::ToParty0, self.steps[step].ring);
+            let answer = |&step: &usize| message(step, Direction::ToParty0, self.answer_bits(step));
             messages.extend(round.activations.iter().map(question));
             messages.extend(round.activations.iter().map(answer));
         }
@@ -114,6 +114,12 @@ impl Plan {
             StepOp::Polynomial { square, degree } => (degree - 1) * square.q + 1,
             _ => 0,
         }
+    }
+
+    /// Bits per element of party 1's answer in an activation step, and of its mask of the value; of another
+    /// step, those of its value.
+    pub fn answer_bits(&self, step: usize) -> u32 {
+        self.steps[step].ring - self.steps[step].op.guard()
     }
 
     /// The correlation that a step uses up per inference; `None` for local public steps.

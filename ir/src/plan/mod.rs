@@ -192,6 +192,9 @@ pub struct Phase {
     pub g2: u32,
     /// Scale of the public cosines: `2^h`.
     pub h: u32,
+    /// The low bits of the value that party 0 alone keeps of its share: party 1's masks and answers have
+    /// none of them.
+    pub guard: u32,
     /// Number of harmonics.
     pub harmonics: u32,
     /// The amplitude `√(a_n² + b_n²)` of every harmonic is at most `2^amplitude` units of the step's value.
@@ -256,6 +259,11 @@ impl StepOp {
             Self::Scale { factor } => k.saturating_sub(factor.trailing_zeros()).max(1),
             _ => k,
         }
+    }
+
+    /// [`Phase::guard`]; 0 for other steps.
+    pub fn guard(&self) -> u32 {
+        if let Self::Phase(phase) = self { phase.guard } else { 0 }
     }
 
     /// Whether the step exchanges a message each way.

@@ -128,8 +128,17 @@ mod tests {
     #[test]
     fn exchanges_have_the_bytes_of_their_formulas() {
         assert_eq!(extension_bytes(129), 2 * 16 * 15);
-        let of_phase =
-            Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2, amplitude: 8 };
+        let of_phase = Phase {
+            p: 8,
+            mask_bits: 8,
+            q: 32,
+            shift: 16,
+            g2: 7,
+            h: 9,
+            guard: 0,
+            harmonics: 2,
+            amplitude: 8,
+        };
         let cost = trees(&of_phase, 128);
         assert_eq!((cost.transfers, cost.reverse_transfers), (1024, 0));
         assert_eq!(cost.messages, [128 * 15 + 128, 128 * (7 * 16 + 16), 0]);

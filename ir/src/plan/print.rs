@@ -18,8 +18,8 @@ impl StepOp {
             Self::Rescale { shift } => format!("t {shift}"),
             Self::Phase(s) => {
                 format!(
-                    "p {} mask {} t {} Q {} harmonics {} amplitude {}",
-                    s.p, s.mask_bits, s.shift, s.q, s.harmonics, s.amplitude
+                    "p {} mask {} t {} Q {} guard {} harmonics {} amplitude {}",
+                    s.p, s.mask_bits, s.shift, s.q, s.guard, s.harmonics, s.amplitude
                 )
             }
             Self::Square(s) => format!("t {} p {} t2 {} Q {}", s.t, s.p, s.shift, s.q),

@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     fn phase(harmonics: u32, amplitude: u32) -> Phase {
-        Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 8, harmonics, amplitude }
+        Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 8, guard: 0, harmonics, amplitude }
     }
 
     #[test]

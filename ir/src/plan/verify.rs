@@ -239,11 +239,13 @@ fn check_rings(step: &Step, operands: &[&Step]) -> Result<(), String> {
                 && phase.h <= 24
                 && phase.g2 + phase.h <= phase.shift
                 && phase.shift < phase.q
+                && phase.guard < k.min(16)
+                && phase.guard <= phase.shift
                 && phase.amplitude <= 62
                 && phase.q <= 64
                 && phase.q - phase.shift == k;
             if !sound {
-                return err("p, the mask's bits, Q, t₂, g2, h and amplitude do not fit");
+                return err("p, the mask's bits, Q, t₂, g2, h, guard and amplitude do not fit");
             }
             widest(phase.mask_bits)
         }

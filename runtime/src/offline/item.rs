@@ -15,6 +15,7 @@ use crate::protocol::square::{SquareCorrelation, SquareShares};
 use crate::secret::{Elements, SecretTensor, WideElements};
 use crate::wire;
 use crate::words::{WordsMut, each_slice};
+use ir::op::matrix::Word;
 use ir::plan::{Phase, Plan, Step, StepOp};
 use ir::ring::{Packer, Unpacker, packed_bytes};
 use ir::{Shape, Tensor};
@@ -94,7 +95,9 @@ pub(super) fn pack_wide(elements: &[u128], bits: u32) -> Vec<u8> {
 
 pub(super) fn party1_mask(plan: &Plan, seed: &Seed, index: usize) -> SecretTensor {
     let step = &plan.steps[index];
-    let mut data = seed.elements(index, Purpose::Mask, step.shape.elements(), step.ring);
+    let bits = plan.answer_bits(index);
+    let mut data = seed.elements(index, Purpose::Mask, step.shape.elements(), bits);
+    data.iter_mut().for_each(|mask| *mask <<= step.op.guard());
     SecretTensor::new(Tensor::new(step.shape.clone(), std::mem::take(&mut *data)))
 }
 
@@ -351,10 +354,12 @@ impl Party1Material for Party1Item<'_> {
     }
 
     fn fresh(&mut self, step: usize, mask: WordsMut<'_>) -> Result<(), MaterialError> {
-        let Step { op, shape, ring, .. } = &self.plan.steps[step];
+        let Step { op, shape, .. } = &self.plan.steps[step];
         self.masks.take(step, op.is_activation())?;
+        let bits = self.plan.answer_bits(step);
         each_slice!(WordsMut, mask, mask => {
-            fill_online(shape, 1, mask, self.seed.stream(step, Purpose::Mask, *ring));
+            fill_online(shape, 1, mask, self.seed.stream(step, Purpose::Mask, bits));
+            mask.iter_mut().for_each(|mask| *mask = Word::shift_left(*mask, op.guard()));
         });
         Ok(())
     }

@@ -16,19 +16,32 @@ pub struct Message<'a> {
     name: &'a str,
     /// Of an element.
     bits: u32,
+    /// Bits of the words below those of the message.
+    guard: u32,
     what: &'static str,
 }
 
 impl<'a> Message<'a> {
     /// The message about a step, `bits` bits an element.
     pub fn new(plan: &'a Plan, step: usize, bits: u32, what: &'static str) -> Self {
-        Self { step, name: &plan.steps[step].name, bits, what }
+        Self { step, name: &plan.steps[step].name, bits, guard: 0, what }
     }
 
     /// A step's value, or its masks' side of it.
     pub fn value(plan: &'a Plan, step: usize, what: &'static str) -> Self {
         let Step { ring, .. } = plan.steps[step];
         Self::new(plan, step, ring, what)
+    }
+
+    /// Party 1's answer about an activation step: its value without guard bits.
+    pub fn answer(plan: &'a Plan, step: usize) -> Self {
+        let guard = plan.steps[step].op.guard();
+        Self { guard, ..Self::new(plan, step, plan.answer_bits(step), "the answer to") }
+    }
+
+    /// Bytes of so many elements.
+    pub fn bytes(self, elements: usize) -> usize {
+        packed_bytes(elements, self.bits)
     }
 
     /// Sends the next bytes.
@@ -84,12 +97,12 @@ impl<'a> Message<'a> {
         if wire::unpack(bytes, self.bits, words, combine) { Ok(()) } else { Err(self.padding()) }
     }
 
-    /// Adds the elements that stand in `bytes` to `words`, in the ring of the message.
+    /// Adds the elements that stand in `bytes`, above the guard bits, to `words`, in the ring of the value.
     pub fn add(self, bytes: &[u8], words: WordsMut<'_>) -> Result<(), Error> {
         each_slice!(WordsMut, words, words => {
-            let mask = Word::low(low_mask(self.bits));
+            let mask = Word::low(low_mask(self.bits + self.guard));
             self.take(bytes, words, #[inline(always)] |a, b| {
-                Word::and(ir::Element::plus(a, b), mask)
+                Word::and(ir::Element::plus(a, Word::shift_left(b, self.guard)), mask)
             })
         })
     }

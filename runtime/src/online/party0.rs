@@ -13,7 +13,7 @@ use crate::offline::Party0Material;
 use crate::tables::Tables;
 use crate::words::{Words, WordsMut, each_width};
 use ir::plan::{Plan, StepOp};
-use ir::ring::packed_bytes;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::Builder;
@@ -208,8 +208,8 @@ impl<'a> Party0<'a> {
         for ask in &turn.asks {
             let Memory { values, incoming, .. } = &mut self.memory;
             let shares = &mut values[ask.index];
-            let message = answer(model.plan, ask.index);
-            let count = packed_bytes(shares.len(), model.plan.steps[ask.index].ring);
+            let message = Message::answer(model.plan, ask.index);
+            let count = message.bytes(shares.len());
             let bytes = message.receive_part(receiving, count, true, incoming)?;
             message.add(bytes, shares.part_mut(0..shares.len()))?;
         }
@@ -247,8 +247,7 @@ impl<'a> Party0<'a> {
                     for range in parts(all, asking.part()) {
                         let ends = range.end == all;
                         let (index, elements) = (ask.index, range.len());
-                        let ring = plan.steps[index].ring;
-                        if packed_bytes(elements, ring) > UNREAD {
+                        if Message::answer(plan, index).bytes(elements) > UNREAD {
                             let _ = parts_to_come.send(Coming::Bytes { index, elements, ends });
                         }
                         kept.reserve(range.len());
@@ -315,10 +314,6 @@ fn question(plan: &Plan, index: usize) -> Message<'_> {
     Message::new(plan, index, plan.question_bits(index), "the question of")
 }
 
-fn answer(plan: &Plan, index: usize) -> Message<'_> {
-    Message::value(plan, index, "the answer to")
-}
-
 /// Bytes of an answer that may lie unread while its question is still being sent: the system's buffers
 /// hold them.
 const UNREAD: usize = 1 << 16;
@@ -345,8 +340,8 @@ fn take_answers(
             Coming::Bytes { index, elements, ends } => (*index, *elements, *ends),
             Coming::Shares { index, ends, shares } => (*index, shares.len(), *ends),
         };
-        let message = answer(plan, index);
-        let count = packed_bytes(elements, plan.steps[index].ring);
+        let message = Message::answer(plan, index);
+        let count = message.bytes(elements);
         if !is_read {
             message.receive_part(receiving, count, ends, buffer)?;
         }

@@ -101,7 +101,7 @@ impl<'a> Party1<'a> {
         let part = |index: usize| self.elements(index).min(2 * self.sizes.part);
         let phases = longest(&part);
         let incoming = longest(&|i| packed_bytes(part(i), plan.question_bits(i)));
-        let outgoing = longest(&|i| packed_bytes(part(i), plan.steps[i].ring));
+        let outgoing = longest(&|i| Message::answer(plan, i).bytes(part(i)));
         let words = longest(&|i| match plan.steps[i].op {
             StepOp::Phase(_) => 0,
             _ => part(i) * question_widths(&plan.steps[i].op).len(),
@@ -262,9 +262,8 @@ impl<'a> Party1<'a> {
         ends: bool,
         sending: &mut dyn Sending,
     ) -> Result<(), Error> {
-        let message = Message::value(self.plan, index, "the answer to");
-        let bytes = packed_bytes(range.len(), self.plan.steps[index].ring);
-        let bytes = room(&mut self.memory.outgoing, bytes);
+        let message = Message::answer(self.plan, index);
+        let bytes = room(&mut self.memory.outgoing, message.bytes(range.len()));
         each_width!(&*activation.fresh, words => message.pack(&words[range], bytes));
         message.send_part(sending, bytes, ends)
     }

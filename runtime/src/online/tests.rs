@@ -169,8 +169,10 @@ fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<
             // above.
             let (finer, spare) = (k - phase.mask_bits, phase.spare_bits());
             let top = (y + low_mask(finer)) >> finer;
-            let indices = (0..=1u64 << spare).map(|below| top.wrapping_sub(below) & low_mask(phase.mask_bits));
-            indices.map(value).map(|z| (z - 1.0 - slack, z + 1.0 + slack)).collect()
+            let indices = (0..=1u64 << spare)
+                .map(|below| top.wrapping_sub(below) & low_mask(phase.mask_bits));
+            let unit = 0.5 + 0.5 * f64::from(phase.guard).exp2() + slack;
+            indices.map(value).map(|z| (z - unit, z + unit)).collect()
         }
         (StepOp::Square(square), StepWeights::Square { constant }) => {
             let down = i128::from(to_signed(y, k)) >> square.t;

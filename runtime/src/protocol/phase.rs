@@ -15,7 +15,12 @@
 //!
 //! *Scales.* `α, β` have scale `2^(shift−g2−h)`, `cos nM` has `2^g2`, `cos ne` has `2^h`; the sum has
 //! `2^shift` per unit of the step's value, and the truncation drops `shift` bits. Cost: `p` bits to
-//! party 1, `k'` bits back, per element.
+//! party 1, `k' − guard` bits back, per element.
+//!
+//! *Guard bits.* Party 1 cuts its share `guard` bits higher, to multiples of `2^guard`, and its masks are such;
+//! party 0 cuts its own at `shift`. The value is then off by what party 1's share loses alone, uniform in
+//! `2^guard` units, where cutting both alike would make an error of two of them; its mean is added to `c₀`
+//! ([`Phase::value_centre`]). The low bits that party 0 holds come from its own share: it learns nothing.
 
 use super::{row, truncate};
 use crate::kernel::sums::row_sums;
@@ -80,13 +85,14 @@ pub fn party0_share<Q: Word, W: Word>(
     }
 }
 
-/// `c₀` of every channel (units of the step's value) at the scale before the truncation, mod 2^64.
+/// `c₀` of every channel (units of the step's value), centred, at the scale before the truncation, mod 2^64.
 pub fn constants(phase: &Phase, constant: &[f64]) -> Vec<u64> {
     let scale = f64::from(phase.shift).exp2();
-    constant.iter().map(|c| (c * scale).round() as i64 as u64).collect()
+    let centre = phase.value_centre();
+    constant.iter().map(|c| ((c + centre) * scale).round() as i64 as u64).collect()
 }
 
-/// Adds party 1's truncated shares to `out`, its fresh masks, and reduces: its answer.
+/// Adds party 1's truncated shares to `out`, its fresh masks, and reduces: its answer, without guard bits.
 pub fn party1_answer<Q: Word, W: Word>(
     phase: &Phase,
     rows: &[Q],
@@ -94,7 +100,8 @@ pub fn party1_answer<Q: Word, W: Word>(
     products: &[Q],
     out: &mut [W],
 ) {
-    let ring = W::low(low_mask(phase.q - phase.shift));
+    let cut = phase.shift + phase.guard;
+    let ring = W::low(low_mask(phase.q - cut));
 
     evaluate(
         2 * phase.harmonics as usize,
@@ -104,8 +111,8 @@ pub fn party1_answer<Q: Word, W: Word>(
         #[inline(always)]
         |at: usize, sums: &[Q]| {
             for (out, &z) in out[at..at + sums.len()].iter_mut().zip(sums) {
-                let share = truncate::party1(z, phase.q, phase.shift);
-                *out = out.plus(W::low(share.element())).and(ring);
+                let share = W::low(truncate::party1(z, phase.q, cut).element());
+                *out = out.shift_right(phase.guard).plus(share).and(ring);
             }
         },
     );

@@ -256,8 +256,11 @@ fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elemen
             a * cos + b * sin
         };
         let want = constant + terms.iter().enumerate().map(term).sum::<f64>();
-        let got = to_signed(share0[i].wrapping_add(share1[i]) & low_mask(ring), ring);
-        worst = worst.max((got as f64 - want).abs() - 1.0);
+        assert_eq!(share1[i] >> (ring - phase.guard), 0);
+        let sum = share0[i].wrapping_add(share1[i] << phase.guard);
+        let got = to_signed(sum & low_mask(ring), ring);
+        let unit = 0.5 + 0.5 * f64::from(phase.guard).exp2();
+        worst = worst.max((got as f64 - want).abs() - unit);
     }
     worst
 }
@@ -287,8 +290,8 @@ fn phases_are_within_a_unit_and_the_tables_rounding_for_any_value() {
         let shift = g2 + h + random.between(2, 12) as u32;
         let harmonics = random.between(1, 5) as u32;
         let mask_bits = random.between(u64::from(p), u64::from(k.min(p + 3))) as u32;
-        let q = ring + shift;
-        let phase = Phase { p, mask_bits, q, shift, g2, h, harmonics, amplitude: 20 };
+        let (q, guard) = (ring + shift, random.between(0, 4) as u32);
+        let phase = Phase { p, mask_bits, q, shift, g2, h, guard, harmonics, amplitude: 20 };
         let worst = check_phase(&mut random, phase, k, 200.0, 200);
         assert!(worst <= table_rounding(&phase, 200.0), "{phase:?}: {worst}");
     }
@@ -302,7 +305,17 @@ fn the_phase_is_unbiased_and_finer_masks_halve_its_variance() {
     let (k, p) = (9, 4);
     for spare in 0..=3 {
         let (mask_bits, q) = (p + spare, 30);
-        let phase = Phase { p, mask_bits, q, shift: 20, g2: 8, h: 8, harmonics: 1, amplitude: 20 };
+        let phase = Phase {
+            p,
+            mask_bits,
+            q,
+            shift: 20,
+            g2: 8,
+            h: 8,
+            guard: 0,
+            harmonics: 1,
+            amplitude: 20,
+        };
         let step = f64::from(k - p).exp2();
         let masks: Vec<u64> = (0..1 << k).collect();
         let u: Vec<u64> = masks.iter().map(|m| (m * 7 + 3) & low_mask(p)).collect();
@@ -364,7 +377,9 @@ fn long_run() {
         let (p, k) = (random.between(6, 9) as u32, random.between(14, 20) as u32);
         let ring = random.between(14, 24) as u32;
         let (mask_bits, q) = (p + random.between(0, 3) as u32, ring + 26);
-        let phase = Phase { p, mask_bits, q, shift: 26, g2: 8, h: 8, harmonics: 3, amplitude: 20 };
+        let guard = random.between(0, 3) as u32;
+        let phase =
+            Phase { p, mask_bits, q, shift: 26, g2: 8, h: 8, guard, harmonics: 3, amplitude: 20 };
         let excess = check_phase(&mut random, phase, k, 200.0, size);
         let stated = table_rounding(&phase, 200.0);
         assert!(excess <= stated, "{phase:?}: {excess}");

@@ -36,8 +36,17 @@ fn questions_are_independent_of_party_1s_masks() {
     let (k, y) = (20, 12345u64);
     let ring = low_mask(k);
 
-    let parameters =
-        Phase { p: 7, mask_bits: 7, q: 40, shift: 20, g2: 7, h: 8, harmonics: 1, amplitude: 20 };
+    let parameters = Phase {
+        p: 7,
+        mask_bits: 7,
+        q: 40,
+        shift: 20,
+        g2: 7,
+        h: 8,
+        guard: 0,
+        harmonics: 1,
+        amplitude: 20,
+    };
     let secrets = StepWeights::Phase { constant: vec![1.0], harmonics: vec![vec![[30.0, 20.0]]] };
     let case = Case::new(StepOp::Phase(parameters), secrets, k, 20, ELEMENTS);
     let (mut party0, mut party1) = case.deal(&mut random);

@@ -97,6 +97,7 @@ impl Builder {
             shift: 24,
             g2: 7,
             h: 9,
+            guard: 2,
             harmonics,
             amplitude: 6,
         };

@@ -49,6 +49,12 @@ impl Phase {
         0.5 - 0.5 * (-f64::from(self.spare_bits())).exp2()
     }
 
+    /// What party 0 adds to the value so that its error has mean zero, in units of it: party 1's share is cut
+    /// to multiples of `2^guard`, party 0's to units, and both are rounded down.
+    pub fn value_centre(&self) -> f64 {
+        0.5 - 0.5 * f64::from(self.guard).exp2()
+    }
+
     /// The angle of one of the `2^mask_bits` phases that may be evaluated.
     pub fn angle(&self, index: u64) -> f64 {
         let turn = f64::from(self.p).exp2();
@@ -138,7 +144,10 @@ impl SampledPhase {
             phase: *phase,
             party1: table(phase.mask_bits, phase.g2),
             public: table(phase.p, phase.h),
-            constant: constant.iter().map(|c| (c * constant_scale).round() as i64).collect(),
+            constant: constant
+                .iter()
+                .map(|c| ((c + phase.value_centre()) * constant_scale).round() as i64)
+                .collect(),
             factors: harmonics.iter().map(row).collect(),
         }
     }
@@ -159,12 +168,14 @@ impl SampledPhase {
             let turned = alpha.wrapping_mul(s).wrapping_sub(beta.wrapping_mul(c));
             z = z.wrapping_add(cos.wrapping_mul(direct)).wrapping_add(sin.wrapping_mul(turned));
         }
-        (z.wrapping_add(coins.low(self.phase.shift) as i64) >> self.phase.shift) as u64
+        let low = coins.low(self.phase.shift + self.phase.guard);
+        (z.wrapping_add(low as i64) >> self.phase.shift) as u64
     }
 }
 
 /// The mean squared error, in units of the value, of what the protocol computes of a phase that is
-/// known exactly: that of its tables and of its truncation, which alone makes one of 1/6. Over
+/// known exactly: that of its tables and of its truncation, which alone makes one of 1/6, or of
+/// `(4^guard + 1)/12`. Over
 /// `samples` phases and masks of every channel.
 ///
 /// # Panics

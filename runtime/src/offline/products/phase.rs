@@ -214,7 +214,7 @@ pub(super) mod tests {
             let q = random.between(u64::from(shift) + 1, [32, 64][round % 2]) as u32;
             let harmonics = random.between(1, 6) as u32;
             let mask_bits = p + (round % 3) as u32;
-            let phase = Phase { p, mask_bits, q, shift, g2, h, harmonics, amplitude: 0 };
+            let phase = Phase { p, mask_bits, q, shift, g2, h, guard: 0, harmonics, amplitude: 0 };
             let step = step(phase, &[1, 3, 5, 7]);
             let coefficients = coefficients(&mut random, &phase, [1, 3][round / 2 % 2]);
             let start = random.between(0, 104) as usize;
@@ -251,8 +251,17 @@ pub(super) mod tests {
         let (mut party0, mut party1) = both(seed(3), seed(4));
         let mut hash = Sha256::new();
         for q in [32, 40] {
-            let phase =
-                Phase { p: 7, mask_bits: 7, q, shift: 20, g2: 7, h: 9, harmonics: 3, amplitude: 8 };
+            let phase = Phase {
+                p: 7,
+                mask_bits: 7,
+                q,
+                shift: 20,
+                g2: 7,
+                h: 9,
+                guard: 0,
+                harmonics: 3,
+                amplitude: 8,
+            };
             let step = step(phase, &[1, 1, 50]);
             let coefficients = vec![vec![[0.5, -0.25], [0.0, 1.0], [0.125, 0.75]]];
             let masks: Vec<u64> = (0..50).map(|i| i * 1009).collect();
@@ -293,8 +302,17 @@ pub(super) mod tests {
         let seed = Seed::insecure_for_tests;
         let (mut party0, mut party1) = both(seed(3), seed(4));
         let mut random = Random::new(32);
-        let phase =
-            Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 9, harmonics: 2, amplitude: 0 };
+        let phase = Phase {
+            p: 8,
+            mask_bits: 8,
+            q: 32,
+            shift: 16,
+            g2: 7,
+            h: 9,
+            guard: 0,
+            harmonics: 2,
+            amplitude: 0,
+        };
         let count = 190_000;
         let step = step(phase, &[1, 10, count / 10]);
         let coefficients = coefficients(&mut random, &phase, 10);

@@ -24,7 +24,7 @@ fn shares_sum_to_the_ideal_products() {
         let q = random.between(u64::from(shift) + 1, [32, 64][round % 2]) as u32;
         let (p, harmonics) = ([2, 7, 8, 11][round % 4], random.between(1, 4) as u32);
         let mask_bits = p + random.between(0, 2) as u32;
-        let phase = Phase { p, mask_bits, q, shift, g2, h, harmonics, amplitude: 0 };
+        let phase = Phase { p, mask_bits, q, shift, g2, h, guard: 0, harmonics, amplitude: 0 };
         let sets = SlotPacking::candidates(&phase);
         let lwe = sets[random.between(0, sets.len() as u64 - 1) as usize];
         let count = random.between(1, [50, 12_000][round / 2 % 2]) as usize;
@@ -60,8 +60,17 @@ fn shares_sum_to_the_ideal_products() {
 /// Shares at the edges of what the bound allows, for every way to split them.
 #[test]
 fn shares_are_low_exactly_where_they_do_not_wrap() {
-    let phase =
-        Phase { p: 8, mask_bits: 8, q: 32, shift: 2, g2: 1, h: 1, harmonics: 1, amplitude: 0 };
+    let phase = Phase {
+        p: 8,
+        mask_bits: 8,
+        q: 32,
+        shift: 2,
+        g2: 1,
+        h: 1,
+        guard: 0,
+        harmonics: 1,
+        amplitude: 0,
+    };
     let lwe = SlotPacking::candidates(&phase)[0];
     let packing = SlotPacking::new(&phase, 1, &[lwe]).unwrap();
     // The smallest modulus that the bound allows, instead of a prime.
@@ -82,8 +91,17 @@ fn throughput() {
     let (mut transfers0, mut transfers1) = both(seed(3), seed(4));
     let mut random = Random::new(52);
     for (harmonics, count) in [(1, 4096), (1, 8192), (1, 16384), (2, 16384), (3, 16384)] {
-        let phase =
-            Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 8, harmonics, amplitude: 8 };
+        let phase = Phase {
+            p: 8,
+            mask_bits: 8,
+            q: 32,
+            shift: 16,
+            g2: 7,
+            h: 8,
+            guard: 0,
+            harmonics,
+            amplitude: 8,
+        };
         let sets = SlotPacking::candidates(&phase);
         let PhaseProducts::Slots(packing) = PhaseProducts::cheapest(&phase, count, &sets) else {
             panic!("trees take less");

@@ -3,7 +3,7 @@ use super::*;
 use ir::plan::Phase;
 
 fn phase(amplitude: u32) -> Phase {
-    Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 8, harmonics: 1, amplitude }
+    Phase { p: 8, mask_bits: 8, q: 32, shift: 16, g2: 7, h: 8, guard: 0, harmonics: 1, amplitude }
 }
 
 /// Packings of every degree and number of primes for `count` elements.
