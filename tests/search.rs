@@ -3,13 +3,13 @@
 
 use ir::Tensor;
 use ir::op::mean_square_slope;
-use ir::plan::{Phase, Step, StepOp, StepWeights, phase_error};
+use ir::plan::{Evaluator, Phase, Rounding, Step, StepOp, StepWeights, carry_noise, phase_error};
 use polyc::error::CompileError;
 use polyc::fit::{Calibration, Family};
 use polyc::onnx::{ImportOptions, import_file};
 use polyc::passes::PassOptions;
 use polyc::search::{Gate, Goal, HeldOut, Measured, Minimise, check, cost, loss, search};
-use polyc::{CompileOptions, Prepared, prepare};
+use polyc::{CompileOptions, Compiled, Prepared, prepare};
 use std::collections::BTreeSet;
 use support::{array, rows, shipped};
 
@@ -89,6 +89,27 @@ fn fewer_bits_where_they_matter_least() {
     let lost = loss(&online.evaluation).unwrap();
     assert!(lost <= 0.03, "three of a hundred inputs at most: {lost}");
     assert!(online.notes.iter().any(|n| n.contains("bytes online")), "{:?}", online.notes);
+    // What is made offline is finer, and two parties compute what the evaluator does.
+    let phases = online.compiled.plan.steps.iter().filter_map(|step| match &step.op {
+        StepOp::Phase(phase) => Some((phase.spare_bits(), phase.guard)),
+        _ => None,
+    });
+    let phases: Vec<_> = phases.collect();
+    assert!(phases.iter().all(|(spare, _)| *spare == 2), "{phases:?}");
+    assert!(phases.iter().any(|(_, guard)| *guard > 0), "{phases:?}");
+    let Compiled { plan, weights, .. } = &online.compiled;
+    let inputs = &network.held_out[..8];
+    let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
+    let evaluator = Evaluator::new(plan, weights);
+    let bound = carry_noise(&evaluator, &encoded, 50).bound;
+    let exact = evaluator.run_batch(&encoded, Rounding::Nearest);
+    let run = polyrt::run_in_memory(plan, weights, inputs).unwrap();
+    for (got, want) in run.logits.iter().zip(&exact) {
+        let pairs = got.data.iter().zip(&want.data);
+        let worst = pairs.map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+        assert!(worst <= bound, "{worst}, expected at most {bound}");
+        assert!(worst > 0.0, "carries are those of masks");
+    }
     // More loss allows fewer bits.
     let coarse = narrowest(0.05, Minimise::Online);
     println!("{:?} {:?} {:?}", uniform.notes, online.notes, coarse.notes);

@@ -73,3 +73,74 @@ fn widen(step: &mut Step, secrets: &mut StepWeights, guard: u32) {
         phase.amplitude += guard;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ir::Shape;
+    use ir::plan::{Phase, Square};
+
+    fn step(op: StepOp, operands: &[u32], ring: u32) -> Step {
+        let operands = operands.iter().map(|&v| ValueId(v)).collect();
+        let shape = Shape::new([1, 2]);
+        Step { name: String::new(), op, operands, shape, ring, fraction_bits: 4 }
+    }
+
+    fn phase(operand: u32, ring: u32) -> Step {
+        let (shift, g2, h) = (17, 7, 7);
+        let phase =
+            Phase { p: 6, mask_bits: 8, q: 0, shift, g2, h, guard: 0, harmonics: 1, amplitude: 8 };
+        step(StepOp::Phase(phase), &[operand], ring)
+    }
+
+    fn product(operand: u32, ring: u32) -> Step {
+        step(StepOp::MatrixProduct { weight_bits: 8 }, &[operand], ring)
+    }
+
+    /// input → product → phase → product and a sum beside it → phase → product → square → output.
+    #[test]
+    fn stretches_between_phases_are_widened_as_far_as_all_their_values_allow() {
+        let square = Square { t: 2, p: 9, q: 20, shift: 9 };
+        let mut steps = vec![
+            step(StepOp::Input, &[], 11),
+            product(0, 11),
+            phase(1, 14),
+            product(2, 13),
+            step(StepOp::Scale { factor: 4 }, &[2], 14),
+            step(StepOp::Add, &[3, 4], 13),
+            phase(5, 12),
+            product(6, 12),
+            step(StepOp::Square(square), &[7], 11),
+        ];
+        let linear = |b| StepWeights::Linear { weights: vec![1; 4], bias: vec![b, 0] };
+        let of_phase =
+            || StepWeights::Phase { constant: vec![3.0], harmonics: vec![vec![[1.5, -2.0]]] };
+        let mut secrets = vec![
+            StepWeights::None,
+            linear(5),
+            of_phase(),
+            linear(0x1fff),
+            StepWeights::None,
+            StepWeights::None,
+            of_phase(),
+            linear(7),
+            StepWeights::Square { constant: vec![0] },
+        ];
+        add_guard_bits(&mut steps, &mut secrets, ValueId(8));
+        let rings: Vec<u32> = steps.iter().map(|step| step.ring).collect();
+        // The first stretch has the input in it, the last goes to a square; the one between has a value of
+        // 14 bits.
+        assert_eq!(rings, [11, 11, 16, 15, 16, 15, 12, 12, 11]);
+        let guards: Vec<u32> = steps.iter().map(|step| step.op.guard()).collect();
+        assert_eq!(guards, [0, 0, 2, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(steps[3].fraction_bits, 6);
+        let StepOp::Phase(phase) = &steps[2].op else { unreachable!() };
+        assert_eq!(phase.amplitude, 10);
+        let StepWeights::Linear { bias, weights } = &secrets[3] else { unreachable!() };
+        assert_eq!((bias[0], weights[0]), (0x7ffc, 1));
+        let StepWeights::Phase { constant, harmonics } = &secrets[2] else { unreachable!() };
+        assert_eq!((constant[0], harmonics[0][0]), (12.0, [6.0, -8.0]));
+        let StepWeights::Linear { bias, .. } = &secrets[1] else { unreachable!() };
+        assert_eq!(bias[0], 5);
+    }
+}

@@ -192,3 +192,32 @@ fn the_tile_unit_is_used_where_it_is() {
     assert!(PackedLinear::tiled(Unit::Amx, &walk, &[1; 40], 16).is_some());
     assert!(PackedLinear::tiled(Unit::Amx, &walk, &[128; 40], 16).is_none());
 }
+
+/// Several chunks of steps, and blocks that are not full, of the tile unit and of its meaning.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn many_steps_of_tiles_equal_the_definition() {
+    use super::tiles::Unit;
+    let mut random = Random::new(34);
+    let units: &[Unit] =
+        if super::amx::is_available() { &[Unit::Meaning, Unit::Amx] } else { &[Unit::Meaning] };
+    for (ring, extremes) in [(16, false), (16, true), (25, false), (32, true), (32, false)] {
+        let (rows, inputs, outputs) = (37, 2113, 50);
+        let input = Shape::new([1, rows, inputs]);
+        let op = StepOp::MatrixProduct { weight_bits: 8 };
+        let step = step(op, Shape::new([1, rows, outputs]), ring);
+        let weights = weights(&mut random, inputs * outputs, 8, extremes);
+        let x = elements(&mut random, rows * inputs, ring, extremes);
+        let secrets = StepWeights::Linear { weights: weights.clone(), bias: vec![] };
+        let want = step.apply_linear(&secrets, &[&Tensor::new(input, x.clone())]).data;
+        let want: Vec<u64> = want.iter().map(|v| v & low_mask(ring)).collect();
+        let x = Words::new(ring, x.into_iter());
+        let walk = super::walk::Walk::matrix_product(rows, inputs, outputs);
+        for &unit in units {
+            let packed = PackedLinear::tiled(unit, &walk, &weights, ring).unwrap();
+            let mut out = Words::new(ring, (0..rows * outputs).map(|_| 0));
+            packed.apply(&x, &mut out, &mut Scratch::default());
+            assert!(out.elements() == want, "{unit:?} ring {ring}");
+        }
+    }
+}
