@@ -15,7 +15,6 @@ use crate::words::Words;
 use ir::plan::{Plan, Step, StepOp, StepWeights, Weights};
 use ir::ring::{low_mask, to_signed};
 use ir::{Shape, Tensor};
-use std::f64::consts::TAU;
 use std::sync::Arc;
 use std::time::Duration;
 

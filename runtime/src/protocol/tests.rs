@@ -13,7 +13,6 @@ use ir::Shape;
 use ir::op::matrix::Word;
 use ir::plan::{Phase, Plan, Square, Step, StepOp, StepWeights, ValueId, Weights};
 use ir::ring::{low_mask, to_signed};
-use std::f64::consts::TAU;
 
 /// An input and one activation of it.
 pub(super) struct Case {
