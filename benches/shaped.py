@@ -5,6 +5,8 @@
 
 The first argument is the folder of polyc and polyrt. Without --prepared every run makes its correlations, and both phases
 are shown; with it they come from a store, and the online phase stands alone. Medians. `polyrt relay` shapes both directions.
+Times are party 1's, from its first byte to the answer. Party 0's clock starts when it has taken its correlations from the
+store and ends when its last byte leaves: where the two differ by more than a flight, party 1 waited for it to begin.
 """
 import argparse
 import json
@@ -40,12 +42,12 @@ def run(polyrt, plan, text, network, port, store, ports_to_relay):
         time.sleep(0.3)
     try:
         out = finished(start([polyrt, "party1", plan, "--input", text, "--connect", to, "--json", *stores[1]]))
-        finished(party0)
+        other = finished(party0)
     finally:
         if relay:
             relay.kill()
             relay.wait()
-    return json.loads(out)
+    return json.loads(out), json.loads(other)
 
 
 def prepare(polyrt, plan, count, store, port):
@@ -73,21 +75,22 @@ def main():
     port = 17000
     for network in args.networks.split(","):
         shape = NETWORKS[network]
-        phases = {"offline": [], "online": []}
+        phases, own = {"offline": [], "online": []}, []
         with tempfile.TemporaryDirectory() as folder:
             store = pathlib.Path(folder) if args.prepared else None
             batch = None
             for _ in range(args.rounds):
                 port += 3
                 if store and batch is None:
-                    batch = len(run(polyrt, args.plan, args.input, None, port, None, 0)["results"])
+                    batch = len(run(polyrt, args.plan, args.input, None, port, None, 0)[0]["results"])
                     port += 3
                     prepare(polyrt, args.plan, batch * args.rounds, store, port)
                     port += 3
-                answer = run(polyrt, args.plan, args.input, network if shape else None, port, store, port + 1)
+                answer, other = run(polyrt, args.plan, args.input, network if shape else None, port, store, port + 1)
                 batch = answer["batch"]
                 for phase, seconds in phases.items():
                     seconds.append(1e3 * answer[phase]["seconds"])
+                own.append(1e3 * other["online"]["seconds"])
         report = json.loads(subprocess.run([polyc, "report", args.plan, "--json", "--batch", str(batch)],
                                            capture_output=True, text=True, check=True).stdout)
         line = f"{network}, batch {batch}:"
@@ -97,7 +100,7 @@ def main():
             estimate = f" (expected {of_network[0]['total_ms']:.0f})" if of_network else ""
             if phase == "online" or not args.prepared:
                 line += f" {phase} {statistics.median(seconds):.1f} ms{estimate};"
-        print(line, flush=True)
+        print(f"{line} of which party 0 was there for {statistics.median(own):.1f} ms", flush=True)
 
 
 if __name__ == "__main__":

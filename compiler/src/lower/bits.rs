@@ -40,12 +40,12 @@ impl Default for RingOptions {
 pub(crate) const CARRY: f64 = 1.0 / 6.0;
 
 /// Bits by which the phases of party 1's masks are finer than party 0's questions where the offline phase
-/// may be [fine](RingOptions::fine_offline), or encryption makes the products and they cost nothing. They
-/// take off ten elevenths of what any number of them could.
-pub(crate) const SPARE_BITS: u32 = 2;
+/// is [fine](RingOptions::fine_offline): they take off fifteen sixteenths of what any number of them could.
+/// Each doubles the leaves of a tree, or the table that a phase is looked up in.
+const SPARE_BITS: u32 = 2;
 
 impl RingOptions {
-    /// Bits by which the phases of masks are finer than the questions, however the products are made.
+    /// Bits by which the phases of masks are finer than the questions.
     pub(crate) fn spare_bits(&self) -> u32 {
         if self.fine_offline { SPARE_BITS } else { 0 }
     }

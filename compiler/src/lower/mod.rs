@@ -10,12 +10,12 @@ mod tables;
 use crate::error::CompileError;
 use crate::fit::Fitted;
 use crate::passes::fold_normalization::per_axis;
-use bits::{SPARE_BITS, turn_error};
+use bits::turn_error;
 use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
 use ir::op::Activation;
-use ir::plan::{ClientStep, PHASES, PhaseProducts, Plan, Step, StepOp, StepWeights, ValueId};
+use ir::plan::{ClientStep, Plan, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 use rayon::prelude::*;
 use scales::{Scale, uniform_factor};
@@ -91,24 +91,8 @@ pub fn lower(
     if !plan.choose_encryption() {
         return Err(internal("weights are too wide for every encryption".into()));
     }
-    finer_masks(&mut plan);
     plan.verify().map_err(|e| internal(e.to_string()))?;
     Ok(Lowered { plan, secrets, steps: values })
-}
-
-/// Where encryption makes the products of a phase, finer phases of party 1's masks cost nothing.
-fn finer_masks(plan: &mut Plan) {
-    for index in 0..plan.steps.len() {
-        let count = plan.steps[index].shape.elements().min(PHASES);
-        let is_encrypted =
-            matches!(plan.phase_products(index, count), Some(PhaseProducts::Slots(_)));
-        let ring = plan.steps[index].operands.first().map(|&operand| plan.step(operand).ring);
-        if let (StepOp::Phase(phase), Some(ring), true) =
-            (&mut plan.steps[index].op, ring, is_encrypted)
-        {
-            phase.mask_bits = phase.mask_bits.max((phase.p + SPARE_BITS).min(ring));
-        }
-    }
 }
 
 struct Lowering<'a> {

@@ -26,7 +26,7 @@ pub use evaluate::{
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
 pub use packing::{Packing, Planes};
 pub use rlwe::RingLwe;
-pub use schedule::{Action, Exchange, MAX_GROUP, PHASES, Schedule};
+pub use schedule::{Action, Exchange, MAX_GROUP, Schedule};
 pub use slots::{PhaseProducts, SlotPacking};
 pub use verify::PlanError;
 pub use weights::{Reference, ReferenceLayer, StepWeights, Weights};

@@ -23,7 +23,7 @@ const LAG: usize = 2;
 /// Elements of a square, polynomial or diagonal step in one exchange.
 const ELEMENTS: usize = 1 << 14;
 /// Elements of a phase step in one exchange: with one harmonic they fill the slots of a ciphertext.
-pub const PHASES: usize = 1 << 15;
+const PHASES: usize = 1 << 15;
 /// Ciphertext bytes of one exchange of a linear step, unless one inference needs more.
 const CIPHERTEXTS: usize = 32 << 20;
 /// Words of masks that a group of inferences may have.

@@ -12,6 +12,7 @@ use crate::offline::transfer::gilboa::{self, Sending, Widths, flip_bytes};
 use crate::offline::transfer::{TransferError, Transfers, expect_length};
 use crate::protocol::phase::phase_of;
 use crate::secret::Elements;
+use ir::op::matrix::vectorized;
 use ir::plan::offline::extension_bytes;
 use ir::plan::{Phase, PhaseTables, SlotPacking};
 use ir::ring::low_mask;
@@ -31,14 +32,20 @@ pub fn ask(
     let cos: Vec<Vec<i32>> = tables.cos.iter().map(narrow).collect();
     let sin: Vec<Vec<i32>> = tables.sin.iter().map(narrow).collect();
     let mut pairs = Zeroizing::new(Vec::with_capacity(packing.pairs));
-    for &m in masks {
-        let place = phase_of(m, ring, phase.mask_bits) as u32;
-        pairs.extend(cos.iter().zip(&sin).map(|tables| look_up(tables, place)));
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for &m in masks {
+                let place = phase_of(m, ring, phase.mask_bits) as u32;
+                pairs.extend(cos.iter().zip(&sin).map(|tables| look_up(tables, place)));
+            }
+        },
+    );
     keys.encrypt_slots(packing, number, &pairs)
 }
 
 /// Entry `place` of both tables; all entries are read.
+#[inline(always)]
 fn look_up((cos, sin): (&Vec<i32>, &Vec<i32>), place: u32) -> [i32; 2] {
     let entries = (0u32..).zip(cos.iter().zip(sin));
     entries.fold([0; 2], |[c, s], (x, (cos, sin))| {
