@@ -15,7 +15,7 @@ use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
 use ir::op::Activation;
-use ir::plan::{ClientStep, Plan, Step, StepOp, StepWeights, ValueId};
+use ir::plan::{ClientStep, MOST_PHASE_BITS, Plan, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 use rayon::prelude::*;
 use scales::{Scale, uniform_factor};
@@ -355,7 +355,12 @@ impl Lowering<'_> {
                 }
                 self.wanted.insert(operand, k);
                 let p = self.fitted.scales.bits(id).phase;
-                let spare = self.fitted.scales.options.spare_bits().min(k - p);
+                let spare = self
+                    .fitted
+                    .scales
+                    .options
+                    .spare_bits()
+                    .min(MOST_PHASE_BITS.min(k).saturating_sub(p));
                 let error = turn_error((p, spare), k, self.fitted.scales.units[&id]);
                 let (phase, secrets) = lower_phase(trigonometric, scale, (p, spare));
                 let value = self.emit(id, StepOp::Phase(phase), &[operand], secrets);

@@ -1,10 +1,10 @@
 //! What the search knows of every phase: its bits, its messages, and the noise that they make.
 //!
 //! *Noise of one layer*, over the variance of its output: the phase falls on `2^p` steps of a turn with
-//! a random carry, which has variance `1/6` of a step squared, or less where masks are finer; rounding the weights before it makes an
-//! error of `units/√12` units of `2^k` per turn; the output falls on units with a random carry,
-//! variance `1/6`, or less with guard bits. A turn of an angle's error `δ` moves the output by `(2π)²·Σ n²(a_n² + b_n²)/2·δ²` on
-//! average over the circle. A fit with fewer harmonics adds its own error.
+//! a random carry, which has variance `1/6` of a step squared, or less where masks are finer; rounding the
+//! weights before it makes an error of `units/√12` units of `2^k` per turn; the output falls on units with a
+//! random carry, variance `1/6`, or less with guard bits. A turn of an angle's error `δ` moves the output by
+//! `(2π)²·Σ n²(a_n² + b_n²)/2·δ²` on average over the circle. A fit with fewer harmonics adds its own error.
 
 use crate::fit::Fitted;
 use crate::lower::Lowered;
@@ -160,9 +160,9 @@ impl PhaseLayer {
         })
     }
 
-    /// Its noise with other bits: `ring`, `phase` and `harmonics`, `spare` bits of masks and `guard` bits
-    /// of values as given, an output that is `coarser`
-    /// bits coarser, and an operand that is `before` bits coarser.
+    /// Its noise with other bits: `ring`, `phase` and `harmonics`, `spare` bits of masks and `guard` bits of
+    /// values as given, an output that is `coarser` bits coarser, and an operand that is
+    /// `before` bits coarser.
     pub fn noise(
         &self,
         (ring, phase, harmonics): (u32, u32, usize),

@@ -201,6 +201,9 @@ pub struct Phase {
     pub amplitude: u32,
 }
 
+/// The most bits of a phase.
+pub const MOST_PHASE_BITS: u32 = 14;
+
 /// The highest degree of a polynomial step.
 pub const MOST_DEGREE: u32 = 16;
 

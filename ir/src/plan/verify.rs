@@ -1,7 +1,7 @@
 //! The rules that every plan keeps; checked at every load, so that a loaded plan is a sound plan.
 
 use super::packing::MAX_SETS;
-use super::{ClientStep, Plan, Planes, RingLwe, Square, Step, StepOp};
+use super::{ClientStep, MOST_PHASE_BITS, Plan, Planes, RingLwe, Square, Step, StepOp};
 use crate::tensor::Shape;
 
 /// The largest number of steps.
@@ -232,9 +232,9 @@ fn check_rings(step: &Step, operands: &[&Step]) -> Result<(), String> {
             widest(k + shift)
         }
         StepOp::Phase(phase) => {
-            let sound = (2..=14).contains(&phase.p)
+            let sound = (2..=MOST_PHASE_BITS).contains(&phase.p)
                 && (1..=16).contains(&phase.harmonics)
-                && (phase.p..=16).contains(&phase.mask_bits)
+                && (phase.p..=MOST_PHASE_BITS).contains(&phase.mask_bits)
                 && phase.g2 <= 24
                 && phase.h <= 24
                 && phase.g2 + phase.h <= phase.shift

@@ -47,9 +47,10 @@ pub struct Args {
     harmonics: Option<u8>,
     /// Search the plan of the fewest bits that loses at most this: points of accuracy, on the calibration
     /// inputs, of what two parties compute against the fitted network in float (agreement with the network
-    /// in float where labels are not known). Inputs that the network was not trained on tell
-    /// more. Compiles about ten times. For auto, harmonics are searched
-    /// instead, against the network in float on held-out inputs [default for auto: 1]
+    /// in float where labels are not known). Inputs that the network was not trained on tell more, and a
+    /// thousand or two more than a few hundred. Compiles about a dozen times; fewer bytes online cost more
+    /// offline. For auto, harmonics are searched instead, against the network in float on held-out inputs
+    /// [default for auto: 1]
     #[arg(long, value_name = "POINTS", value_parser = parse_points)]
     accuracy_loss: Option<f64>,
     /// What --accuracy-loss has as little of as it can
