@@ -8,12 +8,26 @@ use crate::offline::dealer::deal;
 use crate::offline::expand::Seed;
 use crate::offline::item::{Origin, item_bytes};
 use crate::offline::{Party0Material, Party1Material};
+use crate::tables::Tables;
 use crate::testing::{Random, plans};
 use crate::words::Words;
 use ir::plan::{Phase, Square, StepOp, StepWeights};
 use ir::ring::low_mask;
 
 const ELEMENTS: usize = 20_000;
+
+/// With a mask's phase that is finer than the question, and guard bits.
+const PHASE: Phase = Phase {
+    p: 7,
+    mask_bits: 9,
+    q: 40,
+    shift: 20,
+    g2: 7,
+    h: 8,
+    guard: 2,
+    harmonics: 1,
+    amplitude: 20,
+};
 
 /// Every one of the low `bits` bits is set in half of the words.
 fn assert_fair(words: impl Iterator<Item = u64>, bits: u32, what: &str) {
@@ -36,17 +50,7 @@ fn questions_are_independent_of_party_1s_masks() {
     let (k, y) = (20, 12345u64);
     let ring = low_mask(k);
 
-    let parameters = Phase {
-        p: 7,
-        mask_bits: 7,
-        q: 40,
-        shift: 20,
-        g2: 7,
-        h: 8,
-        guard: 0,
-        harmonics: 1,
-        amplitude: 20,
-    };
+    let parameters = PHASE;
     let secrets = StepWeights::Phase { constant: vec![1.0], harmonics: vec![vec![[30.0, 20.0]]] };
     let case = Case::new(StepOp::Phase(parameters), secrets, k, 20, ELEMENTS);
     let (mut party0, mut party1) = case.deal(&mut random);
@@ -56,10 +60,13 @@ fn questions_are_independent_of_party_1s_masks() {
     party0.phase(1, &mut u, products.part_mut(0..2 * ELEMENTS)).unwrap();
     let mut question = vec![0; ELEMENTS];
     phase::question(&parameters, k, &delta, &u, &mut question);
-    let mask_phase = |m: u64| phase::phase_of(m, k, 7);
-    let unmasked =
-        question.iter().zip(&m.data).map(|(&e, &m)| u64::from(e).wrapping_sub(mask_phase(m)));
-    assert_fair(unmasked, 7, "phase");
+    // Its phase is two bits finer than the question; whatever those are.
+    for finer in 0..4 {
+        let mask_phase = |m: u64| phase::phase_of(m, k, 9);
+        let pairs = question.iter().zip(&m.data).map(|(&e, &m)| (u64::from(e), mask_phase(m)));
+        let unmasked = pairs.filter(|(_, m)| m & 3 == finer).map(|(e, m)| e.wrapping_sub(m >> 2));
+        assert_fair(unmasked, 7, "phase");
+    }
 
     let parameters = Square { t: 6, p: 14, q: 40, shift: 20 };
     let secrets = StepWeights::Square { constant: vec![0] };
@@ -97,6 +104,45 @@ fn questions_are_independent_of_party_1s_masks() {
     let g = question.iter().skip(words - 1).step_by(words);
     let unmasked = g.zip(&m.data).map(|(g, m)| g ^ mask_and_top_bit(&parameters, *m).1);
     assert_fair(unmasked, 1, "polynomial's bit");
+}
+
+/// Party 0 knows its own share of the value, guard bits included: an answer is fair where it is added, and
+/// says nothing below.
+#[test]
+fn answers_are_independent_of_party_0s_shares() {
+    let mut random = Random::new(42);
+    let (k, y, ring) = (20, 54321u64, 20);
+    let secrets = StepWeights::Phase { constant: vec![1.0], harmonics: vec![vec![[30.0, 20.0]]] };
+    let case = Case::new(StepOp::Phase(PHASE), secrets, k, ring, ELEMENTS);
+    let (mut party0, mut party1) = case.deal(&mut random);
+    let m = party1.mask(0).unwrap();
+    let delta: Vec<u64> = m.data.iter().map(|m| (y + m) & low_mask(k)).collect();
+    let products = || Words::zeros(PHASE.q, 2 * ELEMENTS);
+    let (mut u, mut own, mut other) = (vec![0; ELEMENTS], products(), products());
+    party0.phase(1, &mut u, own.part_mut(0..2 * ELEMENTS)).unwrap();
+    party1.phase(1, other.part_mut(0..2 * ELEMENTS)).unwrap();
+    let mut fresh = Words::zeros(ring, ELEMENTS);
+    party1.fresh(1, fresh.part_mut(0..ELEMENTS)).unwrap();
+    assert!(fresh.elements().iter().all(|mask| mask & 3 == 0), "no guard bits in a mask");
+    let mut question = vec![0; ELEMENTS];
+    phase::question(&PHASE, k, &delta, &u, &mut question);
+    let tables = Tables::new(&case.plan);
+    let (Some(Words::W64(rows)), Words::W64(own), Words::W64(other)) =
+        (tables.rows(1), &own, &other)
+    else {
+        panic!("words of another width");
+    };
+    let (mut share, mut answer) = (vec![0u64; ELEMENTS], fresh.elements());
+    let constants = vec![0; ELEMENTS];
+    phase::party0_share(&PHASE, (&constants, 0), rows, &question, own, &mut share);
+    phase::party1_answer(&PHASE, rows, &question, other, &mut answer);
+    assert!(answer.iter().all(|answer| answer >> (ring - 2) == 0));
+    let sums = answer.iter().zip(&share).map(|(answer, share)| answer.wrapping_add(share >> 2));
+    assert_fair(sums, ring - 2, "an answer and a share");
+    for guard in 0..4 {
+        let of = answer.iter().zip(&share).filter(|(_, share)| *share & 3 == guard);
+        assert_fair(of.map(|(answer, _)| *answer), ring - 2, "an answer");
+    }
 }
 
 /// Party 0's half of an item is uniform: it holds nothing of party 1's masks by itself.
