@@ -5,11 +5,12 @@ use ir::plan::{MAX_GROUP, PhaseProducts, Plan, StepOp};
 use serde::Serialize;
 
 /// Seconds of one core for a transform of 4096 coefficients with the work around it, for a correlated
-/// transfer, and for a leaf of a tree with its share of the sums, at one party; measured where
-/// docs/performance.md says.
+/// transfer, for a leaf of a tree, and for 128 bits of scalars at a leaf, which are hashed and summed, at one
+/// party; measured where docs/performance.md says.
 const TRANSFORM: f64 = 28e-6;
 const TRANSFER: f64 = 0.12e-6;
-const LEAF: f64 = 9.4e-9;
+const LEAF: f64 = 7.8e-9;
+const PAD: f64 = 5.5e-9;
 /// The same for a harmonic of an element whose products are made by encryption.
 const SLOT: f64 = 0.4e-6;
 /// Cores that the estimate assumes at each party.
@@ -97,7 +98,7 @@ fn each_group(plan: &Plan, batch: usize, mut visit: impl FnMut(&ir::plan::Schedu
 pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport {
     let (to0, to1, messages) = plan.offline_traffic(batch);
     let sixteen = plan.offline_traffic(MAX_GROUP);
-    let (mut linear_bytes, mut transfers, mut leaves, mut slots) = (0, 0, 0, 0);
+    let (mut linear_bytes, mut transfers, mut leaves, mut pads, mut slots) = (0, 0, 0, 0, 0);
     let (mut own, mut other) = (0.0, 0.0);
     each_group(plan, batch, |schedule, times| {
         for exchange in &schedule.exchanges {
@@ -117,7 +118,12 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
                     Some(PhaseProducts::Slots(_)) => {
                         slots += times * count * phase.harmonics as usize;
                     }
-                    _ => leaves += (times * count) << phase.mask_bits,
+                    _ => {
+                        let of_exchange = (times * count) << phase.mask_bits;
+                        let lane = if phase.q <= 32 { 32 } else { 64 };
+                        leaves += of_exchange;
+                        pads += of_exchange * (2 * phase.harmonics * lane).div_ceil(128) as usize;
+                    }
                 }
             }
         }
@@ -126,6 +132,7 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
     let seconds = own.max(other) * TRANSFORM
         + transfers as f64 * TRANSFER
         + leaves as f64 * LEAF
+        + pads as f64 * PAD
         + slots as f64 * SLOT;
     let depth = linear_depth(plan);
     let estimate = |network: &Network| {
