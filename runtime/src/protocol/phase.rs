@@ -19,7 +19,7 @@
 //!
 //! *Guard bits.* Party 1 cuts its share `guard` bits higher, to multiples of `2^guard`, and its masks are such;
 //! party 0 cuts its own at `shift`. The value is then off by what party 1's share loses alone, uniform in
-//! `2^guard` units, where cutting both alike would make an error of two of them; its mean is added to `c₀`
+//! `2^guard` units, where cutting both alike would make an error of two of them; its mean is taken off `c₀`
 //! ([`Phase::value_centre`]). The low bits that party 0 holds come from its own share: it learns nothing.
 
 use super::{row, truncate};

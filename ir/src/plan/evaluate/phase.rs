@@ -49,8 +49,8 @@ impl Phase {
         0.5 - 0.5 * (-f64::from(self.spare_bits())).exp2()
     }
 
-    /// What party 0 adds to the value so that its error has mean zero, in units of it: party 1's share is cut
-    /// to multiples of `2^guard`, party 0's to units, and both are rounded down.
+    /// What party 0 adds to the value so that its error has mean zero, in units of it: party 1's share is
+    /// rounded up to multiples of `2^guard`, party 0's down to units, together half the difference too much.
     pub fn value_centre(&self) -> f64 {
         0.5 - 0.5 * f64::from(self.guard).exp2()
     }
