@@ -3,6 +3,7 @@
 //! from the system, no `unsafe`.
 
 pub mod array_file;
+pub mod element;
 pub mod graph;
 pub mod input;
 pub mod op;
@@ -10,4 +11,5 @@ pub mod plan;
 pub mod ring;
 pub mod tensor;
 
+pub use element::ElementType;
 pub use tensor::{Element, Shape, Tensor};
