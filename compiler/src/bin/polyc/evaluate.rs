@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<()> {
     let in_weights = || path.display().to_string();
     let weights = Weights::from_bytes(&bytes, &plan, digest).with_context(in_weights)?;
     let reference = Weights::reference_from_bytes(&bytes).with_context(in_weights)?;
-    let preprocessing = args.preprocessing.into_preprocessing();
+    let preprocessing = args.preprocessing.to_preprocessing();
     let limit = args.count.map(|n| n as usize);
     let data = load_inputs(&args.inputs, plan.input_shape(), &preprocessing, limit)?;
     data.notes.iter().for_each(|note| note!("note: {note}"));

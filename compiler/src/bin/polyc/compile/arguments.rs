@@ -1,0 +1,175 @@
+//! The options of `polyc compile`, and of inputs everywhere.
+
+use clap::ValueEnum;
+use ir::input::{Layout, Preprocessing};
+use std::path::{Path, PathBuf};
+
+/// Compiles an ONNX model to a public plan and secret weights
+///
+/// Writes the plan to OUTPUT and the weights beside it with the extension `.weights`, readable by you
+/// alone. Activations are fitted on calibration inputs: a few hundred inputs like those of the training
+/// set, preprocessed as in training, no labels needed. Without them the fit uses made-up inputs, and the
+/// accuracy is anybody's guess: measure it with `polyc evaluate`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The ONNX model
+    pub model: PathBuf,
+    /// Where the public plan goes
+    #[arg(short, long, default_value = "plan.bin")]
+    pub output: PathBuf,
+    /// Calibration inputs: .npy, .npz with an array `x`, or a folder of PNG and JPEG images; or `synthetic`
+    /// for made-up ones
+    ///
+    /// A fifth of fifty inputs or more is held out to measure the accuracy. Labels are array `y` of
+    /// an .npz file; images that lie in subfolders have the position of theirs, sorted by name, as label.
+    #[arg(long, value_name = "PATH")]
+    pub calibrate: Option<PathBuf>,
+    /// Use at most this many calibration inputs; of a folder, taken evenly from all of it
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    /// What activations are fitted with
+    #[arg(long, value_enum, default_value_t = Activation::Phase)]
+    pub activation: Activation,
+    /// Harmonics of every phase fit [default: per layer, as few as fit it well, at most 6]: more are more
+    /// accurate and need more correlations, not more traffic
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8), value_name = "N")]
+    pub harmonics: Option<u8>,
+    /// Search the plan of the fewest bits that loses at most this: points of accuracy, on the calibration
+    /// inputs, of what two parties compute against the fitted network in float (agreement with the network
+    /// in float where labels are not known). Inputs that the network was not trained on tell more, and a
+    /// thousand or two more than a few hundred. Compiles about a dozen times; fewer bytes online cost more
+    /// offline. For auto, harmonics are searched instead, against the network in float on held-out inputs
+    /// [default for auto: 1]
+    #[arg(long, value_name = "POINTS", value_parser = parse_points)]
+    pub accuracy_loss: Option<f64>,
+    /// What --accuracy-loss has as little of as it can
+    #[arg(long, value_enum, default_value_t = MinimiseArg::Online, requires = "accuracy_loss")]
+    pub minimise: MinimiseArg,
+    /// Refuse a plan that loses more than this on held-out inputs: points of accuracy where labels are
+    /// known, otherwise percent of inputs whose class changes
+    #[arg(long, value_name = "POINTS", default_value_t = 10.0, value_parser = parse_points)]
+    pub max_loss: f64,
+    /// For auto: at most this many bytes an inference, online and one party's correlations together
+    #[arg(long, value_name = "BYTES")]
+    pub byte_budget: Option<usize>,
+    /// Refuse polynomials from whose planned bounds more than this percentage of held-out inputs escapes
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.5, value_parser = parse_points)]
+    pub max_escape: f64,
+    /// Write the plan even if it loses too much or escapes
+    #[arg(long)]
+    pub force: bool,
+    /// Bits of a phase
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(5..=12), value_name = "BITS")]
+    pub phase_bits: u8,
+    /// What to do with maximum pooling, which needs comparisons
+    #[arg(long, value_enum, default_value_t = Pool::Refuse)]
+    pub max_pool: Pool,
+    /// The output to compute, by name, where the model has several
+    #[arg(long = "output-name", value_name = "NAME")]
+    pub output_name: Option<String>,
+    #[command(flatten)]
+    pub preprocessing: PreprocessingArgs,
+    /// Range of made-up inputs
+    #[arg(long, value_name = "LOW,HIGH", default_value = "0,1", allow_hyphen_values = true, value_parser = parse_range)]
+    pub input_range: (f32, f32),
+    /// Print the compiled steps
+    #[arg(long)]
+    pub print_plan: bool,
+    /// Print a JSON object instead of text; of a model that is refused, all its nodes that are in the way
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How arrays and images become inputs.
+#[derive(clap::Args)]
+pub struct PreprocessingArgs {
+    /// Mean, subtracted: one, or one per channel (bytes and images are divided by 255 first)
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "M,…")]
+    mean: Vec<f32>,
+    /// Standard deviation, divided by: one, or one per channel
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "S,…")]
+    std: Vec<f32>,
+    /// Take bytes and images as they are, without dividing by 255
+    #[arg(long)]
+    raw: bool,
+    /// Order of the axes of an array in the file: channels first (nchw) or last (nhwc); images that become
+    /// rows are read in this order
+    #[arg(long, value_enum, default_value_t = LayoutArg::Auto)]
+    layout: LayoutArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LayoutArg {
+    /// Whichever fits the model; where both do, a note says which was taken
+    Auto,
+    /// Channels first
+    Nchw,
+    /// Channels last
+    Nhwc,
+}
+
+impl Args {
+    /// The file or folder of real calibration inputs, if one is given.
+    pub fn calibration_file(&self) -> Option<&Path> {
+        self.calibrate.as_deref().filter(|file| *file != Path::new("synthetic"))
+    }
+}
+
+impl PreprocessingArgs {
+    /// The options as the library takes them.
+    pub fn to_preprocessing(&self) -> Preprocessing {
+        let layout = match self.layout {
+            LayoutArg::Auto => Layout::Auto,
+            LayoutArg::Nchw => Layout::Nchw,
+            LayoutArg::Nhwc => Layout::Nhwc,
+        };
+        Preprocessing { mean: self.mean.clone(), std: self.std.clone(), raw: self.raw, layout }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Activation {
+    /// Trigonometric polynomials of the value's phase on the ring: cannot escape
+    Phase,
+    /// Polynomials of degree 2
+    Square,
+    /// Polynomials of degree 4
+    Quartic,
+    /// Phases with the fewest harmonics that --accuracy-loss or --byte-budget allow; compiles a few times
+    Auto,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum MinimiseArg {
+    /// Bytes of the online phase: fewer bits of phases and of the rings that values travel in
+    Online,
+    /// Bytes of the offline phase: fewer harmonics and bits
+    Offline,
+    /// Bytes of both, which a run sends that has nothing prepared
+    Latency,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum Pool {
+    /// Refuse the model, naming the nodes
+    Refuse,
+    /// Average over the window instead: no rounds and no correlations, but another network, for which the
+    /// layers behind are re-solved
+    Average,
+    /// Compute it as a tree of fitted |a − b|, closest to the network: two rounds for 2x2 windows, four for
+    /// 3x3, and a phase's correlations for each |a − b|; activations in front move behind, where they are
+    /// fewer, so 2x2 windows need no more in total
+    Fit,
+}
+
+fn parse_points(text: &str) -> Result<f64, String> {
+    let points = text.parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
+    points.ok_or_else(|| "expected a number from 0 to 100".into())
+}
+
+fn parse_range(text: &str) -> Result<(f32, f32), String> {
+    let parsed = text.split_once(',').and_then(|(l, h)| Some((l.parse().ok()?, h.parse().ok()?)));
+    parsed
+        .filter(|(low, high): &(f32, f32)| low < high && low.is_finite() && high.is_finite())
+        .ok_or_else(|| "expected LOW,HIGH such as -1,1".into())
+}

@@ -1,0 +1,117 @@
+//! `polyc compile`
+
+mod arguments;
+mod data;
+mod goal;
+mod output;
+
+pub use arguments::{Args, PreprocessingArgs};
+
+use crate::files;
+use anyhow::{Context, Result};
+use arguments::Pool;
+use data::Inputs;
+use ir::graph::{Graph, Op};
+use polyc::error::CompileError;
+use polyc::onnx::{ImportError, ImportOptions, import_file};
+use polyc::passes::{MaxPool, PassOptions};
+use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
+use polyc::{Prepared, prepare};
+use std::path::Path;
+
+/// Runs the subcommand.
+pub fn run(args: Args) -> Result<()> {
+    let weights = output::check(&args)?;
+    let goal = goal::goal(&args)?;
+    let prepared = import(&args)?;
+    let preprocessing = args.preprocessing.to_preprocessing();
+    let shape = &prepared.graph.node(prepared.graph.input()).shape;
+    preprocessing.check(shape).map_err(anyhow::Error::msg)?;
+    let inputs = data::load(&args, &prepared.graph, &preprocessing)?;
+    let measured = compile(&args, &prepared, &inputs, goal)?;
+    let Measured { compiled, evaluation, .. } = &measured;
+    output::write(&args, &weights, compiled)?;
+    output::print(&args, &weights, compiled, evaluation)
+}
+
+/// The network, ready to be fitted.
+fn import(args: &Args) -> Result<Prepared> {
+    let import = ImportOptions { output: args.output_name.clone() };
+    let imported =
+        import_file(&args.model, &import).map_err(|e| refused(e.into(), &args.model, args.json))?;
+    for warning in &imported.warnings {
+        note!("note: {warning}");
+    }
+    let max_pool = match args.max_pool {
+        Pool::Refuse => MaxPool::Refuse,
+        Pool::Average => MaxPool::Average,
+        Pool::Fit => MaxPool::Fit,
+    };
+    let prepared = prepare(imported.graph, &PassOptions { max_pool })
+        .map_err(|e| refused(e, &args.model, args.json))?;
+    if args.max_pool == Pool::Average {
+        note_averages(&prepared.graph);
+    }
+    Ok(prepared)
+}
+
+/// Compiles until the goal is reached, and refuses what nobody should ship.
+fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs, goal: Goal) -> Result<Measured> {
+    let Inputs { calibration, held_out, labels } = inputs;
+    let options = goal::compile_options(args);
+    let name = args.model.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+    let bar = files::bar("fitting")?;
+    let held_out = HeldOut { inputs: held_out, labels: labels.as_deref() };
+    let measured =
+        search(&name, prepared, calibration, held_out, &options, goal, &|stage, share| {
+            bar.set_message(stage.to_owned());
+            bar.set_position(files::position(share));
+        });
+    bar.finish_and_clear();
+    let in_model = || args.model.display().to_string();
+    let measured = measured.with_context(in_model)?;
+    measured.notes.iter().for_each(|note| note!("note: {note}"));
+    if measured.compiled.outliers > 0 {
+        note!(
+            "WARNING: {} of {} calibration inputs explode in this network's polynomials and leave the planned \
+             bounds; the plan's answer to such inputs is garbage",
+            measured.compiled.outliers,
+            calibration.inputs.len()
+        );
+    }
+    if !args.force && !calibration.is_synthetic {
+        let gate = Gate { max_escape: args.max_escape / 100.0, max_loss: args.max_loss / 100.0 };
+        check(&measured, gate).with_context(in_model)?;
+    }
+    Ok(measured)
+}
+
+/// How many replaced nodes are named.
+const MOST_NAMED: usize = 5;
+
+/// Names the maxima and minima that become averages: reductions over axes as well as pooling.
+fn note_averages(graph: &Graph) {
+    let order = graph.order();
+    let maxima = order.iter().filter(|&&id| matches!(graph.node(id).op, Op::MaxWindows { .. }));
+    let mut names: Vec<&str> = maxima.map(|&id| graph.node(id).name.as_str()).collect();
+    names.dedup();
+    if names.is_empty() {
+        return;
+    }
+    let more = names.len().saturating_sub(MOST_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names.truncate(MOST_NAMED);
+    note!("note: averages take the place of maxima or minima: {}{more}", names.join(", "));
+}
+
+/// What is wrong with a model, behind its name. Prints every node that is in the way if JSON is asked for;
+/// the error names the first ones.
+fn refused(error: CompileError, model: &Path, json: bool) -> anyhow::Error {
+    if let (true, Some(nodes)) = (json, error.unsupported()) {
+        say!("{:#}", serde_json::json!({ "unsupported": nodes }));
+    }
+    if matches!(error, CompileError::Import(ImportError::Unreadable { .. })) {
+        return error.into();
+    }
+    anyhow::Error::new(error).context(model.display().to_string())
+}
