@@ -1,0 +1,176 @@
+//! The import against the ONNX backend tests: the outcome of every test of the `onnx` package stands in
+//! `conformance/outcomes.tsv`, and none is wrong.
+//!
+//! `conformance/export.py` writes the tests as models of one input each. A model is imported, its graph is
+//! evaluated in floating point and compared with what the test expects. Skipped loudly without Python or `onnx`.
+//! `UPDATE_EXPECT=1` rewrites the table; `CONFORMANCE=PART` runs what has this in its name, and prints why.
+
+use ir::array_file::read_npz;
+use ir::graph::evaluate;
+use ir::tensor::Tensor;
+use polyc::onnx::{ImportError, ImportOptions, import_bytes};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One variant of a test: a model of one input and what it gives for one value of that.
+struct Variant {
+    number: String,
+    test: String,
+    name: String,
+    output: String,
+    tolerance: f32,
+    operators: String,
+}
+
+/// The version of `onnx` and its tests, exported to `folder`; `None` without Python or `onnx`.
+fn export(folder: &Path) -> Option<(String, Vec<Variant>)> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/export.py");
+    let has_onnx = Command::new("python3").args(["-c", "import onnx"]).output();
+    if !has_onnx.is_ok_and(|o| o.status.success()) {
+        eprintln!("SKIPPED: the ONNX backend tests need Python's onnx: pip install onnx");
+        return None;
+    }
+    let status = Command::new("python3").arg(script).arg(folder).status().unwrap();
+    assert!(status.success(), "the export of the backend tests failed");
+    let manifest = fs::read_to_string(folder.join("manifest.tsv")).unwrap();
+    let mut lines = manifest.lines();
+    let version = lines.next().unwrap().to_owned();
+    let variant = |line: &str| {
+        let fields: Vec<String> = line.split('\t').map(str::to_owned).collect();
+        let [number, test, name, output, tolerance, operators] = fields.try_into().unwrap();
+        Variant { number, test, name, output, tolerance: tolerance.parse().unwrap(), operators }
+    };
+    Some((version, lines.map(variant).collect()))
+}
+
+fn array(path: &Path, name: &str) -> Tensor<f32> {
+    read_npz(File::open(path).unwrap(), Some(name)).unwrap().tensor
+}
+
+/// What became of a variant, and more for people.
+fn outcome(folder: &Path, variant: &Variant) -> (String, String) {
+    let path = folder.join(&variant.number);
+    let bytes = fs::read(path.with_extension("onnx")).unwrap();
+    let options = ImportOptions { output: Some(variant.output.clone()) };
+    let imported = match import_bytes(&bytes, &options) {
+        Ok(imported) => imported,
+        Err(error) => return (format!("refused ({})", class(&error)), error.to_string()),
+    };
+    let [x, want] = ["x", "y"].map(|name| array(&path.with_extension("npz"), name));
+    let graph = &imported.graph;
+    let shape = graph.node(graph.input()).shape.clone();
+    let run = || -> Vec<f32> {
+        let rows = x.data.chunks_exact(shape.elements());
+        rows.flat_map(|row| {
+            evaluate(graph, &Tensor::new(shape.clone(), row.to_vec()), |_, _| ()).data
+        })
+        .collect()
+    };
+    let Ok(got) = catch_unwind(run) else { return ("broken".into(), "it panicked".into()) };
+    if let Some(difference) = difference(&got, &want.data, variant.tolerance) {
+        let detail = format!("{difference}; {}", imported.warnings.join("; "));
+        let is_shifted = imported.warnings.iter().any(|w| w.contains("LogSoftmax"));
+        return (if is_shifted { "right up to a shift" } else { "wrong" }.into(), detail);
+    }
+    ("right".into(), String::new())
+}
+
+/// What is refused, in words that stay when a message is improved.
+fn class(error: &ImportError) -> String {
+    match error {
+        ImportError::Unsupported(nodes) => {
+            let names: BTreeSet<&str> = nodes.iter().map(|n| n.operator.as_str()).collect();
+            names.into_iter().collect::<Vec<_>>().join(" ")
+        }
+        ImportError::OperatorSet(_) => "operator set".into(),
+        ImportError::SeveralInputs(_) => "several inputs".into(),
+        ImportError::InputShape { .. } => "input shape".into(),
+        ImportError::Malformed(_) => "model".into(),
+        ImportError::Internal(_) => "internal".into(),
+        _ => "other".into(),
+    }
+}
+
+/// Where two outputs differ by more than `tolerance` of the largest finite entry.
+fn difference(got: &[f32], want: &[f32], tolerance: f32) -> Option<String> {
+    if got.len() != want.len() {
+        return Some(format!("{} entries, expected {}", got.len(), want.len()));
+    }
+    let finite = want.iter().filter(|v| v.is_finite());
+    let scale = finite.fold(1e-3f32, |m, v| m.max(v.abs()));
+    let same =
+        |g: f32, w: f32| g == w || (g.is_nan() && w.is_nan()) || (g - w).abs() <= tolerance * scale;
+    let at = got.iter().zip(want).position(|(&g, &w)| !same(g, w))?;
+    Some(format!("entry {at} is {}, expected {}", got[at], want[at]))
+}
+
+/// A line per test: its operator (or `several`), and its variants by outcome.
+fn table(version: &str, variants: &[Variant], outcomes: &[String]) -> String {
+    let mut tests: BTreeMap<(&str, &str), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    for (variant, outcome) in variants.iter().zip(outcomes) {
+        let operator =
+            if variant.operators.contains(',') { "several" } else { variant.operators.as_str() };
+        let of_test = tests.entry((&variant.test, operator)).or_default();
+        of_test.entry(outcome).or_default().push(&variant.name);
+    }
+    let mut text = format!("{version}\n");
+    for ((test, operator), outcomes) in tests {
+        let parts: Vec<String> = outcomes
+            .iter()
+            .map(|(outcome, names)| format!("{outcome}: {}", names.join(" ")))
+            .collect();
+        writeln!(text, "{test}\t{operator}\t{}", parts.join("; ")).unwrap();
+    }
+    text
+}
+
+#[test]
+fn every_backend_test_has_the_outcome_in_the_table() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("conformance");
+    let _ = fs::remove_dir_all(&folder);
+    let Some((version, mut variants)) = export(&folder) else { return };
+    let wanted = std::env::var("CONFORMANCE").ok();
+    if let Some(part) = &wanted {
+        variants.retain(|v| format!("{}#{}", v.test, v.name).contains(part));
+    }
+    let results: Vec<(String, String)> =
+        variants.par_iter().map(|variant| outcome(&folder, variant)).collect();
+    if wanted.is_some() {
+        for (v, (outcome, detail)) in variants.iter().zip(&results) {
+            println!("{} {}.onnx {}: {outcome}: {detail}", v.test, v.number, v.name);
+        }
+        return;
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    let outcomes: Vec<String> = results.into_iter().map(|(outcome, _)| outcome).collect();
+    let found = table(&version, &variants, &outcomes);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/outcomes.tsv");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(golden, found).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(golden).unwrap();
+    if found.lines().next() != expected.lines().next() {
+        eprintln!(
+            "SKIPPED: the table is of {}, this is {version}",
+            expected.lines().next().unwrap()
+        );
+        return;
+    }
+    let [before, now]: [BTreeSet<&str>; 2] = [&expected, &found].map(|t| t.lines().collect());
+    let changed: Vec<String> = before
+        .difference(&now)
+        .map(|line| format!("- {line}"))
+        .chain(now.difference(&before).map(|line| format!("+ {line}")))
+        .collect();
+    assert!(
+        changed.is_empty(),
+        "outcomes changed; if for the better, run this with UPDATE_EXPECT=1:\n{}",
+        changed.join("\n")
+    );
+}
