@@ -26,7 +26,8 @@ const RIDGE: f64 = 1e-6;
 
 /// The data of one channel.
 pub(super) struct Channel {
-    rows: Vec<(f64, f64)>,
+    /// `x`, `y` and how much their error counts.
+    rows: Vec<(f64, f64, f64)>,
     /// The rows from here on are held out when the number of harmonics is chosen.
     held_out: usize,
     /// Middle of the student's range.
@@ -46,8 +47,14 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Gathers pairs (student's `x`, `exact(teacher's x)`) and ranges, per channel.
-    pub fn gather(teacher: &[Tensor<f32>], student: &[Tensor<f32>], exact: &Activation) -> Self {
+    /// Gathers pairs (student's `x`, `exact(teacher's x)`) and ranges, per channel. Every input has a
+    /// weight; one of weight zero is not there.
+    pub fn gather(
+        teacher: &[Tensor<f32>],
+        student: &[Tensor<f32>],
+        exact: &Activation,
+        weights: &[f64],
+    ) -> Self {
         let shape = &student[0].shape;
         let (stride, count) = (shape.channel_stride(), shape.channels());
         let blocks = shape.elements() / (stride * count);
@@ -67,6 +74,10 @@ impl Samples {
                         held_out = rows.len();
                         fit_half = 0.5 * (high - low);
                     }
+                    let weight = weights[image];
+                    if weight == 0.0 {
+                        continue;
+                    }
                     for block in 0..blocks {
                         let start = (block * count + channel) * stride;
                         let pairs = s.data[start..start + stride]
@@ -78,7 +89,7 @@ impl Samples {
                             if position.is_multiple_of(step) {
                                 let y = exact.at(channel, f64::from(z));
                                 if y.is_finite() {
-                                    rows.push((x, y));
+                                    rows.push((x, y, weight));
                                 }
                             }
                             position += 1;
@@ -279,7 +290,7 @@ impl ChannelFit {
         basis: impl Fn(f64, &mut Vec<f64>),
         exact: impl Fn(f64) -> f64,
     ) -> Self {
-        let sums = |rows: &[(f64, f64)]| Sums::of(rows.iter().copied(), ridge.len(), &basis);
+        let sums = |rows: &[(f64, f64, f64)]| Sums::of(rows.iter().copied(), ridge.len(), &basis);
         let (fit, held_out) =
             (sums(&channel.rows[..channel.held_out]), sums(&channel.rows[channel.held_out..]));
         let grid = Sums::of(channel.grid(reach, &exact), ridge.len(), &basis);
@@ -318,7 +329,7 @@ pub(super) fn fit_polynomial(samples: &Samples, degree: usize, exact: &Activatio
                 let x = (x - middle) / half;
                 row.extend((0..=degree).map(|n| x.powi(n as i32)));
             };
-            let sums = |rows: &mut dyn Iterator<Item = (f64, f64)>| {
+            let sums = |rows: &mut dyn Iterator<Item = (f64, f64, f64)>| {
                 Sums::of(rows, degree + 1, &basis).mean()
             };
             let data = sums(&mut channel.rows.iter().copied());
@@ -355,14 +366,14 @@ impl Channel {
         &'a self,
         reach: f64,
         exact: &'a impl Fn(f64) -> f64,
-    ) -> impl Iterator<Item = (f64, f64)> + 'a {
+    ) -> impl Iterator<Item = (f64, f64, f64)> + 'a {
         (0..GRID)
             .map(move |i| {
                 let at = 2.0 * i as f64 / (GRID - 1) as f64 - 1.0;
                 let x = self.middle + reach * self.half * at;
-                (x, exact(x))
+                (x, exact(x), 1.0)
             })
-            .filter(|(_, y)| y.is_finite())
+            .filter(|(_, y, _)| y.is_finite())
     }
 }
 
@@ -382,22 +393,23 @@ impl Sums {
     }
 
     fn of(
-        rows: impl Iterator<Item = (f64, f64)>,
+        rows: impl Iterator<Item = (f64, f64, f64)>,
         size: usize,
         basis: &impl Fn(f64, &mut Vec<f64>),
     ) -> Self {
         let mut sums = Self::zero(size);
         let mut row = Vec::with_capacity(size);
-        for (x, y) in rows {
+        for (x, y, weight) in rows {
             row.clear();
             basis(x, &mut row);
             for i in 0..size {
-                sums.right[i] += row[i] * y;
+                let weighted = weight * row[i];
+                sums.right[i] += weighted * y;
                 let line = &mut sums.gram[i * size..i * size + i + 1];
-                line.iter_mut().zip(&row).for_each(|(g, r)| *g += row[i] * r);
+                line.iter_mut().zip(&row).for_each(|(g, r)| *g += weighted * r);
             }
-            sums.squares += y * y;
-            sums.mass += 1.0;
+            sums.squares += weight * y * y;
+            sums.mass += weight;
         }
         sums
     }
@@ -414,7 +426,7 @@ impl Sums {
     }
 
     fn mean(&self) -> Self {
-        Self::weighted(&[(self, 1.0 / self.mass.max(1.0))])
+        Self::weighted(&[(self, 1.0 / self.mass.max(1e-300))])
     }
 
     /// The coefficients of the first basis functions, as many as there are ridges.
@@ -458,7 +470,7 @@ mod tests {
     fn samples(exact: &Activation) -> Samples {
         let line = |n: usize| (0..n).map(|i| 8.0 * i as f32 / n as f32 - 3.0).collect();
         let values = vec![Tensor::new(Shape::new([1, 1, 40, 25]), line(1000))];
-        Samples::gather(&values, &values, exact)
+        Samples::gather(&values, &values, exact, &[1.0])
     }
 
     #[test]
@@ -490,7 +502,7 @@ mod tests {
             let (fit, _) =
                 fit_trigonometric(&samples, &[10.0], Harmonics::Fixed(harmonics), 12, &exact);
             let squares: f64 =
-                samples.channels[0].rows.iter().map(|(x, y)| (fit.at(0, *x) - y).powi(2)).sum();
+                samples.channels[0].rows.iter().map(|(x, y, _)| (fit.at(0, *x) - y).powi(2)).sum();
             (squares / 1000.0).sqrt()
         };
         let errors = [error(1), error(2), error(3)];
