@@ -29,18 +29,21 @@ const INPUTS: usize = 24;
 const HIDDEN: usize = 32;
 const OUTPUTS: usize = 5;
 
-/// Two rectified layers and a linear one; `weights` may change those of the first and the second.
-fn network(change: impl Fn(&mut [f32], &mut [f32])) -> Prepared {
+/// Two rectified layers and a linear one; `change` may change the weights of the first and the second and the
+/// bias of the first.
+fn network(change: impl Fn(&mut [f32], &mut [f32], &mut [f32])) -> Prepared {
     let mut numbers = Numbers(5);
     let mut first = numbers.tensor(&[HIDDEN, INPUTS], 0.5);
     let mut second = numbers.tensor(&[HIDDEN, HIDDEN], 0.4);
-    change(&mut first.data, &mut second.data);
+    let mut bias = numbers.tensor(&[HIDDEN], 0.2);
+    change(&mut first.data, &mut second.data, &mut bias.data);
     let last = numbers.tensor(&[OUTPUTS, HIDDEN], 0.5);
     let mut graph = Graph::new("x", Shape::new([1, INPUTS]));
     let mut x = graph.input();
     for (i, weights) in [first, second, last].into_iter().enumerate() {
         let shape = Shape::new([1, weights.shape.0[0]]);
-        let op = Op::MatrixProduct { weights, bias: Tensor::scalar(0.1) };
+        let bias = if i == 0 { bias.clone() } else { Tensor::scalar(0.1) };
+        let op = Op::MatrixProduct { weights, bias };
         x = graph.add(format!("fc{i}"), op, shape.clone(), &[x]);
         if i < 2 {
             let op = Op::Activation(Activation::function(Function::Relu));
@@ -81,17 +84,26 @@ fn largest_error(prepared: &Prepared, measured: &Measured, inputs: &[Tensor<f32>
 
 #[test]
 fn rare_inputs_do_not_wrap() {
-    let prepared = network(|_, _| ());
-    let inputs = inputs(500, 8.0);
+    // Three channels rise where the first element is beyond what usual inputs have there.
+    let prepared = network(|first, _, bias| {
+        for channel in 0..3 {
+            first[channel * INPUTS] = 20.0;
+            bias[channel] = -21.0;
+        }
+    });
+    let mut inputs = inputs(500, 1.0);
+    inputs.iter_mut().skip(49).step_by(50).for_each(|x| x.data[0] += 3.0);
     let measured = compiled(&prepared, &inputs);
     assert!(measured.compiled.outliers.is_empty(), "the network has no polynomials");
     let error = largest_error(&prepared, &measured, &inputs);
     assert!(error < 0.05, "{error} of the spread");
+    let gate = Gate { max_escape: 0.01, max_loss: 0.1 };
+    check(&measured, gate).unwrap();
 }
 
 #[test]
 fn what_no_fit_covers_is_refused_by_its_rows() {
-    let prepared = network(|_, _| ());
+    let prepared = network(|_, _, _| ());
     let inputs = inputs(500, 300.0);
     let measured = compiled(&prepared, &inputs);
     let bound = measured.compiled.plan.input_limit;
@@ -104,9 +116,10 @@ fn what_no_fit_covers_is_refused_by_its_rows() {
 #[test]
 fn channels_of_any_scale_are_as_accurate() {
     let scaled = |factor: f32| {
-        network(|first, second| {
+        network(|first, second, bias| {
             for channel in 0..3 {
                 first[channel * INPUTS..][..INPUTS].iter_mut().for_each(|w| *w *= factor);
+                bias[channel] *= factor;
                 second.iter_mut().skip(channel).step_by(HIDDEN).for_each(|w| *w /= factor);
             }
         })

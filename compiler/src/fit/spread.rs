@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 /// This share of the inputs are the usual ones.
 const MOST: f64 = 0.9;
 /// An input counts in full up to so many times the size of the usual ones.
-const USUAL: f64 = 4.0;
+const USUAL: f64 = 2.5;
 /// An input explodes if its largest value is this many times the median input's.
 const EXPLODES: f64 = 8.0;
 /// At most this share of the inputs can explode; more are how the node is.

@@ -45,11 +45,8 @@ pub fn load(args: &Args, graph: &Graph, preprocessing: &Preprocessing) -> Result
     let held_out: Vec<_> = out.iter().map(|&i| data.inputs[i].clone()).collect();
     let inputs: Vec<_> = fitted.iter().map(|&i| data.inputs[i].clone()).collect();
     let description = format!("{} inputs of {}", inputs.len(), file.display());
-    let mut calibration = Calibration {
-        rows: fitted,
-        labels: of_fitted,
-        ..Calibration::new(inputs, description)
-    };
+    let mut calibration =
+        Calibration { rows: fitted, labels: of_fitted, ..Calibration::new(inputs, description) };
     if calibration.limit(graph) {
         let used = calibration.inputs.len();
         note!("note: fitting on {used} inputs, as many as fit in memory");
