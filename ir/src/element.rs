@@ -4,6 +4,9 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The largest magnitude up to which every integer is an `f32`.
+pub const MOST_EXACT: f64 = (1u32 << 24) as f64;
+
 /// The type of an element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ElementType {
@@ -35,6 +38,11 @@ impl ElementType {
         }
     }
 
+    /// The elements that an input can have: those of the type that an `f32` holds exactly.
+    pub fn input_range(self) -> Option<(f64, f64)> {
+        self.range().map(|(low, high)| (low.max(-MOST_EXACT), high.min(MOST_EXACT)))
+    }
+
     /// Whether every element is a whole number.
     pub fn is_whole(self) -> bool {
         self != Self::Real
@@ -52,6 +60,27 @@ impl fmt::Display for ElementType {
     }
 }
 
+/// Reals as elements of a type of whole numbers, kept within its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Integers {
+    /// The type.
+    pub element: ElementType,
+    /// Whether fractions are cut off, as ONNX's `Cast` does; otherwise they are rounded, halves to even, as
+    /// `QuantizeLinear` does.
+    pub truncates: bool,
+}
+
+impl Integers {
+    /// The integer for a real.
+    pub fn at(self, x: f32) -> f32 {
+        let whole = if self.truncates { x.trunc() } else { x.round_ties_even() };
+        match self.element.range() {
+            Some((low, high)) => whole.clamp(low as f32, high as f32),
+            None => whole,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +93,17 @@ mod tests {
         assert_eq!(of(4, true).range(), Some((-8.0, 7.0)));
         assert_eq!(ElementType::Real.range(), None);
         assert_eq!(of(16, true).to_string(), "int16");
+        assert_eq!(of(64, true).input_range(), Some((-MOST_EXACT, MOST_EXACT)));
+    }
+
+    #[test]
+    fn integers_are_rounded_or_truncated_and_saturate() {
+        let at = |bits, signed, truncates, x| {
+            Integers { element: ElementType::Integer { bits, signed }, truncates }.at(x)
+        };
+        let rounded = [0.5, 1.5, 2.4, 300.0, -3.0].map(|x| at(8, false, false, x));
+        assert_eq!(rounded, [0.0, 2.0, 2.0, 255.0, 0.0]);
+        let truncated = [2.9, -2.9, 300.5].map(|x| at(64, true, true, x));
+        assert_eq!(truncated, [2.0, -2.0, 300.0]);
     }
 }

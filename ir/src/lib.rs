@@ -11,5 +11,5 @@ pub mod plan;
 pub mod ring;
 pub mod tensor;
 
-pub use element::ElementType;
+pub use element::{ElementType, Integers};
 pub use tensor::{Element, Shape, Tensor};

@@ -10,7 +10,7 @@ mod tables;
 use crate::error::CompileError;
 use crate::fit::Fitted;
 use crate::passes::fold_normalization::per_axis;
-use bits::{RingOptions, turn_error};
+use bits::turn_error;
 use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
@@ -59,8 +59,7 @@ pub fn lower(
         }
     }
     let output = lowering.values[&graph.output()];
-    let RingOptions { margin, reach, .. } = fitted.scales.options;
-    let largest = fitted.spreads[&graph.output()].largest.max(reach.output).max(1e-9) * margin;
+    let largest = fitted.spreads[&graph.output()].largest.max(1e-9) * fitted.scales.options.margin;
     let output_scale = lowering.uniform(graph.output())?;
     let output_ring = (largest * output_scale).log2().ceil().max(1.0) as u32 + 1;
     let Lowering { mut steps, mut secrets, values, wanted, errors, .. } = lowering;
@@ -83,7 +82,7 @@ pub fn lower(
         output,
         input_scale,
         // The ring may be narrower: nothing behind the input sees more than its low bits.
-        input_limit: (INPUT_MARGIN * input.largest.max(reach.input).max(1e-6)).log2().ceil().exp2(),
+        input_limit: (INPUT_MARGIN * input.largest.max(1e-6)).log2().ceil().exp2(),
         output_scale,
         client,
         rlwe: vec![],
@@ -147,7 +146,12 @@ impl Lowering<'_> {
             Op::Transpose(permutation) => StepOp::Transpose { permutation: permutation.clone() },
             Op::Take { axis, indices } => StepOp::Take { axis: *axis, indices: indices.clone() },
             Op::Concat(axis) => StepOp::Concat { axis: *axis },
-            Op::Multiply | Op::Divide | Op::MaxWindows { .. } | Op::Softmax(_) | Op::ArgMax(_) => {
+            Op::Multiply
+            | Op::Divide
+            | Op::MaxWindows { .. }
+            | Op::Softmax(_)
+            | Op::ArgMax(_)
+            | Op::Integers(_) => {
                 return Err(internal(format!("{} reached the lowering", node.op.name())));
             }
         };

@@ -44,6 +44,11 @@ pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Result<(), Compil
                 "stands before other layers",
                 "only an arg max at the output is supported (the client computes it)",
             ),
+            Op::Integers(integers) => (
+                if integers.truncates { "Cast" } else { "QuantizeLinear" },
+                "a value is rounded to integers in front of other layers",
+                "only integers at the output are supported (the client rounds); leave the rounding out of the model",
+            ),
             _ => continue,
         };
         let entry = UnsupportedNode {

@@ -1,35 +1,103 @@
-//! Takes what the client does in the clear off the end of the graph: softmax, arg max, and shapes
-//! around them.
+//! Takes what the client does in the clear off the end of the graph: softmax, arg max, integers, a clip with
+//! two bounds, and shapes and numbers' scales in between.
 
+use ir::Tensor;
 use ir::graph::{Graph, Op};
+use ir::op::{Activation, Elementary, Function};
 use ir::plan::ClientStep;
 
 /// Removes the client's steps from the end of the graph and returns them in order.
 pub fn split_client(graph: &mut Graph) -> Vec<ClientStep> {
-    let mut steps = Vec::new();
-    loop {
-        let output = graph.output();
-        let node = graph.node(output);
-        let step = match &node.op {
-            Op::Softmax(axis) => ClientStep::Softmax(*axis),
-            Op::ArgMax(axis) => ClientStep::ArgMax(*axis),
-            Op::Reshape if reads_client_step(graph) => ClientStep::Reshape(node.shape.clone()),
-            _ => break,
-        };
+    let (mut id, mut steps) = (graph.output(), Vec::new());
+    let (mut taken, mut front) = (0, id);
+    while let Some(step) = client_step(graph.node(id)) {
+        // Neither shapes nor scales are worth a step of their own: two parties compute them for nothing.
+        let is_reason = !matches!(step, ClientStep::Reshape(_) | ClientStep::Affine { .. });
+        id = graph.operands(id)[0];
         steps.push(step);
-        let operand = graph.operands(output)[0];
-        graph.set_output(operand);
+        if is_reason {
+            (taken, front) = (steps.len(), id);
+        }
     }
-    graph.remove_dead();
+    steps.truncate(taken);
     steps.reverse();
+    graph.set_output(front);
+    graph.remove_dead();
     steps
 }
 
-/// Whether the output's operand chain reaches a softmax or arg max through reshapes.
-fn reads_client_step(graph: &Graph) -> bool {
-    let mut id = graph.output();
-    while matches!(graph.node(id).op, Op::Reshape) {
-        id = graph.operands(id)[0];
+fn client_step(node: &ir::graph::Node) -> Option<ClientStep> {
+    let number = |t: &Tensor<f32>| (t.data.len() == 1).then(|| t.data[0]);
+    match &node.op {
+        Op::Softmax(axis) => Some(ClientStep::Softmax(*axis)),
+        Op::ArgMax(axis) => Some(ClientStep::ArgMax(*axis)),
+        Op::Integers(integers) => Some(ClientStep::Integers(*integers)),
+        Op::Reshape => Some(ClientStep::Reshape(node.shape.clone())),
+        Op::Affine { scale, shift } => {
+            Some(ClientStep::Affine { scale: number(scale)?, shift: number(shift)? })
+        }
+        Op::Activation(Activation::Exact(expression)) => match expression.operations.as_slice() {
+            &[Elementary::Apply { function: Function::Clip { low, high }, operand: 0 }] => {
+                let (low, high) = (low as f32, high as f32);
+                // A bound that no value exceeds is none: what is left is a ReLU, which hides what it drops.
+                (low > f32::MIN && low <= high && high < f32::MAX)
+                    .then_some(ClientStep::Clip { low, high })
+            }
+            _ => None,
+        },
+        _ => None,
     }
-    matches!(graph.node(id).op, Op::Softmax(_) | Op::ArgMax(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ir::{ElementType, Integers, Shape};
+
+    fn graph(ops: Vec<Op>) -> Graph {
+        let shape = Shape::new([1, 4]);
+        let mut graph = Graph::new("x", shape.clone());
+        let mut value = graph.input();
+        for op in ops {
+            value = graph.add("node", op, shape.clone(), &[value]);
+        }
+        graph.set_output(value);
+        graph
+    }
+
+    fn affine(scale: f32, shift: f32) -> Op {
+        Op::Affine { scale: Tensor::scalar(scale), shift: Tensor::scalar(shift) }
+    }
+
+    fn clip(low: f64, high: f64) -> Op {
+        Op::Activation(Activation::function(Function::Clip { low, high }))
+    }
+
+    #[test]
+    fn a_quantised_output_is_clipped_scaled_and_rounded_by_the_client() {
+        let integers =
+            Integers { element: ElementType::Integer { bits: 8, signed: false }, truncates: false };
+        let relu = Op::Activation(Activation::function(Function::Relu));
+        let ops = vec![relu.clone(), clip(-2.0, 2.0), affine(64.0, 128.0), Op::Integers(integers)];
+        let mut graph = graph(ops);
+        let steps = split_client(&mut graph);
+        assert_eq!(
+            steps,
+            [
+                ClientStep::Clip { low: -2.0, high: 2.0 },
+                ClientStep::Affine { scale: 64.0, shift: 128.0 },
+                ClientStep::Integers(integers),
+            ]
+        );
+        assert!(graph.node(graph.output()).op == relu);
+    }
+
+    #[test]
+    fn scales_and_one_sided_clips_stay_with_the_parties() {
+        for op in [affine(2.0, 0.0), clip(0.0, f64::from(f32::MAX)), Op::Reshape] {
+            let mut graph = graph(vec![op]);
+            assert!(split_client(&mut graph).is_empty());
+            assert_eq!(graph.order().len(), 2);
+        }
+    }
 }

@@ -73,6 +73,7 @@ pub fn evaluate_node(op: &Op, shape: &Shape, operands: &[&Tensor<f32>]) -> Tenso
         Op::Concat(axis) => Tensor::concat(operands, *axis),
         Op::Softmax(axis) => softmax(operands[0], *axis),
         Op::ArgMax(axis) => arg_max(operands[0], *axis),
+        Op::Integers(integers) => operands[0].map(|v| integers.at(v)),
     }
 }
 

@@ -11,6 +11,7 @@ mod verify;
 pub use evaluate::{arg_max, evaluate, evaluate_batch, evaluate_node, softmax};
 pub use verify::GraphError;
 
+use crate::element::Integers;
 use crate::op::{Activation, Convolution};
 use crate::tensor::{Shape, Tensor};
 use petgraph::Direction;
@@ -119,6 +120,8 @@ pub enum Op {
     Softmax(usize),
     /// Index of the maximum along an axis (which stays with length 1): at the output only, done by the client.
     ArgMax(usize),
+    /// Reals as elements of an integer type: at the output only, done by the client.
+    Integers(Integers),
 }
 
 impl Op {
@@ -144,6 +147,7 @@ impl Op {
             Self::Concat(_) => "Concat",
             Self::Softmax(_) => "Softmax",
             Self::ArgMax(_) => "ArgMax",
+            Self::Integers(_) => "Integers",
         }
     }
 

@@ -150,6 +150,7 @@ fn check(op: &Op, shape: &Shape, operands: &[&Shape]) -> Result<(), String> {
             dims[*axis] = total;
             Shape(dims)
         }
+        Op::Integers(_) => operands[0].clone(),
         Op::Softmax(axis) => {
             operands[0].0.get(*axis).ok_or("axis out of range")?;
             operands[0].clone()

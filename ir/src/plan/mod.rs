@@ -31,6 +31,7 @@ pub use slots::{PhaseProducts, SlotPacking};
 pub use verify::PlanError;
 pub use weights::{Reference, ReferenceLayer, StepWeights, Weights};
 
+use crate::element::Integers;
 use crate::op::Convolution;
 use crate::ring::{low_mask, to_signed};
 use crate::tensor::{Shape, Tensor};
@@ -229,6 +230,22 @@ pub enum ClientStep {
     ArgMax(usize),
     /// The same elements under another shape.
     Reshape(Shape),
+    /// `scale·y + shift`, in front of another step of the client.
+    Affine {
+        /// The factor.
+        scale: f32,
+        /// The offset.
+        shift: f32,
+    },
+    /// `min(max(y, low), high)`
+    Clip {
+        /// Lower bound.
+        low: f32,
+        /// Upper bound.
+        high: f32,
+    },
+    /// Reals as elements of an integer type.
+    Integers(Integers),
 }
 
 impl StepOp {
@@ -349,6 +366,9 @@ impl Plan {
             ClientStep::Softmax(axis) => crate::graph::softmax(&y, *axis),
             ClientStep::ArgMax(axis) => crate::graph::arg_max(&y, *axis),
             ClientStep::Reshape(shape) => y.reshape(shape.clone()),
+            ClientStep::Affine { scale, shift } => y.map(|v| scale * v + shift),
+            ClientStep::Clip { low, high } => y.map(|v| v.max(*low).min(*high)),
+            ClientStep::Integers(integers) => y.map(|v| integers.at(v)),
         })
     }
 

@@ -1,7 +1,6 @@
 //! Party 0's secrets: the integers and coefficients behind a plan's steps.
 
 use super::{Digest, FileError, Magic, Plan, StepOp, file};
-use crate::Tensor;
 use crate::graph::{Graph, Op};
 use crate::op::Activation;
 use serde::{Deserialize, Serialize};
@@ -75,9 +74,6 @@ pub struct ReferenceLayer {
     pub middle: Vec<f64>,
     /// The function that it stands for.
     pub exact: Activation,
-    /// What its values are times those of the network as imported, where channels were balanced:
-    /// broadcasts to them.
-    pub scale: Tensor<f32>,
 }
 
 impl Drop for Weights {
