@@ -12,7 +12,6 @@ pub mod search;
 
 use error::CompileError;
 use fit::{Calibration, Family, Fitted, Harmonics};
-use ir::Tensor;
 use ir::graph::{Graph, Op};
 use ir::op::Activation;
 use ir::plan::{ClientStep, Digest, Plan, Reference, ReferenceLayer, Weights};
@@ -20,7 +19,6 @@ use lower::bits::{Allocation, RingOptions};
 use lower::scales::Scales;
 use passes::PassOptions;
 use search::PhaseLayer;
-use std::collections::HashMap;
 
 /// How a model is compiled.
 #[derive(Clone, Debug)]
@@ -59,23 +57,10 @@ pub struct Compiled {
     pub reference: Reference,
     /// Per fitted layer: its node's name and the relative error of its values.
     pub fits: Vec<(String, f64)>,
-    /// Rows of the calibration inputs whose values explode and leave the planned bounds.
-    pub outliers: Vec<usize>,
-    /// Layers whose range a few inputs make many times wider.
-    pub stretched: Vec<Stretched>,
+    /// Calibration inputs whose values explode and leave the planned bounds.
+    pub outliers: usize,
     /// Its phases, as the search sees them.
     pub phases: Vec<PhaseLayer>,
-}
-
-/// A fitted layer whose range a few calibration inputs make many times wider than the others do: a fit
-/// that covers them is coarse for the others.
-pub struct Stretched {
-    /// Its node's name.
-    pub name: String,
-    /// How many times wider.
-    pub factor: f64,
-    /// Rows of these inputs.
-    pub rows: Vec<usize>,
 }
 
 /// A graph ready to be fitted, and what the client does with its output.
@@ -100,6 +85,30 @@ pub fn prepare(mut graph: Graph, options: &PassOptions) -> Result<Prepared, Comp
     Ok(Prepared { original, graph, client })
 }
 
+impl Prepared {
+    /// Leaves out the bounds of clips that no calibration input reaches; the names of these clips. Made-up
+    /// inputs reach nothing that means something, so they leave all as it is.
+    ///
+    /// # Errors
+    /// Those of the passes, which run again.
+    pub fn open_clips(
+        &mut self,
+        calibration: &Calibration,
+        options: &PassOptions,
+    ) -> Result<Vec<String>, CompileError> {
+        if calibration.is_synthetic {
+            return Ok(Vec::new());
+        }
+        let mut graph = self.original.clone();
+        let names = passes::open_clips(&mut graph, &calibration.inputs);
+        if !names.is_empty() {
+            passes::run_all(&mut graph, options)?;
+            self.graph = graph;
+        }
+        Ok(names)
+    }
+}
+
 /// Fits, scales and lowers a prepared network. `progress` is told the share of the work that is done.
 ///
 /// # Errors
@@ -116,10 +125,6 @@ pub fn compile(
     if matches!(options.family, Family::Phase { .. }) && !calibration.is_synthetic {
         passes::equalise_channels(&mut graph, &calibration.inputs);
     }
-    let scales_of = match calibration.is_synthetic {
-        true => HashMap::new(),
-        false => passes::balance_channels(&mut graph, &calibration.inputs),
-    };
     let mut layers = Vec::new();
     if let Family::Polynomial { .. } = options.family {
         let first =
@@ -141,7 +146,6 @@ pub fn compile(
     let is_polynomial = matches!(options.family, Family::Polynomial { .. });
     let reference_graph = if is_polynomial { fitted_graph } else { fitted.graph };
     let outliers = fitted.outliers;
-    let stretched = fitted.stretched;
     layers.extend(fitted.layers);
     let order = reference_graph.order();
     let position = |node| order.iter().position(|&id| id == node).unwrap_or(0) as u32;
@@ -152,7 +156,6 @@ pub fn compile(
             interval: l.interval,
             middle: l.middle.clone(),
             exact: l.exact.clone(),
-            scale: scales_of.get(&l.node).cloned().unwrap_or_else(|| Tensor::scalar(1.0)),
         })
         .collect();
     let fits = layers
@@ -165,16 +168,7 @@ pub fn compile(
         layers: reference_layers,
         calibration: calibration.description.clone(),
     };
-    Ok(Compiled {
-        plan: lowered.plan,
-        digest,
-        weights,
-        reference,
-        fits,
-        outliers,
-        stretched,
-        phases,
-    })
+    Ok(Compiled { plan: lowered.plan, digest, weights, reference, fits, outliers, phases })
 }
 
 fn has_quadratics(graph: &Graph) -> bool {

@@ -1,20 +1,20 @@
 //! The passes over graphs, in the one order in which they run. Each is verified by its result: the
 //! graph's rules are checked after every pass.
 
-mod balance_channels;
 mod complete_square;
 mod equalise_channels;
 mod expand_max_pool;
 mod fold_constants;
 pub(crate) mod fold_normalization;
 mod merge_linear;
+mod open_clips;
 mod recognise_activations;
 mod refuse_leftovers;
 mod split_client;
 
-pub use balance_channels::balance_channels;
 pub use complete_square::complete_square;
 pub use equalise_channels::equalise_channels;
+pub use open_clips::open_clips;
 pub use split_client::split_client;
 
 use crate::error::CompileError;
