@@ -29,7 +29,8 @@ fn network(model: &str) -> Network {
     let held_out = inputs.split_off(300);
     let labels = array(&shipped("digits_train.npz"), "y");
     let labels = labels.data[300..400].iter().map(|&label| label as usize).collect();
-    let calibration = Calibration::new(inputs, "digits");
+    let calibration =
+        Calibration { inputs, labels: None, is_synthetic: false, description: "digits".into() };
     Network { prepared, calibration, held_out, labels }
 }
 

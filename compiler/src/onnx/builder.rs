@@ -3,6 +3,8 @@
 
 use super::MAX_VALUE;
 use super::node::{Refusal, Value, invalid, refuse};
+use super::quantize::Steps;
+use super::range::{Range, Ranges};
 use ir::graph::{Graph, NodeId, Op};
 use ir::op::{Activation, Convolution, Elementary, Expression, Function};
 use ir::tensor::{Shape, Tensor, broadcasts_to};
@@ -12,12 +14,21 @@ pub(super) struct Builder {
     /// The name that new nodes get.
     pub name: String,
     pub warnings: Vec<String>,
+    pub ranges: Ranges,
+    /// The steps of quantised values.
+    pub steps: Steps,
 }
 
 impl Builder {
     pub(super) fn new(input: &str, shape: &Shape) -> Self {
         let graph = Graph::new(input, shape.clone());
-        Self { graph, name: String::new(), warnings: Vec::new() }
+        Self {
+            graph,
+            name: String::new(),
+            warnings: Vec::new(),
+            ranges: Ranges::default(),
+            steps: Steps::default(),
+        }
     }
 
     /// Adds a warning unless it is there already.
@@ -30,6 +41,11 @@ impl Builder {
 
     pub(super) fn shape(&self, id: NodeId) -> Shape {
         self.graph.node(id).shape.clone()
+    }
+
+    /// Bounds that every element keeps.
+    pub(super) fn range(&self, id: NodeId) -> Range {
+        self.ranges.get(id)
     }
 
     pub(super) fn dims(&self, id: NodeId) -> Vec<usize> {
@@ -61,7 +77,9 @@ impl Builder {
                 "check the model's weights, and divisions by zero among its constants",
             ));
         }
-        Ok(self.graph.add(self.name.clone(), op, shape, operands))
+        let id = self.graph.add(self.name.clone(), op, shape, operands);
+        self.ranges.follow(&self.graph, id);
+        Ok(id)
     }
 
     /// A value as a node of the graph.

@@ -2,6 +2,7 @@
 //! computed by tract, one ONNX node at a time.
 
 use super::MAX_VALUE;
+use super::element;
 use super::quiet::{one_line, quietly};
 use ir::tensor::{Shape, Tensor};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tract_onnx::prelude::{IntoArcTensor, IntoTValue, Tensor as Dense, TractResul
 
 /// A constant with the element type that it has in the file.
 #[derive(Clone)]
-pub(super) struct Constant(Arc<Dense>);
+pub(super) struct Constant(pub(super) Arc<Dense>);
 
 impl Constant {
     /// A constant of the file. External data must have been read in before.
@@ -18,8 +19,12 @@ impl Constant {
         let elements = proto.dims.iter().try_fold(1usize, |n, &d| {
             n.checked_mul(usize::try_from(d).ok()?).filter(|&n| n <= MAX_VALUE)
         });
-        if elements.is_none() {
+        let Some(elements) = elements else {
             return Err(format!("tensor {:?} has impossible dimensions", proto.name));
+        };
+        if let Some(loaded) = element::load(proto, elements) {
+            let tensor = loaded.map_err(|e| format!("tensor {:?}: {e}", proto.name))?;
+            return Ok(Self(Arc::new(tensor)));
         }
         let onnx = tract_onnx::onnx();
         let loaded = quietly(|| tract_onnx::tensor::load_tensor(&*onnx.provider, proto, None))

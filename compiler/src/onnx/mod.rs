@@ -6,10 +6,14 @@ mod activation;
 mod builder;
 mod constant;
 mod convolution;
+mod dynamic;
+mod element;
 mod elementwise;
 mod external;
 mod file;
 mod geometry;
+mod integer;
+mod kind;
 mod linear;
 mod node;
 mod normalization;
@@ -18,6 +22,7 @@ mod oracle;
 mod pooling;
 mod quantize;
 mod quiet;
+mod range;
 mod reduction;
 mod resize;
 mod selection;
@@ -28,6 +33,7 @@ pub use operators::{Operator, supported_operators};
 pub use oracle::Oracle;
 
 use file::Model;
+use ir::ElementType;
 use ir::graph::Graph;
 use serde::Serialize;
 use std::fmt;
@@ -42,6 +48,8 @@ pub struct Imported {
     pub graph: Graph,
     /// The input's name in the file.
     pub input_name: String,
+    /// What the elements of the input are.
+    pub input_element: ElementType,
     /// The output's name in the file.
     pub output_name: String,
     /// What was assumed or left out, a line each.
@@ -93,6 +101,14 @@ pub enum ImportError {
         name: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The input's elements are no numbers.
+    #[error("input {name} holds elements of type {element}, expected numbers or booleans")]
+    InputElement {
+        /// The input's name.
+        name: String,
+        /// The type of its elements.
+        element: String,
     },
     /// Nodes that cannot be compiled, all of them.
     #[error("{}", list(.0))]

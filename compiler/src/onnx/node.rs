@@ -1,6 +1,7 @@
 //! One ONNX node with its operands resolved, and why it may be refused.
 
 use super::constant::Constant;
+use super::kind::{Kind, REAL};
 use ir::graph::NodeId;
 use ir::tensor::Tensor;
 use tract_onnx::pb::{AttributeProto, NodeProto};
@@ -15,6 +16,9 @@ pub(super) enum Value {
     /// The result of a node that was refused.
     Unknown,
 }
+
+/// The results of a node, and what the numbers of each are.
+pub(super) type Typed = Result<Vec<(Value, Kind)>, Refusal>;
 
 /// Why a node is refused, and what its owner can do.
 #[derive(Debug)]
@@ -39,11 +43,24 @@ pub(super) struct Call<'a> {
     pub opset: i64,
     /// Operands by position; `None` where left out.
     pub operands: Vec<Option<Value>>,
+    /// What the operands' numbers are, by position.
+    pub kinds: Vec<Kind>,
     /// Whether the node's first result is the model's output.
     pub is_output: bool,
 }
 
 impl Call<'_> {
+    /// The node's attributes with other operands, all of them reals.
+    pub(super) fn with(&self, operands: Vec<Option<Value>>) -> Self {
+        let kinds = vec![REAL; operands.len()];
+        Self { proto: self.proto, opset: self.opset, operands, kinds, is_output: false }
+    }
+
+    /// What the numbers of the operand at a position are.
+    pub(super) fn kind(&self, position: usize) -> Kind {
+        self.kinds.get(position).copied().unwrap_or(REAL)
+    }
+
     fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.proto.attribute.iter().find(|a| a.name == name)
     }

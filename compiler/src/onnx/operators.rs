@@ -2,16 +2,17 @@
 //! those that are not.
 
 use super::builder::Builder;
-use super::node::{Call, Refusal, Value, refuse};
+use super::kind;
+use super::node::{self, Call, Refusal, Value, refuse};
 use super::{
-    activation, convolution, elementwise, linear, normalization, pooling, quantize, reduction,
-    resize, selection, structure,
+    activation, convolution, dynamic, elementwise, integer, linear, normalization, pooling,
+    quantize, reduction, resize, selection, structure,
 };
 use ir::graph::NodeId;
 
 /// A supported ONNX operator.
 pub struct Operator {
-    /// The operator's name in ONNX.
+    /// The operator's name in ONNX, with its domain unless that is ONNX's own.
     pub name: &'static str,
     /// The limits within which it is supported; empty where there are none.
     pub note: &'static str,
@@ -25,17 +26,19 @@ pub(super) enum Translation {
     One(fn(&mut Builder, &Call) -> Result<NodeId, Refusal>),
     /// Any number of results, constants among them.
     Many(fn(&mut Builder, &Call) -> Result<Vec<Value>, Refusal>),
+    /// As `Many`, with what the numbers of each result are.
+    Typed(fn(&mut Builder, &Call) -> node::Typed),
 }
 
-use Translation::{Many, One};
+use Translation::{Many, One, Typed};
 
 const fn operator(name: &'static str, note: &'static str, translation: Translation) -> Operator {
     Operator { name, note, translation }
 }
 
-/// Every supported operator, in alphabetical order.
-pub fn supported_operators() -> &'static [Operator] {
-    OPERATORS
+/// Every supported operator: ONNX's in alphabetical order, then those of other domains.
+pub fn supported_operators() -> impl Iterator<Item = &'static Operator> {
+    OPERATORS.iter().chain(MICROSOFT_OPERATORS)
 }
 
 static OPERATORS: &[Operator] = &[
@@ -44,24 +47,34 @@ static OPERATORS: &[Operator] = &[
     operator("ArgMax", "at the output; the first of equal maxima", One(normalization::arg_max)),
     operator("AveragePool", "1-D and 2-D, without dilations", One(pooling::average_pool)),
     operator("BatchNormalization", "in inference", One(normalization::batch_normalization)),
-    operator("Cast", "to floating point", One(structure::cast)),
-    operator("CastLike", "to floating point", One(structure::cast_like)),
+    operator(
+        "Cast",
+        "between integers where nothing wraps around; of floats to integers at the output",
+        Typed(kind::cast),
+    ),
+    operator("CastLike", "as Cast", Typed(kind::cast_like)),
     operator("Celu", "", One(activation::celu)),
     operator("Clip", "", One(activation::clip)),
     operator("Concat", "", One(structure::concat)),
     operator("Constant", "", Many(structure::constant)),
     operator("ConstantOfShape", "of constants", One(structure::constant_only)),
     operator("Conv", "1-D and 2-D, constant weights", One(convolution::conv)),
+    operator("ConvInteger", "as Conv", Typed(integer::conv_integer)),
     operator("ConvTranspose", "1-D and 2-D, constant weights", One(convolution::conv_transpose)),
     operator("Cos", "", One(activation::cos)),
     operator("DepthToSpace", "", One(structure::depth_to_space)),
-    operator("DequantizeLinear", "constants exactly; values stay real", Many(quantize::dequantize)),
+    operator("DequantizeLinear", "constant scales", Typed(quantize::dequantize)),
     operator(
         "Div",
         "values by values where both are functions of one value",
         One(elementwise::div),
     ),
     operator("Dropout", "in inference", One(structure::dropout)),
+    operator(
+        "DynamicQuantizeLinear",
+        "in front of integer products that are scaled back",
+        Typed(dynamic::dynamic_quantize),
+    ),
     operator("Elu", "", One(activation::elu)),
     operator("Erf", "", One(activation::erf)),
     operator("Exp", "", One(activation::exp)),
@@ -79,6 +92,7 @@ static OPERATORS: &[Operator] = &[
     operator("Log", "", One(activation::log)),
     operator("LogSoftmax", "at the output, where it is left out", One(normalization::log_softmax)),
     operator("MatMul", "one constant factor, a single matrix", One(linear::mat_mul)),
+    operator("MatMulInteger", "as MatMul", Typed(integer::mat_mul_integer)),
     operator("Max", "", One(elementwise::max)),
     operator("MaxPool", "1-D and 2-D, without indices", One(pooling::max_pool)),
     operator("Mean", "", One(elementwise::mean)),
@@ -93,7 +107,13 @@ static OPERATORS: &[Operator] = &[
     operator("PRelu", "one slope, or one per channel", One(activation::prelu)),
     operator("Pad", "constant amounts", One(selection::pad)),
     operator("Pow", "one constant exponent, or one constant positive base", One(elementwise::pow)),
-    operator("QuantizeLinear", "values stay real", Many(quantize::quantize)),
+    operator("QLinearConv", "as Conv; saturated, not rounded", Typed(integer::qlinear_conv)),
+    operator("QLinearMatMul", "as MatMul; saturated, not rounded", Typed(integer::qlinear_mat_mul)),
+    operator(
+        "QuantizeLinear",
+        "to integers, constant scales; saturated, rounded at the output only",
+        Typed(quantize::quantize),
+    ),
     operator("Reciprocal", "", One(activation::reciprocal)),
     operator("ReduceL1", "constant axes", One(reduction::reduce_l1)),
     operator("ReduceL2", "constant axes", One(reduction::reduce_l2)),
@@ -129,6 +149,43 @@ static OPERATORS: &[Operator] = &[
     operator("Unsqueeze", "", One(structure::unsqueeze)),
     operator("Upsample", "nearest and linear, constant scales", One(resize::upsample)),
     operator("Where", "constant condition", One(elementwise::select)),
+];
+
+/// The domain of ONNX Runtime's own operators.
+pub(super) const MICROSOFT: &str = "com.microsoft";
+
+/// Those of ONNX Runtime's quantiser, in its domain, in alphabetical order.
+static MICROSOFT_OPERATORS: &[Operator] = &[
+    operator("com.microsoft.DequantizeLinear", "as ONNX's", Typed(quantize::dequantize)),
+    operator(
+        "com.microsoft.DynamicQuantizeMatMul",
+        "as MatMul",
+        Typed(integer::dynamic_quantize_mat_mul),
+    ),
+    operator(
+        "com.microsoft.MatMulIntegerToFloat",
+        "as MatMul",
+        Typed(integer::mat_mul_integer_to_float),
+    ),
+    operator("com.microsoft.QGemm", "as Gemm", Typed(integer::qgemm)),
+    operator("com.microsoft.QLinearAdd", "as Add", Typed(integer::qlinear_add)),
+    operator(
+        "com.microsoft.QLinearAveragePool",
+        "as AveragePool",
+        Typed(integer::qlinear_average_pool),
+    ),
+    operator("com.microsoft.QLinearConcat", "as Concat", Typed(integer::qlinear_concat)),
+    operator(
+        "com.microsoft.QLinearGlobalAveragePool",
+        "as GlobalAveragePool",
+        Typed(integer::qlinear_global_average_pool),
+    ),
+    operator("com.microsoft.QLinearLeakyRelu", "as LeakyRelu", Typed(integer::qlinear_leaky_relu)),
+    operator("com.microsoft.QLinearMul", "as Mul", Typed(integer::qlinear_mul)),
+    operator("com.microsoft.QLinearSigmoid", "as Sigmoid", Typed(integer::qlinear_sigmoid)),
+    operator("com.microsoft.QLinearSoftmax", "as Softmax", Typed(integer::qlinear_softmax)),
+    operator("com.microsoft.QLinearWhere", "as Where", Typed(integer::qlinear_where)),
+    operator("com.microsoft.QuantizeLinear", "as ONNX's", Typed(quantize::quantize)),
 ];
 
 /// What to do instead of operators that are not supported: names, reason, advice.
@@ -167,12 +224,6 @@ const REFUSED: &[(&[&str], &str, &str)] = &[
         "expected Gather or Slice with constant indices",
     ),
     (
-        &["QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"],
-        "integer operators are not supported",
-        "export the float model, or one with QuantizeLinear and DequantizeLinear; \
-         weights are quantised by this compiler",
-    ),
-    (
         &["LpPool", "GlobalLpPool", "MaxUnpool", "MaxRoiPool", "RoiAlign"],
         "this pooling is not supported",
         "expected AveragePool or MaxPool",
@@ -200,7 +251,7 @@ fn is_onnx(domain: &str) -> bool {
 
 /// Whether a node of constants alone is evaluated at import as it stands.
 pub(super) fn is_foldable(domain: &str, operator: &str) -> bool {
-    let own = ["Constant", "QuantizeLinear", "DequantizeLinear"];
+    let own = ["Constant", "CastLike", "DequantizeLinear", "QuantizeLinear"];
     is_onnx(domain) && !own.contains(&operator)
 }
 
@@ -212,14 +263,15 @@ pub(super) fn keeps_shape(name: &str) -> bool {
 
 /// How to translate an operator.
 pub(super) fn find(domain: &str, name: &str) -> Result<Translation, Refusal> {
+    let full = qualified(domain, name);
+    if let Some(operator) = supported_operators().find(|o| o.name == full) {
+        return Ok(operator.translation);
+    }
     if !is_onnx(domain) {
         return Err(refuse(
             format!("operators of the domain {domain} are not supported"),
             "export the model with ONNX's own operators",
         ));
-    }
-    if let Some(operator) = OPERATORS.iter().find(|o| o.name == name) {
-        return Ok(operator.translation);
     }
     let known = REFUSED.iter().find(|(names, ..)| names.contains(&name));
     Err(known.map_or_else(
@@ -235,6 +287,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_has_no_refused_operator() {
         assert!(OPERATORS.is_sorted_by_key(|o| o.name));
+        assert!(MICROSOFT_OPERATORS.is_sorted_by_key(|o| o.name));
         for (names, ..) in REFUSED {
             assert!(names.iter().all(|n| OPERATORS.iter().all(|o| o.name != *n)));
         }

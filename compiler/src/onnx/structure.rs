@@ -5,7 +5,6 @@ use super::constant::Constant;
 use super::node::{Call, Refusal, Value, axes_of, axis_of, invalid, refuse};
 use ir::graph::{NodeId, Op};
 use ir::tensor::{Shape, Tensor};
-use tract_onnx::pb::tensor_proto::DataType;
 
 pub(super) fn identity(_: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     call.value(0)
@@ -15,23 +14,6 @@ pub(super) fn dropout(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     if call.optional_scalar(2)?.is_some_and(|training| training != 0.0) {
         b.warn(format!("the Dropout {} is in training mode; it is left out", b.name));
     }
-    call.value(0)
-}
-
-pub(super) fn cast(_: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    let target = i32::try_from(call.int("to", 0)).map(DataType::try_from);
-    match target {
-        Ok(Ok(DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16)) => {
-            call.value(0)
-        }
-        _ => Err(refuse(
-            "a cast to whole numbers is not supported",
-            "expected casts to floating point only",
-        )),
-    }
-}
-
-pub(super) fn cast_like(_: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     call.value(0)
 }
 

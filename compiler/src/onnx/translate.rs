@@ -4,9 +4,11 @@
 use super::builder::Builder;
 use super::constant::{self, Constant};
 use super::file::Model;
+use super::kind::{self, Kind, Kinds};
 use super::node::{Call, Refusal, Value};
 use super::operators::{self, Translation};
 use super::{ImportError, Imported, UnsupportedNode};
+use ir::ElementType;
 use ir::graph::Op;
 use ir::tensor::{Shape, Tensor};
 use std::collections::{HashMap, HashSet};
@@ -18,14 +20,23 @@ pub(super) fn translate(model: &Model) -> Result<Imported, ImportError> {
     let mut builder = Builder::new(&model.input_name, &model.input_shape);
     builder.warnings = model.warnings.clone();
     let mut values = initial_values(model, &builder)?;
+    let element = element_of_input(model)?;
+    let mut kinds = Kinds::new(model.graph());
+    kinds.set(&model.input_name, Kind::Of(element));
+    if let Some(range) = element.input_range() {
+        builder.ranges.set(builder.graph.input(), range);
+    }
     let read: HashSet<&str> = reads(model);
     let shapes = LazyLock::new(|| model.stated_shapes());
     let mut refused = Vec::new();
     for &index in &model.order {
         let node = &model.graph().node[index];
         builder.name = node_name(node).to_owned();
-        let results = match results(&mut builder, node, &values, model) {
-            Ok(results) => results,
+        let results = match results(&mut builder, node, &values, &kinds, model) {
+            Ok((results, of_results)) => {
+                kinds.note(node, &results, &of_results);
+                results
+            }
             Err(refusal) => {
                 refused.extend(refusal.map(|r| unsupported(node, r)));
                 for name in &node.output {
@@ -47,26 +58,48 @@ pub(super) fn translate(model: &Model) -> Result<Imported, ImportError> {
     if !refused.is_empty() {
         return Err(ImportError::Unsupported(refused));
     }
-    finish(builder, model, &values)
+    finish(builder, model, &values, &kinds)
+}
+
+fn element_of_input(model: &Model) -> Result<ElementType, ImportError> {
+    let input = model.graph().input.iter().find(|i| i.name == model.input_name);
+    input.map_or(Ok(ElementType::Real), |i| {
+        kind::element_of_input(i)
+            .map_err(|element| ImportError::InputElement { name: i.name.clone(), element })
+    })
 }
 
 fn finish(
     mut builder: Builder,
     model: &Model,
     values: &HashMap<String, Value>,
+    kinds: &Kinds,
 ) -> Result<Imported, ImportError> {
-    match values.get(&model.output_name) {
-        Some(Value::Node(id)) => builder.graph.set_output(*id),
-        Some(Value::Constant(_)) => {
+    builder.name.clone_from(&model.output_name);
+    let value = values.get(&model.output_name).unwrap_or(&Value::Unknown);
+    match kind::output(&mut builder, value, kinds.get(&model.output_name)) {
+        Ok(Value::Node(id)) => builder.graph.set_output(id),
+        Ok(Value::Constant(_)) => {
             return Err(ImportError::Malformed("the output does not depend on the input".into()));
         }
-        _ => return Err(ImportError::Internal("the output was not translated".into())),
+        Ok(Value::Unknown) => {
+            return Err(ImportError::Internal("the output was not translated".into()));
+        }
+        Err(Refusal { reason, advice }) => {
+            let (name, operator) = (model.output_name.clone(), "output".to_owned());
+            let node = UnsupportedNode { name, operator, reason, advice };
+            return Err(ImportError::Unsupported(vec![node]));
+        }
+    }
+    if let Some(note) = builder.steps.note() {
+        builder.warn(note);
     }
     builder.graph.remove_dead();
     builder.graph.verify().map_err(|e| ImportError::Internal(e.to_string()))?;
     Ok(Imported {
         graph: builder.graph,
         input_name: model.input_name.clone(),
+        input_element: kinds.get(&model.input_name).element().unwrap_or_default(),
         output_name: model.output_name.clone(),
         warnings: builder.warnings,
     })
@@ -91,16 +124,21 @@ fn reads(model: &Model) -> HashSet<&str> {
     names
 }
 
-/// The results of a node; `Err(None)` where nothing can be said because an operand is unknown.
+/// The results of a node and what their numbers are; `Err(None)` where nothing can be said because an operand is unknown.
 fn results(
     builder: &mut Builder,
     node: &NodeProto,
     values: &HashMap<String, Value>,
+    kinds: &Kinds,
     model: &Model,
-) -> Result<Vec<Value>, Option<Refusal>> {
+) -> Result<(Vec<Value>, Vec<Kind>), Option<Refusal>> {
     let operands: Vec<Option<Value>> = node.input.iter().map(|n| values.get(n).cloned()).collect();
     let translation = operators::find(&node.domain, &node.op_type);
-    let constants: Option<Vec<Option<Constant>>> = operands
+    let is_output = node.output.first() == Some(&model.output_name);
+    let of_operands = kinds.of_operands(node, &operands);
+    let call = Call { proto: node, opset: model.opset, operands, kinds: of_operands, is_output };
+    let constants: Option<Vec<Option<Constant>>> = call
+        .operands
         .iter()
         .map(|o| match o {
             None => Some(None),
@@ -112,7 +150,14 @@ fn results(
         constants.filter(|_| operators::is_foldable(&node.domain, &node.op_type))
     {
         return match constant::evaluate(node, model.opset, &constants) {
-            Ok(results) => Ok(results.into_iter().map(Value::Constant).collect()),
+            Ok(results) => {
+                let kinds = if call.kinds.iter().all(|k| k.element().is_some()) {
+                    Vec::new()
+                } else {
+                    kind::of_results(&call).map_err(Some)?
+                };
+                Ok((results.into_iter().map(Value::Constant).collect(), kinds))
+            }
             Err(reason) => {
                 let advice = "fold the model's constants before export";
                 Err(Some(super::node::refuse(reason, advice)))
@@ -120,16 +165,31 @@ fn results(
         };
     }
     let translation = translation.map_err(Some)?;
-    if operands.iter().flatten().any(|o| matches!(o, Value::Unknown)) {
+    if call.operands.iter().flatten().any(|o| matches!(o, Value::Unknown)) {
         return Err(None);
     }
-    let is_output = node.output.first() == Some(&model.output_name);
-    let call = Call { proto: node, opset: model.opset, operands, is_output };
-    match translation {
-        Translation::One(translate) => translate(builder, &call).map(|id| vec![Value::Node(id)]),
-        Translation::Many(translate) => translate(builder, &call),
-    }
-    .map_err(Some)
+    translated(builder, &call, translation).map_err(Some)
+}
+
+fn translated(
+    builder: &mut Builder,
+    call: &Call,
+    translation: Translation,
+) -> Result<(Vec<Value>, Vec<Kind>), Refusal> {
+    let mut kinds = kind::of_results(call)?;
+    let results = match translation {
+        Translation::One(translate) => vec![Value::Node(translate(builder, call)?)],
+        Translation::Many(translate) => translate(builder, call)?,
+        Translation::Typed(translate) => {
+            let (results, own): (Vec<_>, Vec<_>) = translate(builder, call)?.into_iter().unzip();
+            if kinds.is_empty() {
+                kinds = own;
+            }
+            results
+        }
+    };
+    kind::check_results(builder, call, &results, &kinds)?;
+    Ok((results, kinds))
 }
 
 fn extra_output(name: &str) -> Refusal {

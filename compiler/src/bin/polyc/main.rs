@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(args),
         Command::Operators => {
             for operator in polyc::onnx::supported_operators() {
-                say!("{:<24} {}", operator.name, operator.note);
+                say!("{:<37} {}", operator.name, operator.note);
             }
             Ok(())
         }

@@ -11,9 +11,9 @@ use crate::files;
 use anyhow::{Context, Result};
 use arguments::Pool;
 use data::Inputs;
+use ir::ElementType;
 use ir::graph::{Graph, Op};
 use polyc::error::CompileError;
-use polyc::fit::name_rows;
 use polyc::onnx::{ImportError, ImportOptions, import_file};
 use polyc::passes::{MaxPool, PassOptions};
 use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
@@ -24,19 +24,30 @@ use std::path::Path;
 pub fn run(args: Args) -> Result<()> {
     let weights = output::check(&args)?;
     let goal = goal::goal(&args)?;
-    let prepared = import(&args)?;
-    let preprocessing = args.preprocessing.to_preprocessing();
+    let (mut prepared, passes, element) = import(&args)?;
+    let mut preprocessing = args.preprocessing.to_preprocessing();
+    // Integers are what the file says: a model that takes bytes scales them itself.
+    preprocessing.raw |= element.is_whole();
     let shape = &prepared.graph.node(prepared.graph.input()).shape;
     preprocessing.check(shape).map_err(anyhow::Error::msg)?;
     let inputs = data::load(&args, &prepared.graph, &preprocessing)?;
+    let opened = prepared
+        .open_clips(&inputs.calibration, &passes)
+        .map_err(|e| refused(e, &args.model, args.json))?;
+    if !opened.is_empty() {
+        note!(
+            "note: bounds of {} clips that no calibration input reaches are left out",
+            opened.len()
+        );
+    }
     let measured = compile(&args, &prepared, &inputs, goal)?;
     let Measured { compiled, evaluation, .. } = &measured;
     output::write(&args, &weights, compiled)?;
     output::print(&args, &weights, compiled, evaluation)
 }
 
-/// The network, ready to be fitted.
-fn import(args: &Args) -> Result<Prepared> {
+/// The network, ready to be fitted, by which passes, and what its input takes.
+fn import(args: &Args) -> Result<(Prepared, PassOptions, ElementType)> {
     let import = ImportOptions { output: args.output_name.clone() };
     let imported =
         import_file(&args.model, &import).map_err(|e| refused(e.into(), &args.model, args.json))?;
@@ -48,12 +59,13 @@ fn import(args: &Args) -> Result<Prepared> {
         Pool::Average => MaxPool::Average,
         Pool::Fit => MaxPool::Fit,
     };
-    let prepared = prepare(imported.graph, &PassOptions { max_pool })
-        .map_err(|e| refused(e, &args.model, args.json))?;
+    let passes = PassOptions { max_pool };
+    let prepared =
+        prepare(imported.graph, &passes).map_err(|e| refused(e, &args.model, args.json))?;
     if args.max_pool == Pool::Average {
         note_averages(&prepared.graph);
     }
-    Ok(prepared)
+    Ok((prepared, passes, imported.input_element))
 }
 
 /// Compiles until the goal is reached, and refuses what nobody should ship.
@@ -72,13 +84,12 @@ fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs, goal: Goal) -> Res
     let in_model = || args.model.display().to_string();
     let measured = measured.with_context(in_model)?;
     measured.notes.iter().for_each(|note| note!("note: {note}"));
-    if !measured.compiled.outliers.is_empty() {
+    if measured.compiled.outliers > 0 {
         note!(
-            "WARNING: {} of {} calibration inputs ({}) explode in this network's polynomials and leave the planned \
+            "WARNING: {} of {} calibration inputs explode in this network's polynomials and leave the planned \
              bounds; the plan's answer to such inputs is garbage",
-            measured.compiled.outliers.len(),
-            calibration.inputs.len(),
-            name_rows(&measured.compiled.outliers)
+            measured.compiled.outliers,
+            calibration.inputs.len()
         );
     }
     if !args.force && !calibration.is_synthetic {
