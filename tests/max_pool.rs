@@ -75,8 +75,7 @@ fn compiled(max_pool: MaxPool) -> Compiled {
     let imported = import_bytes(&model(), &ImportOptions::default()).unwrap();
     let prepared = prepare(imported.graph, &PassOptions { max_pool }).unwrap();
     let description = "soft spots".to_owned();
-    let calibration =
-        Calibration { inputs: images(400, 1), labels: None, is_synthetic: false, description };
+    let calibration = Calibration::new(images(400, 1), description);
     compile("pools", &prepared, &calibration, &CompileOptions::default(), &mut |_| ()).unwrap()
 }
 

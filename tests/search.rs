@@ -29,8 +29,7 @@ fn network(model: &str) -> Network {
     let held_out = inputs.split_off(300);
     let labels = array(&shipped("digits_train.npz"), "y");
     let labels = labels.data[300..400].iter().map(|&label| label as usize).collect();
-    let calibration =
-        Calibration { inputs, labels: None, is_synthetic: false, description: "digits".into() };
+    let calibration = Calibration::new(inputs, "digits");
     Network { prepared, calibration, held_out, labels }
 }
 

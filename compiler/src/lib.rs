@@ -12,6 +12,7 @@ pub mod search;
 
 use error::CompileError;
 use fit::{Calibration, Family, Fitted, Harmonics};
+use ir::Tensor;
 use ir::graph::{Graph, Op};
 use ir::op::Activation;
 use ir::plan::{ClientStep, Digest, Plan, Reference, ReferenceLayer, Weights};
@@ -19,6 +20,7 @@ use lower::bits::{Allocation, RingOptions};
 use lower::scales::Scales;
 use passes::PassOptions;
 use search::PhaseLayer;
+use std::collections::HashMap;
 
 /// How a model is compiled.
 #[derive(Clone, Debug)]
@@ -57,10 +59,23 @@ pub struct Compiled {
     pub reference: Reference,
     /// Per fitted layer: its node's name and the relative error of its values.
     pub fits: Vec<(String, f64)>,
-    /// Calibration inputs whose values explode and leave the planned bounds.
-    pub outliers: usize,
+    /// Rows of the calibration inputs whose values explode and leave the planned bounds.
+    pub outliers: Vec<usize>,
+    /// Layers whose range a few inputs make many times wider.
+    pub stretched: Vec<Stretched>,
     /// Its phases, as the search sees them.
     pub phases: Vec<PhaseLayer>,
+}
+
+/// A fitted layer whose range a few calibration inputs make many times wider than the others do: a fit
+/// that covers them is coarse for the others.
+pub struct Stretched {
+    /// Its node's name.
+    pub name: String,
+    /// How many times wider.
+    pub factor: f64,
+    /// Rows of these inputs.
+    pub rows: Vec<usize>,
 }
 
 /// A graph ready to be fitted, and what the client does with its output.
@@ -125,6 +140,10 @@ pub fn compile(
     if matches!(options.family, Family::Phase { .. }) && !calibration.is_synthetic {
         passes::equalise_channels(&mut graph, &calibration.inputs);
     }
+    let scales_of = match calibration.is_synthetic {
+        true => HashMap::new(),
+        false => passes::balance_channels(&mut graph, &calibration.inputs),
+    };
     let mut layers = Vec::new();
     if let Family::Polynomial { .. } = options.family {
         let first =
@@ -146,6 +165,7 @@ pub fn compile(
     let is_polynomial = matches!(options.family, Family::Polynomial { .. });
     let reference_graph = if is_polynomial { fitted_graph } else { fitted.graph };
     let outliers = fitted.outliers;
+    let stretched = fitted.stretched;
     layers.extend(fitted.layers);
     let order = reference_graph.order();
     let position = |node| order.iter().position(|&id| id == node).unwrap_or(0) as u32;
@@ -156,6 +176,7 @@ pub fn compile(
             interval: l.interval,
             middle: l.middle.clone(),
             exact: l.exact.clone(),
+            scale: scales_of.get(&l.node).cloned().unwrap_or_else(|| Tensor::scalar(1.0)),
         })
         .collect();
     let fits = layers
@@ -168,7 +189,16 @@ pub fn compile(
         layers: reference_layers,
         calibration: calibration.description.clone(),
     };
-    Ok(Compiled { plan: lowered.plan, digest, weights, reference, fits, outliers, phases })
+    Ok(Compiled {
+        plan: lowered.plan,
+        digest,
+        weights,
+        reference,
+        fits,
+        outliers,
+        stretched,
+        phases,
+    })
 }
 
 fn has_quadratics(graph: &Graph) -> bool {

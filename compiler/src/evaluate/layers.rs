@@ -5,6 +5,7 @@ use ir::Tensor;
 use ir::graph::{Graph, NodeId, Op, evaluate};
 use ir::op::{Activation, Function};
 use ir::plan::{CarryNoise, Plan, Reference, ReferenceLayer};
+use ir::tensor::broadcasts_to;
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -157,7 +158,7 @@ impl<'a> Layers<'a> {
                 if layer.value == id
                     && let Some(float) = layer.of_float.and_then(|id| of_float.remove(&id))
                 {
-                    tallies[i].compare(value, &float);
+                    tallies[i].compare(layer, value, &float);
                 }
             }
         });
@@ -224,9 +225,16 @@ impl LayerTally {
         }
     }
 
-    fn compare(&mut self, value: &Tensor<f32>, float: &Tensor<f32>) {
-        for (&y, &f) in value.data.iter().zip(&float.data) {
-            let (y, f) = (f64::from(y), f64::from(f));
+    fn compare(&mut self, layer: &Layer<'_>, value: &Tensor<f32>, float: &Tensor<f32>) {
+        // Powers of two: the division is exact.
+        let scale = match layer.known.map(|known| &known.scale) {
+            Some(scale) if broadcasts_to(&scale.shape, &value.shape) => {
+                scale.broadcast(&value.shape)
+            }
+            _ => Tensor::full(value.shape.clone(), 1.0),
+        };
+        for ((&y, &f), &s) in value.data.iter().zip(&float.data).zip(&scale.data) {
+            let (y, f) = (f64::from(y / s), f64::from(f));
             self.compared += 1.0;
             self.sum += f;
             self.squares += f * f;

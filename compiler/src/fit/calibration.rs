@@ -9,6 +9,8 @@ use std::collections::HashMap;
 pub struct Calibration {
     /// One tensor per input.
     pub inputs: Vec<Tensor<f32>>,
+    /// Where each of them stands in what was given, from 0.
+    pub rows: Vec<usize>,
     /// Their classes, where they are known; a fit does not look at them.
     pub labels: Option<Vec<usize>>,
     /// Whether nobody gave data and the inputs were made up.
@@ -21,6 +23,9 @@ pub struct Calibration {
 const MEMORY: usize = 2 << 30;
 /// Fewer inputs than this are not fitted on, whatever they take.
 const LEAST_INPUTS: usize = 32;
+
+/// How many rows are named.
+const MOST_NAMED: usize = 5;
 
 /// Inputs made up when nobody gave any.
 const SYNTHETIC_INPUTS: usize = 256;
@@ -59,6 +64,8 @@ impl Calibration {
         let is_kept = |index: usize| (index + 1) * capacity / count > index * capacity / count;
         let mut index = 0..count;
         self.inputs.retain(|_| index.next().is_some_and(is_kept));
+        let mut index = 0..count;
+        self.rows.retain(|_| index.next().is_some_and(is_kept));
         if let Some(labels) = &mut self.labels {
             let mut index = 0..count;
             labels.retain(|_| index.next().is_some_and(is_kept));
@@ -66,15 +73,29 @@ impl Calibration {
         true
     }
 
+    /// Inputs as they were given, all of them.
+    pub fn new(inputs: Vec<Tensor<f32>>, description: impl Into<String>) -> Self {
+        let rows = (0..inputs.len()).collect();
+        Self { inputs, rows, labels: None, is_synthetic: false, description: description.into() }
+    }
+
     /// Smooth random images in `range`: noise on a coarse grid, interpolated along the last two axes,
     /// with a random contrast and a little noise per element, some of them mostly dark. Deterministic: nothing here is secret.
     pub fn synthetic(shape: &Shape, range: (f32, f32)) -> Self {
-        let inputs = (0..SYNTHETIC_INPUTS)
+        let inputs: Vec<_> = (0..SYNTHETIC_INPUTS)
             .into_par_iter()
             .map(|i| smooth_image(shape, range, &mut Noise(0x5eed_0000 + i as u64)))
             .collect();
-        Self { inputs, labels: None, is_synthetic: true, description: "synthetic inputs".into() }
+        Self { is_synthetic: true, ..Self::new(inputs, "synthetic inputs") }
     }
+}
+
+/// Some rows, for people.
+pub fn name_rows(rows: &[usize]) -> String {
+    let named: Vec<String> = rows.iter().take(MOST_NAMED).map(usize::to_string).collect();
+    let more = rows.len().saturating_sub(MOST_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{} {}{more}", if rows.len() == 1 { "row" } else { "rows" }, named.join(", "))
 }
 
 fn smooth_image(shape: &Shape, range: (f32, f32), noise: &mut Noise) -> Tensor<f32> {
@@ -168,8 +189,7 @@ mod tests {
         let small = Graph::new("x", Shape::new([1, 1 << 16]));
         assert_eq!(Calibration::capacity(&small), 2048);
         let inputs = (0..3000).map(|i| Tensor::new(Shape::new([1]), vec![i as f32])).collect();
-        let mut calibration =
-            Calibration { inputs, labels: None, is_synthetic: false, description: String::new() };
+        let mut calibration = Calibration::new(inputs, "");
         assert!(calibration.limit(&small) && !calibration.limit(&small));
         assert_eq!(calibration.inputs.len(), 2048);
         assert!(calibration.inputs.iter().any(|x| x.data[0] > 2990.0), "taken evenly");

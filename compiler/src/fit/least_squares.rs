@@ -21,12 +21,17 @@ const GRID_MASS: f64 = 0.005;
 const WIDE_GRID_MASS: f64 = 0.3;
 /// How far the grid of a trigonometric fit reaches beyond the channel's range.
 const GRID_REACH: f64 = 1.2;
+/// Ranges cover so many deviations of the rare inputs.
+const RARE_REACH: f64 = 4.0;
+/// The variance of fewer inputs than this is more of a guess than what other channels say.
+const RARE_INPUTS: f64 = 10.0;
 /// Ridge of polynomial fits, in range-normalised coordinates.
 const RIDGE: f64 = 1e-6;
 
 /// The data of one channel.
 pub(super) struct Channel {
-    rows: Vec<(f64, f64)>,
+    /// `x`, `y` and how much their error counts.
+    rows: Vec<(f64, f64, f64)>,
     /// The rows from here on are held out when the number of harmonics is chosen.
     held_out: usize,
     /// Middle of the student's range.
@@ -46,8 +51,14 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Gathers pairs (student's `x`, `exact(teacher's x)`) and ranges, per channel.
-    pub fn gather(teacher: &[Tensor<f32>], student: &[Tensor<f32>], exact: &Activation) -> Self {
+    /// Gathers pairs (student's `x`, `exact(teacher's x)`) and ranges, per channel. Every input has a
+    /// weight; one of weight zero is not there.
+    pub fn gather(
+        teacher: &[Tensor<f32>],
+        student: &[Tensor<f32>],
+        exact: &Activation,
+        weights: &[f64],
+    ) -> Self {
         let shape = &student[0].shape;
         let (stride, count) = (shape.channel_stride(), shape.channels());
         let blocks = shape.elements() / (stride * count);
@@ -55,18 +66,23 @@ impl Samples {
         let step = total.div_ceil(MAX_ROWS);
         // A step that shares no factor with the width of an image sees every column.
         let step = if step > 1 { step | 1 } else { 1 };
-        let mut channels: Vec<Channel> = (0..count)
+        let gathered: Vec<Gathered> = (0..count)
             .into_par_iter()
             .map(|channel| {
                 let mut rows = Vec::with_capacity(total / step + 1);
-                let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+                // Of the inputs that are not held out, of all usual ones, of the rare ones.
+                let [mut fitted, mut usual, mut rare] = [Range::default(); 3];
                 let mut position = 0usize;
-                let (mut held_out, mut fit_half) = (0, 0.0);
+                let (first_held_out, mut held_out) = (student.len() - student.len() / 5, None);
                 for (image, (t, s)) in teacher.iter().zip(student).enumerate() {
-                    if image == student.len() - student.len() / 5 {
-                        held_out = rows.len();
-                        fit_half = 0.5 * (high - low);
+                    if image == first_held_out {
+                        held_out = Some(rows.len());
                     }
+                    let weight = weights[image];
+                    if weight == 0.0 {
+                        continue;
+                    }
+                    let mut own = Range::default();
                     for block in 0..blocks {
                         let start = (block * count + channel) * stride;
                         let pairs = s.data[start..start + stride]
@@ -74,24 +90,41 @@ impl Samples {
                             .zip(&t.data[start..start + stride]);
                         for (&x, &z) in pairs {
                             let x = f64::from(x);
-                            (low, high) = (low.min(x), high.max(x));
+                            own.add(x);
                             if position.is_multiple_of(step) {
                                 let y = exact.at(channel, f64::from(z));
                                 if y.is_finite() {
-                                    rows.push((x, y));
+                                    rows.push((x, y, weight));
                                 }
                             }
                             position += 1;
                         }
                     }
+                    if image < first_held_out {
+                        fitted.join(&own);
+                    }
+                    if weight < 1.0 { rare.join(&own) } else { usual.join(&own) }
                 }
-                let half = 0.5 * (high - low);
-                if held_out == 0 {
-                    (held_out, fit_half) = (rows.len(), half);
-                }
-                Channel { rows, held_out, middle: 0.5 * (low + high), half, fit_half }
+                let held_out = held_out.unwrap_or(rows.len());
+                (rows, held_out, [fitted, usual, rare])
             })
             .collect();
+        let inputs = weights.iter().filter(|&&w| w > 0.0 && w < 1.0).count() as f64;
+        let ranges: Vec<[Range; 3]> = gathered.iter().map(|(_, _, ranges)| *ranges).collect();
+        let reaches = rare_reaches(&ranges, inputs);
+        let channel = |((rows, held_out, [mut fitted, mut all, rare]), reach): (
+            Gathered,
+            Option<(f64, f64)>,
+        )| {
+            all.join(&rare);
+            if let Some((low, high)) = reach {
+                (all.low, all.high) = (all.low.min(low), all.high.max(high));
+                (fitted.low, fitted.high) = (all.low, all.high);
+            }
+            let (middle, half) = (0.5 * (all.low + all.high), 0.5 * (all.high - all.low));
+            Channel { rows, held_out, middle, half, fit_half: 0.5 * (fitted.high - fitted.low) }
+        };
+        let mut channels: Vec<Channel> = gathered.into_iter().zip(reaches).map(channel).collect();
         let widest = channels.iter().map(|c| c.half).fold(0.0, f64::max).max(1e-6);
         for channel in &mut channels {
             channel.half = channel.half.max(1e-2 * widest);
@@ -124,6 +157,67 @@ impl Samples {
             self.channels.iter().map(|c| c.middle + c.half).fold(f64::NEG_INFINITY, f64::max);
         (low, high)
     }
+}
+
+/// A channel's rows, where those that are held out begin, and ranges.
+type Gathered = (Vec<(f64, f64, f64)>, usize, [Range; 3]);
+
+/// Extremes and moments of some of a channel's values.
+#[derive(Clone, Copy)]
+struct Range {
+    low: f64,
+    high: f64,
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Default for Range {
+    fn default() -> Self {
+        Self { low: f64::INFINITY, high: f64::NEG_INFINITY, count: 0.0, sum: 0.0, squares: 0.0 }
+    }
+}
+
+impl Range {
+    fn add(&mut self, x: f64) {
+        (self.low, self.high) = (self.low.min(x), self.high.max(x));
+        (self.count, self.sum, self.squares) =
+            (self.count + 1.0, self.sum + x, self.squares + x * x);
+    }
+
+    fn join(&mut self, other: &Self) {
+        (self.low, self.high) = (self.low.min(other.low), self.high.max(other.high));
+        self.count += other.count;
+        self.sum += other.sum;
+        self.squares += other.squares;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum / self.count.max(1.0)
+    }
+
+    fn variance(&self) -> f64 {
+        (self.squares / self.count.max(1.0) - self.mean().powi(2)).max(0.0)
+    }
+}
+
+/// How far rare inputs reach per channel, from the [ranges](Samples::gather) of all: few have been seen, and
+/// others of their kind go further. The variance of few is held to that of the usual ones times the ratio
+/// that most channels have. `None` without rare inputs.
+fn rare_reaches(channels: &[[Range; 3]], inputs: f64) -> Vec<Option<(f64, f64)>> {
+    let mut ratios: Vec<f64> = channels
+        .iter()
+        .map(|[_, usual, rare]| rare.variance() / usual.variance().max(1e-30))
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    let ratio = ratios.get(ratios.len() / 2).copied().unwrap_or(1.0);
+    let reach = |[_, usual, rare]: &[Range; 3]| {
+        let own = inputs / (inputs + RARE_INPUTS);
+        let variance = own * rare.variance() + (1.0 - own) * ratio * usual.variance();
+        let reach = RARE_REACH * variance.sqrt();
+        (rare.count > 0.0).then(|| (rare.mean() - reach, rare.mean() + reach))
+    };
+    channels.iter().map(reach).collect()
 }
 
 /// How many harmonics a fit has.
@@ -279,7 +373,7 @@ impl ChannelFit {
         basis: impl Fn(f64, &mut Vec<f64>),
         exact: impl Fn(f64) -> f64,
     ) -> Self {
-        let sums = |rows: &[(f64, f64)]| Sums::of(rows.iter().copied(), ridge.len(), &basis);
+        let sums = |rows: &[(f64, f64, f64)]| Sums::of(rows.iter().copied(), ridge.len(), &basis);
         let (fit, held_out) =
             (sums(&channel.rows[..channel.held_out]), sums(&channel.rows[channel.held_out..]));
         let grid = Sums::of(channel.grid(reach, &exact), ridge.len(), &basis);
@@ -318,7 +412,7 @@ pub(super) fn fit_polynomial(samples: &Samples, degree: usize, exact: &Activatio
                 let x = (x - middle) / half;
                 row.extend((0..=degree).map(|n| x.powi(n as i32)));
             };
-            let sums = |rows: &mut dyn Iterator<Item = (f64, f64)>| {
+            let sums = |rows: &mut dyn Iterator<Item = (f64, f64, f64)>| {
                 Sums::of(rows, degree + 1, &basis).mean()
             };
             let data = sums(&mut channel.rows.iter().copied());
@@ -355,14 +449,14 @@ impl Channel {
         &'a self,
         reach: f64,
         exact: &'a impl Fn(f64) -> f64,
-    ) -> impl Iterator<Item = (f64, f64)> + 'a {
+    ) -> impl Iterator<Item = (f64, f64, f64)> + 'a {
         (0..GRID)
             .map(move |i| {
                 let at = 2.0 * i as f64 / (GRID - 1) as f64 - 1.0;
                 let x = self.middle + reach * self.half * at;
-                (x, exact(x))
+                (x, exact(x), 1.0)
             })
-            .filter(|(_, y)| y.is_finite())
+            .filter(|(_, y, _)| y.is_finite())
     }
 }
 
@@ -382,22 +476,23 @@ impl Sums {
     }
 
     fn of(
-        rows: impl Iterator<Item = (f64, f64)>,
+        rows: impl Iterator<Item = (f64, f64, f64)>,
         size: usize,
         basis: &impl Fn(f64, &mut Vec<f64>),
     ) -> Self {
         let mut sums = Self::zero(size);
         let mut row = Vec::with_capacity(size);
-        for (x, y) in rows {
+        for (x, y, weight) in rows {
             row.clear();
             basis(x, &mut row);
             for i in 0..size {
-                sums.right[i] += row[i] * y;
+                let weighted = weight * row[i];
+                sums.right[i] += weighted * y;
                 let line = &mut sums.gram[i * size..i * size + i + 1];
-                line.iter_mut().zip(&row).for_each(|(g, r)| *g += row[i] * r);
+                line.iter_mut().zip(&row).for_each(|(g, r)| *g += weighted * r);
             }
-            sums.squares += y * y;
-            sums.mass += 1.0;
+            sums.squares += weight * y * y;
+            sums.mass += weight;
         }
         sums
     }
@@ -414,7 +509,7 @@ impl Sums {
     }
 
     fn mean(&self) -> Self {
-        Self::weighted(&[(self, 1.0 / self.mass.max(1.0))])
+        Self::weighted(&[(self, 1.0 / self.mass.max(1e-300))])
     }
 
     /// The coefficients of the first basis functions, as many as there are ridges.
@@ -458,7 +553,7 @@ mod tests {
     fn samples(exact: &Activation) -> Samples {
         let line = |n: usize| (0..n).map(|i| 8.0 * i as f32 / n as f32 - 3.0).collect();
         let values = vec![Tensor::new(Shape::new([1, 1, 40, 25]), line(1000))];
-        Samples::gather(&values, &values, exact)
+        Samples::gather(&values, &values, exact, &[1.0])
     }
 
     #[test]
@@ -490,7 +585,7 @@ mod tests {
             let (fit, _) =
                 fit_trigonometric(&samples, &[10.0], Harmonics::Fixed(harmonics), 12, &exact);
             let squares: f64 =
-                samples.channels[0].rows.iter().map(|(x, y)| (fit.at(0, *x) - y).powi(2)).sum();
+                samples.channels[0].rows.iter().map(|(x, y, _)| (fit.at(0, *x) - y).powi(2)).sum();
             (squares / 1000.0).sqrt()
         };
         let errors = [error(1), error(2), error(3)];

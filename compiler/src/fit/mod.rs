@@ -18,10 +18,11 @@ pub(crate) mod simulate;
 mod spread;
 mod walk;
 
-pub use calibration::Calibration;
+pub use calibration::{Calibration, name_rows};
 pub use least_squares::Harmonics;
 pub use spread::Spread;
 
+use crate::Stretched;
 use crate::error::CompileError;
 use crate::lower::scales::Scales;
 use ir::Tensor;
@@ -58,8 +59,10 @@ pub struct Fitted {
     pub spreads: HashMap<NodeId, Spread>,
     /// Fitted layers in order.
     pub layers: Vec<FittedLayer>,
-    /// Calibration inputs whose values explode at some node and leave the planned bounds.
-    pub outliers: usize,
+    /// Rows of the calibration inputs whose values explode at some node and leave the planned bounds.
+    pub outliers: Vec<usize>,
+    /// Layers whose range a few inputs make many times wider.
+    pub stretched: Vec<Stretched>,
 }
 
 /// What a fit replaced.
@@ -100,13 +103,15 @@ pub fn fit(
     progress: &mut dyn FnMut(f64),
 ) -> Result<Fitted, CompileError> {
     let walk = Walk::run(graph, calibration, Some(family), scales, progress)?;
+    let stretched = walk.stretched();
     Ok(Fitted {
         graph: walk.student,
         rounded: walk.rounded,
         scales: walk.scales.unwrap_or_default(),
         spreads: walk.spreads,
         layers: walk.layers,
-        outliers: walk.outliers.len(),
+        outliers: walk.outliers.iter().map(|&i| calibration.rows[i]).collect(),
+        stretched,
     })
 }
 

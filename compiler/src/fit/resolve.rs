@@ -50,15 +50,16 @@ pub(super) struct Resolved {
 }
 
 /// Measures the operator's inputs and, given `targets` (what its outputs should be), re-solves its
-/// weights. `inputs` are the student's operands.
+/// weights. `inputs` are the student's operands; the squared errors of each count by its weight.
 pub(super) fn resolve(
     op: &Op,
     shape: &Shape,
     inputs: &[&Tensor<f32>],
     targets: Option<&[&Tensor<f32>]>,
+    weights: &[f64],
 ) -> Resolved {
     let nothing = Resolved { op: None, moments: Vec::new() };
-    let Some(problem) = Problem::new(op, shape, inputs) else { return nothing };
+    let Some(problem) = Problem::new(op, shape, inputs, weights) else { return nothing };
     let groups: Vec<Group> =
         (0..problem.groups).into_par_iter().map(|g| problem.group(g, inputs, targets)).collect();
     let (mut solutions, mut moments) = (Vec::new(), Vec::new());
@@ -87,6 +88,8 @@ struct Problem<'a> {
     places: usize,
     /// One in this many places is used.
     step: usize,
+    /// Square roots of the inputs' weights: what their rows are multiplied by.
+    roots: Vec<f32>,
 }
 
 struct Group {
@@ -100,7 +103,7 @@ struct Solution {
     is_new: bool,
 }
 
-/// Sums over rows of one side of the split: Gram matrix, right side, squares of the targets, count.
+/// Sums over rows of one side of the split: Gram matrix, right side, squares of the targets, weights.
 struct Moments {
     gram: Mat<f64>,
     right: Mat<f64>,
@@ -109,7 +112,12 @@ struct Moments {
 }
 
 impl<'a> Problem<'a> {
-    fn new(op: &'a Op, shape: &'a Shape, inputs: &[&Tensor<f32>]) -> Option<Self> {
+    fn new(
+        op: &'a Op,
+        shape: &'a Shape,
+        inputs: &[&Tensor<f32>],
+        of_inputs: &[f64],
+    ) -> Option<Self> {
         let input = &inputs.first()?.shape;
         let (weights, bias, groups, fan_in, output_axis, places) = match op {
             Op::Convolution { geometry, weights, bias } => {
@@ -142,6 +150,7 @@ impl<'a> Problem<'a> {
             output_axis,
             places,
             step,
+            roots: of_inputs.iter().map(|w| w.sqrt() as f32).collect(),
         })
     }
 
@@ -301,7 +310,7 @@ impl<'a> Problem<'a> {
         (matrix(&a, size), matrix(&y, self.outputs))
     }
 
-    /// Rows (inputs and a one) and targets less the bias, row-major.
+    /// Rows (inputs and a one) and targets less the bias, row-major, times the roots of the weights.
     fn gather(
         &self,
         group: usize,
@@ -314,6 +323,8 @@ impl<'a> Problem<'a> {
             let index = first + i;
             let start = (index * self.places).next_multiple_of(self.step) - index * self.places;
             let chosen = || (start..self.places).step_by(self.step);
+            let root = self.roots[index];
+            let (a_before, y_before) = (a.len(), y.len());
             match self.op {
                 Op::Convolution { geometry, .. } => {
                     for place in chosen() {
@@ -329,6 +340,9 @@ impl<'a> Problem<'a> {
                     }
                 }
             }
+            if root != 1.0 {
+                a[a_before..].iter_mut().for_each(|v| *v *= root);
+            }
             let Some(target) = targets.map(|t| t[i]) else { continue };
             for place in chosen() {
                 y.extend((0..self.outputs).map(|o| {
@@ -339,6 +353,7 @@ impl<'a> Problem<'a> {
                     target.data[at] - self.full_bias.data[at]
                 }));
             }
+            y[y_before..].iter_mut().for_each(|v| *v *= root);
         }
         (a, y)
     }
@@ -383,29 +398,37 @@ struct Rows {
     residual: Mat<f64>,
     /// Mean square of an input.
     square: f64,
+    /// Sum of the rows' weights.
+    mass: f64,
 }
 
 impl Rows {
     fn new(rows: Mat<f64>, targets: Mat<f64>, old: &Mat<f64>) -> Self {
         let (n, fan_in) = (rows.nrows(), rows.ncols() - 1);
+        // The last column has the roots of the weights.
+        let root = |i: usize| rows[(i, fan_in)];
+        let mass = rows.col(fan_in).squared_norm_l2();
         let mean = |m: MatRef<'_, f64>| -> Vec<f64> {
-            (0..m.ncols()).map(|j| m.col(j).iter().sum::<f64>() / n as f64).collect()
+            (0..m.ncols())
+                .map(|j| (0..n).map(|i| root(i) * m[(i, j)]).sum::<f64>() / mass)
+                .collect()
         };
         let mut means = mean(rows.as_ref());
         means.truncate(fan_in);
-        let square = (rows.squared_norm_l2() / n as f64 - 1.0) / fan_in as f64;
-        let centred = Mat::from_fn(n, fan_in, |i, j| rows[(i, j)] - means[j]);
+        let square = (rows.squared_norm_l2() / mass - 1.0) / fan_in as f64;
+        let centred = Mat::from_fn(n, fan_in, |i, j| rows[(i, j)] - root(i) * means[j]);
         let residual = &targets - &rows * old;
         let shift = mean(residual.as_ref());
-        let residual = Mat::from_fn(n, residual.ncols(), |i, j| residual[(i, j)] - shift[j]);
+        let residual =
+            Mat::from_fn(n, residual.ncols(), |i, j| residual[(i, j)] - root(i) * shift[j]);
         let kernel = &centred * centred.transpose();
-        Self { rows, targets, means, centred, kernel, shift, residual, square }
+        Self { rows, targets, means, centred, kernel, shift, residual, square, mass }
     }
 
     fn ridge_solution(&self, old: &Mat<f64>, ridge: f64) -> Option<Mat<f64>> {
         let (n, fan_in) = (self.rows.nrows(), self.means.len());
         let mut left = self.kernel.clone();
-        (0..n).for_each(|i| left[(i, i)] += n as f64 * ridge * self.square);
+        (0..n).for_each(|i| left[(i, i)] += self.mass * ridge * self.square);
         let factor = left.llt(Side::Lower).ok()?;
         let change = self.centred.transpose() * factor.solve(&self.residual);
         Some(Mat::from_fn(fan_in + 1, old.ncols(), |i, o| {
@@ -448,7 +471,7 @@ impl Moments {
             }
         }
         self.squares += y.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
-        self.rows += rows as f64;
+        self.rows += a.column(size - 1).iter().map(|&root| f64::from(root).powi(2)).sum::<f64>();
     }
 
     fn plus(mut self, other: Self) -> Self {

@@ -4,8 +4,9 @@ use super::calibration::impose_statistics;
 use super::least_squares::{Samples, choose_widening, fit_polynomial, fit_trigonometric};
 use super::resolve::resolve;
 use super::rounding::Compensation;
-use super::spread::relative_error;
+use super::spread::{relative_error, weights};
 use super::{Calibration, Family, FittedLayer, Harmonics, Spread, Values, simulate};
+use crate::Stretched;
 use crate::error::CompileError;
 use crate::lower::scales::{Scale, Scales, has_channel_scales};
 use ir::Tensor;
@@ -27,6 +28,9 @@ const COMPARED_HARMONICS: usize = 4;
 /// than those seen, unless a normalisation's statistics vouch for them.
 const SYNTHETIC_MARGIN: f64 = 2.0;
 
+/// A layer is stretched by rare inputs if they make its range this many times wider.
+const STRETCHED: f64 = 3.0;
+
 /// The state of a walk, and in the end its result.
 pub(super) struct Walk<'a> {
     teacher: &'a Graph,
@@ -41,6 +45,8 @@ pub(super) struct Walk<'a> {
     pub layers: Vec<FittedLayer>,
     /// Inputs whose values explode at some node so far.
     pub outliers: BTreeSet<usize>,
+    /// Nodes behind a polynomial of the network: only there do values explode.
+    behind_polynomials: HashSet<NodeId>,
     /// Per node: the teacher's values and the student's; the same list until a fit came before.
     values: HashMap<NodeId, (Values, Values)>,
     /// Readers of every node that are not closed.
@@ -72,6 +78,7 @@ impl<'a> Walk<'a> {
             spreads: HashMap::new(),
             layers: Vec::new(),
             outliers: BTreeSet::new(),
+            behind_polynomials: HashSet::new(),
             values: HashMap::new(),
             readers: order.iter().map(|&id| (id, teacher.uses(id).len())).collect(),
             open: Vec::new(),
@@ -93,6 +100,19 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
+    /// The fitted layers whose range a few inputs stretch.
+    pub fn stretched(&self) -> Vec<Stretched> {
+        let of_layer = |layer: &FittedLayer| {
+            let operand = self.teacher.operands(layer.node)[0];
+            let spread = &self.spreads[&operand];
+            let factor = spread.largest / spread.usual.max(1e-30);
+            let name = self.teacher.node(layer.node).name.clone();
+            let rows = spread.rare.iter().map(|&i| self.calibration.rows[i]).collect();
+            (factor >= STRETCHED).then_some(Stretched { name, factor, rows })
+        };
+        self.layers.iter().filter_map(of_layer).collect()
+    }
+
     fn visit(&mut self, id: NodeId) -> Result<(), CompileError> {
         if let Some(scales) = &mut self.scales {
             scales.prepare(&self.student, id, &self.spreads);
@@ -107,7 +127,13 @@ impl<'a> Walk<'a> {
             Op::Activation(activation) => self.activation(id, activation)?,
             _ => self.linear(id),
         };
-        let spread = Spread::of(&values.1, &self.outliers);
+        let mut operands = self.teacher.operands(id).into_iter();
+        let may_explode =
+            is_polynomial(&node.op) || operands.any(|o| self.behind_polynomials.contains(&o));
+        if may_explode {
+            self.behind_polynomials.insert(id);
+        }
+        let spread = Spread::of(&values.1, &self.outliers, may_explode);
         if !spread.is_finite() {
             return Err(CompileError::Calibration(format!(
                 "node {}: its values are not finite on the calibration inputs; check their preprocessing",
@@ -245,8 +271,9 @@ impl<'a> Walk<'a> {
         let is_measured = !is_same || self.scales.is_some();
         if is_measured && !self.calibration.is_synthetic {
             let student = self.values[&self.teacher.operands(id)[0]].1.clone();
-            let kept: Vec<usize> =
-                (0..teacher.len()).filter(|i| !self.outliers.contains(i)).collect();
+            let weights = weights(teacher, &self.outliers);
+            let kept: Vec<usize> = (0..teacher.len()).filter(|&i| weights[i] > 0.0).collect();
+            let weights: Vec<f64> = kept.iter().map(|&i| weights[i]).collect();
             let inputs: Vec<&Tensor<f32>> = kept.iter().map(|&i| &student[i]).collect();
             let repaired = self.known_shortcut(id).map(|(of_teacher, of_student)| {
                 let repair = |&i: &usize| {
@@ -262,7 +289,7 @@ impl<'a> Walk<'a> {
                 None => kept.iter().map(|&i| &teacher[i]).collect(),
             };
             let targets = (!is_same).then_some(targets.as_slice());
-            let resolved = resolve(&node.op, &node.shape, &inputs, targets);
+            let resolved = resolve(&node.op, &node.shape, &inputs, targets, &weights);
             if let Some(op) = resolved.op {
                 self.replace(id, op);
             }
@@ -296,8 +323,16 @@ impl<'a> Walk<'a> {
         exact: &Activation,
     ) -> Result<(Values, Values), CompileError> {
         let operand = self.teacher.operands(id)[0];
-        let mut samples = self.samples(operand, exact);
+        let of_teacher = simulate::exact(exact, &self.values[&operand].0);
+        let weights = weights(&of_teacher, &self.outliers);
+        let mut samples = self.samples(operand, exact, &weights);
         let mut errors = Vec::new();
+        if let Some(scales) = &mut self.scales {
+            // The steps of a phase are for the usual inputs.
+            let spread = &self.spreads[&operand];
+            let bits = (spread.largest / spread.usual.max(1e-30)).log2();
+            scales.stretch.insert(id, bits.max(0.0) as u32);
+        }
         let fitted = match (exact, self.family) {
             (Activation::Exact(_), Some(Family::Phase { harmonics })) => {
                 let bits = self.scales.as_ref().map_or(Scales::default().bits(id), |s| s.bits(id));
@@ -321,7 +356,7 @@ impl<'a> Walk<'a> {
                 let before = self.values[&operand].1.clone();
                 self.settled();
                 if !Arc::ptr_eq(&before, &self.values[&operand].1) {
-                    samples = self.samples(operand, exact);
+                    samples = self.samples(operand, exact, &weights);
                 }
                 let (fit, of_harmonics) =
                     fit_trigonometric(&samples, &periods, harmonics, phase_bits, exact);
@@ -334,7 +369,6 @@ impl<'a> Walk<'a> {
             _ => None,
         };
         let (teacher, student) = &self.values[&operand];
-        let of_teacher = simulate::exact(exact, teacher);
         let of_student = match &fitted {
             None if Arc::ptr_eq(teacher, student) => of_teacher.clone(),
             None => simulate::exact(exact, student),
@@ -346,7 +380,7 @@ impl<'a> Walk<'a> {
                 exact: exact.clone(),
                 interval: samples.interval(),
                 middle: samples.channels.iter().map(|c| c.middle).collect(),
-                relative_error: relative_error(&of_student, &of_teacher),
+                relative_error: relative_error(&of_student, &of_teacher, &weights),
                 errors,
             });
             self.replace(id, Op::Activation(fitted));
@@ -354,9 +388,9 @@ impl<'a> Walk<'a> {
         Ok((of_teacher, of_student))
     }
 
-    fn samples(&self, operand: NodeId, exact: &Activation) -> Samples {
+    fn samples(&self, operand: NodeId, exact: &Activation, weights: &[f64]) -> Samples {
         let (teacher, student) = &self.values[&operand];
-        let mut samples = Samples::gather(teacher, student, exact);
+        let mut samples = Samples::gather(teacher, student, exact, weights);
         if self.calibration.is_synthetic && self.teacher.node(operand).statistics.is_none() {
             samples.widen(SYNTHETIC_MARGIN);
         }
@@ -386,6 +420,11 @@ impl<'a> Walk<'a> {
             own.1 = simulate::units(scale, scales.options.spare_bits(), &values);
         }
     }
+}
+
+/// Whether values can explode: an operator that grows faster than its operand.
+fn is_polynomial(op: &Op) -> bool {
+    matches!(op, Op::Activation(Activation::Polynomial(p)) if p.degree() > 1)
 }
 
 fn is_even(exact: &Activation) -> bool {

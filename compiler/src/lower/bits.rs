@@ -20,6 +20,17 @@ pub struct RingOptions {
     pub fine_offline: bool,
     /// Where a bound is needed, values may be this much larger than on the calibration inputs.
     pub margin: f64,
+    /// Magnitudes that the plan takes beside those of the calibration inputs.
+    pub reach: Reach,
+}
+
+/// Largest magnitudes of inputs that are not fitted on, and of their outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Reach {
+    /// Of any element of an input.
+    pub input: f64,
+    /// Of any element of an output.
+    pub output: f64,
 }
 
 impl Default for RingOptions {
@@ -31,6 +42,7 @@ impl Default for RingOptions {
             max_phase_ring: 20,
             fine_offline: false,
             margin: 2.0,
+            reach: Reach::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ mod tables;
 use crate::error::CompileError;
 use crate::fit::Fitted;
 use crate::passes::fold_normalization::per_axis;
-use bits::turn_error;
+use bits::{RingOptions, turn_error};
 use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
@@ -59,7 +59,8 @@ pub fn lower(
         }
     }
     let output = lowering.values[&graph.output()];
-    let largest = fitted.spreads[&graph.output()].largest.max(1e-9) * fitted.scales.options.margin;
+    let RingOptions { margin, reach, .. } = fitted.scales.options;
+    let largest = fitted.spreads[&graph.output()].largest.max(reach.output).max(1e-9) * margin;
     let output_scale = lowering.uniform(graph.output())?;
     let output_ring = (largest * output_scale).log2().ceil().max(1.0) as u32 + 1;
     let Lowering { mut steps, mut secrets, values, wanted, errors, .. } = lowering;
@@ -82,7 +83,7 @@ pub fn lower(
         output,
         input_scale,
         // The ring may be narrower: nothing behind the input sees more than its low bits.
-        input_limit: (INPUT_MARGIN * input.largest.max(1e-6)).log2().ceil().exp2(),
+        input_limit: (INPUT_MARGIN * input.largest.max(reach.input).max(1e-6)).log2().ceil().exp2(),
         output_scale,
         client,
         rlwe: vec![],

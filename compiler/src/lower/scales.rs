@@ -31,6 +31,8 @@ const LINE_BITS: f64 = 5.0;
 const OUTPUT_BITS: f64 = 8.0;
 /// Fewer of them than this are not worth a narrow ring.
 const LEAST_OUTPUT_BITS: f64 = 2.0;
+/// The most bits of a phase that nobody asked for.
+const FINEST_PHASE: u32 = 12;
 /// The narrowest ring of a phase.
 const LEAST_RING: u32 = 12;
 /// A phase's ring may be this many bits narrower than its fan-in asks for, to stay within the widest.
@@ -86,6 +88,8 @@ pub struct Scales {
     /// Measured error of rounding an operator's weights, in units of its output times `√12`, per unit
     /// of its operand's scale; without an entry, `√K·rms`.
     pub rounding: HashMap<NodeId, f64>,
+    /// Bits by which a few inputs make a phase's range wider than the others do.
+    pub stretch: HashMap<NodeId, u32>,
 }
 
 type Spreads = HashMap<NodeId, Spread>;
@@ -110,8 +114,9 @@ impl Scales {
     /// The bits of an activation.
     pub fn bits(&self, id: NodeId) -> LayerBits {
         let RingOptions { phase_bits, value_bits, rounding_bits, .. } = self.options;
+        let stretch = self.stretch.get(&id).copied().unwrap_or(0);
         let uniform = LayerBits {
-            phase: phase_bits,
+            phase: (phase_bits + stretch).min(FINEST_PHASE.max(phase_bits)),
             value: value_bits,
             rounding: rounding_bits,
             harmonics: None,
@@ -193,8 +198,9 @@ impl Scales {
             return Ok(());
         }
         let wanted = power_of_two(OUTPUT_BITS + units.log2(), spreads[&output].width());
-        let largest = spreads[&output].largest.max(1e-9) * self.options.margin;
-        // One sign bit, and no wider than a phase's ring: activations before the output send as many.
+        let largest = spreads[&output].usual.max(1e-9) * self.options.margin;
+        // One sign bit, and no wider than a phase's ring: activations before the output send as many. Rare
+        // inputs beyond may cost bits, not precision.
         let room = (f64::from(self.options.max_phase_ring) - 1.0).exp2() / largest;
         let pays = graph.order().iter().any(|&id| matches!(graph.node(id).op, Op::Activation(_)));
         let least = wanted / (OUTPUT_BITS - LEAST_OUTPUT_BITS).exp2();

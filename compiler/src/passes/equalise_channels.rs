@@ -5,7 +5,7 @@
 //! convolution is multiplied to the widest one's range, and the activations behind divide again. Both are
 //! exact and fold into secret weights and coefficients.
 
-use super::fold_normalization::{along_axis, scaled_outputs};
+use super::balance_channels::multiply;
 use super::recognise_activations::append;
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, Op, evaluate};
@@ -111,24 +111,6 @@ fn ranges(graph: &Graph, nodes: &[NodeId], inputs: &[Tensor<f32>]) -> Vec<Vec<f6
     let extremes = inputs.par_iter().fold(empty, of_input).reduce(empty, join);
     let width = |(low, high): (f32, f32)| f64::from(high) - f64::from(low);
     extremes.into_iter().map(|channels| channels.into_iter().map(width).collect()).collect()
-}
-
-/// Multiplies the channels of a convolution.
-fn multiply(graph: &mut Graph, id: NodeId, factors: &[f64]) {
-    let shape = graph.node(id).shape.clone();
-    let factors: Vec<f32> = factors.iter().map(|&f| f as f32).collect();
-    let scale = along_axis(&factors, &shape, shape.channel_axis());
-    let node = graph.node_mut(id);
-    if let Some(op) = scaled_outputs(&node.op, &scale, &Tensor::scalar(0.0), &shape) {
-        node.op = op;
-    }
-    if let Some(statistics) = &mut node.statistics {
-        let moments = statistics.mean.iter_mut().zip(&mut statistics.deviation);
-        for ((mean, deviation), factor) in moments.zip(&factors) {
-            *mean *= f64::from(*factor);
-            *deviation *= f64::from(*factor);
-        }
-    }
 }
 
 /// Lets an activation divide its operand's channels first.

@@ -1,6 +1,7 @@
 //! The passes over graphs, in the one order in which they run. Each is verified by its result: the
 //! graph's rules are checked after every pass.
 
+mod balance_channels;
 mod complete_square;
 mod equalise_channels;
 mod expand_max_pool;
@@ -12,6 +13,7 @@ mod recognise_activations;
 mod refuse_leftovers;
 mod split_client;
 
+pub use balance_channels::balance_channels;
 pub use complete_square::complete_square;
 pub use equalise_channels::equalise_channels;
 pub use open_clips::open_clips;

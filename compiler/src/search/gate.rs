@@ -2,6 +2,7 @@
 
 use super::{LEAST_HELD_OUT, Measured, loss};
 use crate::error::CompileError;
+use crate::fit::name_rows;
 
 /// Simulated runs are few: so much more of them than of the held-out inputs may have another class.
 const CARRY_SLACK: f64 = 0.05;
@@ -49,8 +50,9 @@ pub fn check(measured: &Measured, gate: Gate) -> Result<(), CompileError> {
     if changed > gate.max_loss.max(0.0) + CARRY_SLACK {
         return Err(CompileError::Rejected(format!(
             "the roundings of a run change the class in {:.0}% of simulated runs, though the plan without them loses less: \
-             more --phase-bits help; --force writes the plan all the same",
-            100.0 * changed
+             more --phase-bits help{}; --force writes the plan all the same",
+            100.0 * changed,
+            rare(measured)
         )));
     }
     let lost = loss(evaluation).unwrap_or(0.0);
@@ -63,15 +65,31 @@ pub fn check(measured: &Measured, gate: Gate) -> Result<(), CompileError> {
         });
         return Err(CompileError::Rejected(format!(
             "the plan loses {:.1} points on {} held-out inputs, more than {:.1}; the layers furthest from the \
-             network: {}; use --activation phase with more harmonics or phase bits, or more calibration inputs; \
+             network: {}; use --activation phase with more harmonics or phase bits, or more calibration inputs{}; \
              --force writes the plan all the same",
             100.0 * lost,
             evaluation.inputs,
             100.0 * gate.max_loss,
-            first(layers)
+            first(layers),
+            rare(measured)
         )));
     }
     Ok(())
+}
+
+/// Rare calibration inputs that make fits coarse for the others, for the end of a sentence.
+fn rare(measured: &Measured) -> String {
+    let stretched = &measured.compiled.stretched;
+    let Some(widest) = stretched.iter().max_by(|a, b| a.factor.total_cmp(&b.factor)) else {
+        return String::new();
+    };
+    format!(
+        "; but mind that calibration {} reach {:.0} times as far as the others at {}: a fit that covers them is \
+         coarse for the rest. If there are no such inputs, leave these out",
+        name_rows(&widest.rows),
+        widest.factor,
+        widest.name
+    )
 }
 
 /// The first few of a list that may be long.

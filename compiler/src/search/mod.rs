@@ -16,10 +16,11 @@ pub use narrow::Minimise;
 use crate::error::CompileError;
 use crate::evaluate::{self, Evaluation};
 use crate::fit::{Calibration, Family, Harmonics};
+use crate::lower::bits::Reach;
 use crate::{CompileOptions, Compiled, Prepared, compile};
 use flips::{Differences, Outputs, probabilities};
 use ir::Tensor;
-use ir::graph::evaluate_batch;
+use ir::graph::{evaluate as evaluate_graph, evaluate_batch};
 use ir::plan::{Evaluator, Rounding};
 use narrow::Walk;
 use rayon::prelude::*;
@@ -127,6 +128,7 @@ pub fn search(
     goal: Goal,
     progress: &(dyn Fn(&str, f64) + Sync),
 ) -> Result<Measured, CompileError> {
+    let options = &covering(prepared, held_out.inputs, options);
     let trial = Trial { name, prepared, calibration, held_out, progress };
     let (allowed, bytes) = match goal {
         Goal::AsGiven => return Ok(trial.refined(options)?.0),
@@ -175,6 +177,24 @@ pub fn search(
             notes.join("; ")
         ))),
     }
+}
+
+/// The options with room for further inputs: what is given is taken, fitted on or not.
+fn covering(
+    prepared: &Prepared,
+    inputs: &[Tensor<f32>],
+    options: &CompileOptions,
+) -> CompileOptions {
+    let largest = |values: &Tensor<f32>| {
+        values.data.iter().map(|v| f64::from(v.abs())).filter(|v| v.is_finite()).fold(0.0, f64::max)
+    };
+    let reach = inputs
+        .par_iter()
+        .map(|x| (largest(x), largest(&evaluate_graph(&prepared.original, x, |_, _| ()))))
+        .reduce(|| (0.0, 0.0), |a, b| (a.0.max(b.0), a.1.max(b.1)));
+    let mut options = options.clone();
+    options.rings.reach = Reach { input: reach.0, output: reach.1 };
+    options
 }
 
 fn mean_harmonics(compiled: &Compiled) -> String {

@@ -1,6 +1,7 @@
 //! Party 0's secrets: the integers and coefficients behind a plan's steps.
 
 use super::{Digest, FileError, Magic, Plan, StepOp, file};
+use crate::Tensor;
 use crate::graph::{Graph, Op};
 use crate::op::Activation;
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,9 @@ pub struct ReferenceLayer {
     pub middle: Vec<f64>,
     /// The function that it stands for.
     pub exact: Activation,
+    /// What its values are times those of the network as imported, where channels were balanced:
+    /// broadcasts to them.
+    pub scale: Tensor<f32>,
 }
 
 impl Drop for Weights {

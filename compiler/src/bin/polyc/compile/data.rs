@@ -46,7 +46,7 @@ pub fn load(args: &Args, graph: &Graph, preprocessing: &Preprocessing) -> Result
     let inputs: Vec<_> = fitted.iter().map(|&i| data.inputs[i].clone()).collect();
     let description = format!("{} inputs of {}", inputs.len(), file.display());
     let mut calibration =
-        Calibration { inputs, labels: of_fitted, is_synthetic: false, description };
+        Calibration { rows: fitted, labels: of_fitted, ..Calibration::new(inputs, description) };
     if calibration.limit(graph) {
         let used = calibration.inputs.len();
         note!("note: fitting on {used} inputs, as many as fit in memory");

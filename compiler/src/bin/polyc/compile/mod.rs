@@ -14,6 +14,7 @@ use data::Inputs;
 use ir::ElementType;
 use ir::graph::{Graph, Op};
 use polyc::error::CompileError;
+use polyc::fit::name_rows;
 use polyc::onnx::{ImportError, ImportOptions, import_file};
 use polyc::passes::{MaxPool, PassOptions};
 use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
@@ -84,12 +85,13 @@ fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs, goal: Goal) -> Res
     let in_model = || args.model.display().to_string();
     let measured = measured.with_context(in_model)?;
     measured.notes.iter().for_each(|note| note!("note: {note}"));
-    if measured.compiled.outliers > 0 {
+    if !measured.compiled.outliers.is_empty() {
         note!(
-            "WARNING: {} of {} calibration inputs explode in this network's polynomials and leave the planned \
+            "WARNING: {} of {} calibration inputs ({}) explode in this network's polynomials and leave the planned \
              bounds; the plan's answer to such inputs is garbage",
-            measured.compiled.outliers,
-            calibration.inputs.len()
+            measured.compiled.outliers.len(),
+            calibration.inputs.len(),
+            name_rows(&measured.compiled.outliers)
         );
     }
     if !args.force && !calibration.is_synthetic {
