@@ -23,6 +23,9 @@ pub enum CompileError {
     /// A value that fits no ring.
     #[error("{0}")]
     Range(String),
+    /// The operating system has no randomness for the weights' salt.
+    #[error("no randomness from the operating system: {0}")]
+    Randomness(getrandom::Error),
     /// An error of this compiler.
     #[error("internal error in {stage}: {reason}; please report it")]
     Internal {

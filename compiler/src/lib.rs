@@ -161,7 +161,9 @@ pub fn compile(
     let lowered = lower::lower(name, &fitted, client)?;
     let phases = PhaseLayer::of(&fitted, &lowered);
     let (_, digest) = lowered.plan.to_bytes();
-    let weights = Weights { plan: digest, steps: lowered.secrets };
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(CompileError::Randomness)?;
+    let weights = Weights { plan: digest, salt, steps: lowered.secrets };
     let is_polynomial = matches!(options.family, Family::Polynomial { .. });
     let reference_graph = if is_polynomial { fitted_graph } else { fitted.graph };
     let outliers = fitted.outliers;

@@ -156,6 +156,6 @@ impl Builder {
         };
         assert!(plan.choose_encryption(), "weights of 8 bits fit");
         let (_, digest) = plan.to_bytes();
-        (plan, Weights { plan: digest, steps: self.weights })
+        (plan, Weights { plan: digest, salt: [0; 32], steps: self.weights })
     }
 }

@@ -8,15 +8,15 @@
 
 mod networks;
 
-use ir::plan::{Plan, Weights};
-use polyrt::handshake::{Hello, Purpose, VERSION};
+use ir::plan::{Commitment, Plan, Weights};
+use polyrt::handshake::{Hello, Purpose};
 use polyrt::kernel::InstructionSet;
 use polyrt::net::{Channel, NetError, Receiving, Sending};
 use polyrt::offline::dealer::deal;
 use polyrt::offline::expand::Seed;
 use polyrt::offline::item::{Origin, Party0Item};
 use polyrt::offline::store::MemorySupply;
-use polyrt::offline::{DealId, Offer, Role};
+use polyrt::offline::{DealId, Network, Offer, Role};
 use polyrt::online::Model;
 use polyrt::tables::Tables;
 use polyrt::{Connected, Finished};
@@ -86,29 +86,26 @@ fn run(
     batch: usize,
 ) -> Result<(f64, f64), polyrt::Error> {
     let items = (0..batch).filter_map(|_| Party0Item::new(plan, item.clone())).collect();
-    let mut supply = MemorySupply::new(Role::Party0, digest, DEAL, items);
+    let network = Network { plan: digest, weights: Some(Commitment([1; 32])) };
+    let mut supply = MemorySupply::new(Role::Party0, network, DEAL, items);
     let offer = Offer {
         role: Role::Party1,
         origin: Origin::Dealer,
         plan: digest,
+        weights: None,
+        is_stale: false,
         deal: DEAL,
         next: 0,
         count: batch as u64,
         length: batch as u64,
     };
     let tables = Tables::new(plan).digest();
-    let hello = Hello {
-        version: VERSION,
-        batch: batch as u32,
-        tables,
-        purpose: Purpose::Run,
-        is_replaceable: false,
-        offer,
-    };
+    let hello =
+        Hello { batch: batch as u32, tables, purpose: Purpose::Run, is_replaceable: false, offer };
     let mut confirm = b"agreed\r\n".to_vec();
     confirm.extend([0; 8]);
     let hello = hello.to_bytes();
-    let mut messages = VecDeque::from([hello[..8].to_vec(), hello[8..].to_vec(), confirm]);
+    let mut messages = VecDeque::from([[&hello[..], &confirm].concat()]);
     let received = plan.messages().into_iter();
     for message in received.filter(|m| m.direction == ir::plan::Direction::ToParty0) {
         let mut bytes: Vec<u8> =

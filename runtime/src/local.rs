@@ -6,7 +6,7 @@ use crate::offline::dealer::deal;
 use crate::offline::expand::Seed;
 use crate::offline::item::{Party0Item, Party1Item};
 use crate::offline::store::{MemorySupply, NoSupply};
-use crate::offline::{DealId, Role, Supply};
+use crate::offline::{DealId, Network, Role, Supply};
 use crate::session::{Connected, Finished};
 use ir::Tensor;
 use ir::plan::{Digest, Plan, Weights};
@@ -68,9 +68,10 @@ pub fn run_without_dealer<A: Channel, B: Channel>(
     channels: (A, B),
 ) -> Result<InMemory, Error> {
     let (_, digest) = plan.to_bytes();
+    let [network0, network1] = networks(digest, weights);
     let none = DealId([0; 16]);
     let (mut supply0, mut supply1) =
-        (NoSupply::new(Role::Party0, digest, none), NoSupply::new(Role::Party1, digest, none));
+        (NoSupply::new(Role::Party0, network0, none), NoSupply::new(Role::Party1, network1, none));
     run_with(plan, weights, inputs, channels, (&mut supply0, &mut supply1))
 }
 
@@ -135,10 +136,16 @@ pub fn deal_in_memory<'a>(
     };
     let items: Vec<_> = (0..count).into_par_iter().map(make).collect::<Result<_, _>>()?;
     let (items0, items1) = items.into_iter().unzip();
+    let [network0, network1] = networks(digest, weights);
     Ok((
-        MemorySupply::new(Role::Party0, digest, id, items0),
-        MemorySupply::new(Role::Party1, digest, id, items1),
+        MemorySupply::new(Role::Party0, network0, id, items0),
+        MemorySupply::new(Role::Party1, network1, id, items1),
     ))
+}
+
+/// What the two parties know of a network.
+fn networks(digest: Digest, weights: &Weights) -> [Network; 2] {
+    [Network::of_party0(digest, weights), Network::of_party1(digest)]
 }
 
 #[cfg(test)]

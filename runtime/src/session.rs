@@ -3,7 +3,7 @@
 //! before, so that correlations cannot be used before they are marked, nor twice.
 
 use crate::Error;
-use crate::handshake::{self, Agreement, Hello, Purpose};
+use crate::handshake::{self, Agreement, Heard, Hello, Purpose};
 use crate::net::{Channel, Meter, Traffic};
 use crate::offline::item::{Item, Party0Item, Party1Item};
 use crate::offline::making::{self, Observer};
@@ -15,15 +15,27 @@ use ir::plan::{Digest, Plan, Weights};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// There is a channel to a peer, and nothing is known of it.
+/// There is a channel to a peer, and nothing is known of it but what it says about itself.
 pub struct Connected<C> {
     channel: Meter<C>,
+    heard: Option<Heard>,
 }
 
 impl<C: Channel> Connected<C> {
     /// Starts a session over a fresh channel.
     pub fn new(channel: C) -> Self {
-        Self { channel: Meter::new(channel) }
+        Self { channel: Meter::new(channel), heard: None }
+    }
+
+    /// Party 0's first step, where it would do without a peer that does not fit: hears what party 1 says
+    /// about itself. Nothing is opened or computed for it. `own` is party 0's hello without items; a peer
+    /// that does not fit gets it, so that it can say why.
+    ///
+    /// # Errors
+    /// If the peer is gone, speaks another protocol, or does not fit.
+    pub fn hear(mut self, own: &Hello) -> Result<Self, Error> {
+        self.heard = Some(handshake::admit(&mut self.channel, own)?);
+        Ok(self)
     }
 
     /// Agrees with the peer on plan, batch and correlations, and claims the items from `supply`: they are
@@ -71,13 +83,18 @@ impl<C: Channel> Connected<C> {
         if offer.plan != digest {
             return Err(Error::Internal("a supply for another plan".into()));
         }
+        if offer.role == Role::Party0 && offer.weights.is_none() {
+            return Err(Error::Internal("party 0's supply without weights".into()));
+        }
         let tables = Tables::new(plan);
         let batch = u32::try_from(batch).unwrap_or(u32::MAX);
-        let version = handshake::VERSION;
         let is_replaceable = force || offer.next == offer.count;
         let digest = tables.digest();
-        let hello = Hello { version, batch, tables: digest, purpose, is_replaceable, offer };
-        let agreement = handshake::exchange(&mut self.channel, &hello)?;
+        let hello = Hello { batch, tables: digest, purpose, is_replaceable, offer };
+        let agreement = match self.heard.take() {
+            Some(heard) => handshake::answer(&mut self.channel, &hello, &heard)?,
+            None => handshake::exchange(&mut self.channel, &hello)?,
+        };
         let materials = supply.claim(agreement.serials.clone())?;
         handshake::confirm(&mut self.channel, offer.role, agreement.serials.start)?;
         let handshake = self.channel.take();

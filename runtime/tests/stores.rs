@@ -4,8 +4,10 @@
 mod processes;
 
 use ir::plan::Plan;
+use polyrt::handshake::{HELLO_BYTES, Purpose};
 use processes::{BATCH, Bench, Process, done, refusal, testing::plans, text};
 use serde_json::Value;
+use std::io::Read;
 use std::process::Command;
 
 /// Prepares at both and returns both parties' JSON.
@@ -187,19 +189,16 @@ fn preparing_and_running_do_not_meet() {
     let mut party0 =
         bench.start("prepare plan.bin --party 0 --count 3 --store s --address 127.0.0.1:0");
     let address = party0.address();
-    let line = "error: party 0 prepares and party 1 runs: start the same command at both";
-    assert_eq!(
-        refusal(&bench.run(&format!("party1 plan.bin --input x.npy --connect {address}")), 1),
-        line
-    );
-    assert_eq!(refusal(&party0.finish(), 1), line);
-    for (count0, count1) in [(3, 4), (1, 4096)] {
-        let outputs = bench.prepare(
-            &format!("--count {count0} --store s"),
-            &format!("--count {count1} --store s"),
-        );
-        let line = format!("error: party 1 has {count1} inputs, party 0 accepts 1 to {count0}");
-        outputs.iter().for_each(|output| assert_eq!(refusal(output, 1), line));
+    let line = "party 0 prepares and party 1 runs: start the same command at both";
+    let run = bench.run(&format!("party1 plan.bin --input x.npy --connect {address}"));
+    assert_eq!(refusal(&run, 1), format!("error: {line}"));
+    assert_eq!(party0.turned_away(), line);
+    for count1 in [4, 4096] {
+        let prepare =
+            format!("prepare plan.bin --party 1 --count {count1} --store s --address {address}");
+        let line = format!("party 1 has {count1} inputs, party 0 accepts 1 to 3");
+        assert_eq!(refusal(&bench.run(&prepare), 1), format!("error: {line}"));
+        assert_eq!(party0.turned_away(), line);
     }
     for count in ["0", "4097"] {
         let refused = bench.run(&format!("prepare plan.bin --party 1 --count {count} --store s"));
@@ -217,10 +216,12 @@ fn preparing_and_running_do_not_meet() {
 fn one_process_at_a_time_has_a_store() {
     let bench = Bench::new("held");
     prepare(&bench, ["s", "s"], 3, "");
-    let prepare0 = "prepare plan.bin --party 0 --count 3 --store s --address 127.0.0.1:0 --wait 30";
-    let mut holder = bench.start(prepare0);
-    holder.address();
-    let refused = refusal(&bench.run(prepare0), 1);
+    let (holder, address) = bench.serve("--store s");
+    // It has its store once it has heard a peer that fits, and says so.
+    let mut peer = bench.greet(&address, Purpose::Run, 1);
+    peer.read_exact(&mut [0; HELLO_BYTES]).unwrap();
+    let [refused, _] = bench.prepare("--count 3 --store s", "--count 3 --store other");
+    let refused = refusal(&refused, 1);
     assert!(refused.ends_with(".party0 is in use by another process"), "{refused}");
     // A server says so for the run that needs the store, and its client hears that the link ended.
     let [party0, party1] = bench.both("--store s", "--store s");
@@ -228,21 +229,21 @@ fn one_process_at_a_time_has_a_store() {
     assert!(refused.ends_with(".party0 is in use by another process"), "{refused}");
     refusal(&party1, 1);
     assert_eq!(bench.listing("s")[1]["unused"], 3);
-    drop(holder);
+    drop((holder, peer));
     assert_eq!(run(&bench, ["s", "s"]), (0, 3, 0));
 }
 
 #[test]
-fn a_store_that_two_processes_begin_has_one_beginning() {
+fn a_store_is_what_it_is_when_the_peer_comes() {
     let bench = Bench::new("twice");
     let prepare0 = "prepare plan.bin --party 0 --count 3 --store s --address 127.0.0.1:0 --wait 30";
     let mut first = bench.start(prepare0);
     let address = first.address();
     prepare(&bench, ["s", "s"], 2, "");
     let late = format!("prepare plan.bin --party 1 --count 3 --store other --address {address}");
-    refusal(&bench.run(&late), 1);
-    let refused = refusal(&first.finish(), 1);
-    assert!(refused.ends_with(".party0 was begun by another process meanwhile"), "{refused}");
+    for refused in [refusal(&bench.run(&late), 1), refusal(&first.finish(), 1)] {
+        assert!(refused.contains("neither can use the other's items"), "{refused}");
+    }
     let unused: Vec<_> = bench.listing("s").iter().map(|l| l["unused"].clone()).collect();
     assert_eq!(unused, [2, 2], "its items are still there");
 }
@@ -287,6 +288,73 @@ fn another_plans_store_is_left_alone() {
     std::fs::write(bench.0.join("s/x.party0"), b"polycorr").unwrap();
     let listed = bench.run("store s");
     assert!(listed.status.success() && text(&listed.stderr).starts_with("warning: s/x.party0 "));
+}
+
+/// Other weights under the same plan: what was made with the old ones is refused at both, whoever has it,
+/// before anything is marked or sent that depends on an item.
+#[test]
+fn items_of_other_weights_are_refused_at_both() {
+    let bench = Bench::new("weights");
+    let line = |whose: &str, remedy: &str| {
+        format!("error: {whose} for other weights than party 0 has now: {remedy}")
+    };
+    let remedy = "make new ones by `polyrt prepare` with --force at both";
+    prepare(&bench, ["s0", "s1"], 4, "");
+    // The same numbers under another salt are other weights.
+    for are_numbers_changed in [true, false] {
+        bench.change_weights(are_numbers_changed);
+        for (stores, whose) in [
+            (["--store s0", "--store s1"], "both parties' correlations are"),
+            (["--store s0", ""], "party 0's correlations are"),
+            (["", "--store s1"], "party 1's correlations are"),
+        ] {
+            let outputs = bench.both(stores[0], stores[1]);
+            outputs.iter().for_each(|run| assert_eq!(refusal(run, 2), line(whose, remedy)));
+        }
+        for output in bench.prepare("--count 4 --store s0", "--count 4 --store s1") {
+            assert_eq!(refusal(&output, 2), line("both parties' correlations are", remedy));
+        }
+        assert_eq!([items(&bench, "s0"), items(&bench, "s1")], [(4, 4); 2], "nothing is marked");
+    }
+    // Of party 0 a peer hears its hello and no byte more.
+    let (party0, address) = bench.serve("--store s0");
+    let mut told = vec![];
+    bench.greet(&address, Purpose::Run, 1).read_to_end(&mut told).unwrap();
+    assert_eq!(told.len(), HELLO_BYTES);
+    refusal(&party0.finish(), 2);
+    // A server goes on where it is party 1's fault alone, and ends where it is its own.
+    let (party0, address) = bench.serve("--runs 2");
+    let party1 = format!("party1 plan.bin --input x.npy --output y.npy --connect {address}");
+    refusal(&bench.run(&format!("{party1} --store s1")), 2);
+    bench.done(&party1);
+    bench.check_output("y.npy");
+    assert_eq!(party0.finish().status.code(), Some(1), "one of two failed");
+    let (party0, address) = bench.serve("--forever --store s0");
+    let party1 = format!("party1 plan.bin --input x.npy --connect {address}");
+    refusal(&bench.run(&party1), 2);
+    refusal(&party0.finish(), 2);
+    // What to do helps.
+    let prepared = prepare(&bench, ["s0", "s1"], 4, "--force");
+    assert_eq!((&prepared[0]["first"], &prepared[1]["unused"]), (&0.into(), &4.into()));
+    assert_eq!(run(&bench, ["s0", "s1"]), (0, 3, 0));
+    let listing = [&bench.listing("s0")[0]["weights"], &bench.listing("s1")[0]["weights"]]
+        .map(|weights| weights.as_str().unwrap().to_owned());
+    assert_eq!(listing[0], listing[1]);
+}
+
+#[test]
+fn a_dealers_items_of_other_weights_are_refused_at_both() {
+    let bench = Bench::new("dealt_weights");
+    bench.done("deal plan.bin --count 6");
+    bench.change_weights(true);
+    let line = "error: both parties' correlations are for other weights than party 0 has now: deal new ones \
+                (`polyrt deal --force`)";
+    for run in bench.both("--dealer-correlations", "--dealer-correlations") {
+        assert_eq!(refusal(&run, 2), line);
+    }
+    assert_eq!(bench.listing("plan.correlations")[0]["unused"], 6);
+    bench.done("deal plan.bin --count 6 --force");
+    bench.both_json("--dealer-correlations", "--dealer-correlations");
 }
 
 /// A disk that is full in the middle of an item: the line names it, and only whole items count.

@@ -9,7 +9,7 @@ use polyc::onnx::{ImportError, ImportOptions, import_bytes};
 use polyc::passes::PassOptions;
 use polyc::report::{Network, report};
 use polyc::{CompileOptions, Compiled, compile, prepare};
-use polyrt::handshake::{Hello, Purpose, VERSION, confirm, exchange};
+use polyrt::handshake::{Hello, Purpose, confirm, exchange};
 use polyrt::net::{Channel, NetError, Receiving, Sending};
 use polyrt::offline::item::{Origin, item_bytes};
 use polyrt::offline::{DealId, Offer, Role};
@@ -133,11 +133,20 @@ pub fn hello(bytes: &[u8]) -> bool {
 /// What a party says of the small plan and seven items.
 pub fn own_hello(role: Role) -> Hello {
     let small = &*SMALL;
-    let (plan, origin) = (small.digest, Origin::Dealer);
-    let offer = Offer { role, origin, plan, deal: DealId([9; 16]), next: 2, count: 7, length: 7 };
+    let offer = Offer {
+        role,
+        origin: Origin::Dealer,
+        plan: small.digest,
+        weights: Some(small.weights.commitment()),
+        is_stale: false,
+        deal: DealId([9; 16]),
+        next: 2,
+        count: 7,
+        length: 7,
+    };
     let tables = Tables::new(&small.plan).digest();
     let purpose = Purpose::Run;
-    Hello { version: VERSION, batch: 4, tables, purpose, is_replaceable: false, offer }
+    Hello { batch: 4, tables, purpose, is_replaceable: false, offer }
 }
 
 /// The payload of a sealed file.
@@ -149,7 +158,7 @@ pub fn payload(sealed: &[u8]) -> &[u8] {
 pub fn seal(magic: &[u8; 8], payload: &[u8]) -> Vec<u8> {
     let version = ir::plan::TOOL_VERSION;
     let mut bytes = magic.to_vec();
-    bytes.extend([4, 0, version.len() as u8]);
+    bytes.extend([5, 0, version.len() as u8]);
     bytes.extend_from_slice(version.as_bytes());
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
     let digest = Sha256::new().chain_update(&bytes).chain_update(payload).finalize();

@@ -29,7 +29,7 @@ pub use rlwe::RingLwe;
 pub use schedule::{Action, Exchange, MAX_GROUP, Schedule};
 pub use slots::{PhaseProducts, SlotPacking};
 pub use verify::PlanError;
-pub use weights::{Reference, ReferenceLayer, StepWeights, Weights};
+pub use weights::{Commitment, Reference, ReferenceLayer, StepWeights, Weights};
 
 use crate::element::Integers;
 use crate::op::Convolution;

@@ -4,7 +4,11 @@ use super::{Digest, FileError, Magic, Plan, StepOp, file};
 use crate::Tensor;
 use crate::graph::{Graph, Op};
 use crate::op::Activation;
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
 use zeroize::Zeroize;
 
 /// The secrets of all steps. No `Debug`; wiped when dropped.
@@ -12,8 +16,26 @@ use zeroize::Zeroize;
 pub struct Weights {
     /// The plan they belong to.
     pub plan: Digest,
+    /// Hides them in their [commitment](Self::commitment): uniform, drawn when they are made.
+    pub salt: [u8; 32],
     /// One entry per step.
     pub steps: Vec<StepWeights>,
+}
+
+/// Names the weights that correlations were made with. Whoever has not the salt learns from it whether two
+/// sets of weights are the same one, and nothing else.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commitment(pub [u8; 32]);
+
+impl fmt::Display for Commitment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..8].iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+impl fmt::Debug for Commitment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// The secrets of one step.
@@ -82,6 +104,7 @@ pub struct ReferenceLayer {
 
 impl Drop for Weights {
     fn drop(&mut self) {
+        self.salt.zeroize();
         for step in &mut self.steps {
             match step {
                 StepWeights::None => {}
@@ -103,7 +126,25 @@ impl Drop for Weights {
     }
 }
 
+/// Hashes what is encoded, so that no copy of it is made.
+struct Hashing(Sha256);
+
+impl Writer for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.update(bytes);
+        Ok(())
+    }
+}
+
 impl Weights {
+    /// SHA-256 over plan, salt and weights.
+    pub fn commitment(&self) -> Commitment {
+        let mut hash = Hashing(Sha256::new_with_prefix(b"polyc commitment to weights"));
+        bincode::serde::encode_into_writer(self, &mut hash, bincode::config::standard())
+            .expect("plain data serialises");
+        Commitment(hash.0.finalize().into())
+    }
+
     /// The bytes of `plan.weights`: the weights, then the reference graphs if there are any.
     pub fn to_bytes(&self, reference: Option<&Reference>) -> Vec<u8> {
         let (mut bytes, _) = file::seal(Magic::Weights, self);

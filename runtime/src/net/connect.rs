@@ -1,8 +1,7 @@
-//! Where parties meet: addresses, listening and connecting.
+//! Where parties meet: addresses and connecting.
 
 use super::{Limits, NetError};
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 /// The least time that an attempt to connect gets.
@@ -57,28 +56,5 @@ pub fn connect(
             return Err(NetError::Connect { address, waited: wait, reason });
         }
         std::thread::sleep(Duration::from_millis(50).min(wait));
-    }
-}
-
-/// Waits for the next peer, for ever or for so long.
-///
-/// # Errors
-/// If none comes in time, or the system refuses.
-pub fn accept(listener: &TcpListener, wait: Option<Duration>) -> Result<TcpStream, NetError> {
-    let Some(wait) = wait else {
-        return listener.accept().map(|(stream, _)| stream).map_err(NetError::Io);
-    };
-    listener.set_nonblocking(true).map_err(NetError::Io)?;
-    let start = Instant::now();
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => return Ok(stream),
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-            Err(e) => return Err(NetError::Io(e)),
-        }
-        if start.elapsed() >= wait {
-            return Err(NetError::Accept(wait));
-        }
-        std::thread::sleep(Duration::from_millis(10));
     }
 }

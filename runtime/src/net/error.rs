@@ -28,6 +28,12 @@ pub enum NetError {
         /// What the last attempt said.
         reason: String,
     },
+    /// A peer that connected and did not say who it is.
+    #[error("it did not say who it is within {0:.0?}")]
+    Unheard(Duration),
+    /// One of too many peers at once.
+    #[error("more than {0} peers wait")]
+    Crowd(usize),
     /// Nobody connects.
     #[error("nobody connected within {0:.0?}")]
     Accept(Duration),

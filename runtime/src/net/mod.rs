@@ -1,6 +1,7 @@
 //! How bytes travel: messages of lengths that both parties know, over TLS, TCP or in memory, metered.
 
 mod connect;
+mod door;
 mod error;
 mod line;
 mod memory;
@@ -12,7 +13,8 @@ mod tcp;
 mod tls;
 mod wait;
 
-pub use connect::{accept, addresses, connect, loopback_only};
+pub use connect::{addresses, connect, loopback_only};
+pub use door::Door;
 pub use error::NetError;
 pub use memory::{MemoryChannel, memory_pair};
 pub use meter::{Meter, Traffic, Wire, WireMeter};

@@ -2,14 +2,14 @@
 
 use super::item::{Item, Origin, Party0Item, Party1Item, item_bytes};
 use super::store::{Store, StoreError, create_growing, list};
-use super::{DealId, Offer, Party0Material, Party1Material, Role, Supply};
+use super::{DealId, Network, Offer, Party0Material, Party1Material, Role, Supply};
 use crate::Error;
-use crate::handshake::{Agreement, Hello, Purpose, VERSION, exchange};
+use crate::handshake::{Agreement, Hello, Purpose, exchange};
 use crate::net::memory_pair;
 use crate::tables::Tables;
 use crate::testing::{Random, plans};
 use crate::words::Words;
-use ir::plan::{Digest, Plan};
+use ir::plan::{Commitment, Plan};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,11 +18,14 @@ use zeroize::Zeroizing;
 /// Bytes of a record besides its item.
 const EXTRA: usize = 33;
 
+/// The weights of all items here.
+const WEIGHTS: Commitment = Commitment([6; 32]);
+
 /// Both parties' files of a small plan.
 struct Pair {
     path: PathBuf,
     plan: Plan,
-    digest: Digest,
+    network: Network,
 }
 
 impl Pair {
@@ -30,8 +33,8 @@ impl Pair {
         let path = std::env::temp_dir().join(format!("polyrt-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         let plan = plans::tiny().0;
-        let digest = plan.to_bytes().1;
-        Self { path, plan, digest }
+        let network = Network { plan: plan.to_bytes().1, weights: Some(WEIGHTS) };
+        Self { path, plan, network }
     }
 
     fn file(&self, role: Role) -> PathBuf {
@@ -39,17 +42,18 @@ impl Pair {
     }
 
     fn create(&self, role: Role, deal: DealId) {
-        create_growing(&self.file(role), role, &self.plan, self.digest, deal).unwrap();
+        create_growing(&self.file(role), role, &self.plan, (self.network.plan, WEIGHTS), deal)
+            .unwrap();
     }
 
     fn open0(&self) -> Result<Store<'_, Party0Item<'_>>, StoreError> {
         let path = self.file(Role::Party0);
-        Store::open_party0(&path, &self.plan, self.digest, Origin::Parties)
+        Store::open_party0(&path, &self.plan, self.network, Origin::Parties)
     }
 
     fn open1(&self) -> Result<Store<'_, Party1Item<'_>>, StoreError> {
         let path = self.file(Role::Party1);
-        Store::open_party1(&path, &self.plan, self.digest, Origin::Parties)
+        Store::open_party1(&path, &self.plan, self.network, Origin::Parties)
     }
 
     /// An item that says which one it is.
@@ -268,7 +272,6 @@ impl History<'_> {
         force: bool,
     ) -> Result<Agreement, Error> {
         let hello = |offer: Offer, batch: u64| Hello {
-            version: VERSION,
             batch: batch as u32,
             tables: Tables::new(&self.pair.plan).digest(),
             purpose,

@@ -20,7 +20,7 @@ use crate::protocol::polynomial::{PolynomialCorrelation, PolynomialShares};
 use crate::protocol::square::{SquareCorrelation, SquareShares};
 use crate::secret::SecretTensor;
 use crate::words::WordsMut;
-use ir::plan::Digest;
+use ir::plan::{Commitment, Digest, Weights};
 use item::Origin;
 use std::fmt;
 use std::ops::Range;
@@ -119,6 +119,27 @@ impl fmt::Debug for DealId {
     }
 }
 
+/// The network that a party runs: the plan, and the weights at party 0, which has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The plan's digest.
+    pub plan: Digest,
+    /// The commitment to the weights.
+    pub weights: Option<Commitment>,
+}
+
+impl Network {
+    /// Party 0's.
+    pub fn of_party0(plan: Digest, weights: &Weights) -> Self {
+        Self { plan, weights: Some(weights.commitment()) }
+    }
+
+    /// Party 1's.
+    pub fn of_party1(plan: Digest) -> Self {
+        Self { plan, weights: None }
+    }
+}
+
 /// What a party can offer, as the handshake compares it.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
@@ -128,6 +149,10 @@ pub struct Offer {
     pub origin: Origin,
     /// The plan that they were made for.
     pub plan: Digest,
+    /// Party 0: the weights that it has. Party 1: those that its items were made with, if it has a file.
+    pub weights: Option<Commitment>,
+    /// Party 0: whether its items were made with other weights.
+    pub is_stale: bool,
     /// Their making.
     pub deal: DealId,
     /// The first unused serial.

@@ -4,7 +4,7 @@ use super::dealer::deal;
 use super::expand::Seed;
 use super::item::{Origin, Party0Item};
 use super::store::{Store, StoreError, StoreWriter};
-use super::{DealId, Party0Material, Role, Supply};
+use super::{DealId, Network, Party0Material, Role, Supply};
 use crate::Connected;
 use crate::net::memory_pair;
 use crate::testing::plans;
@@ -33,11 +33,12 @@ impl Drop for Directory {
     }
 }
 
-fn write(directory: &Directory, plan: &Plan, weights: &Weights, count: u64) -> Digest {
-    let (_, digest) = plan.to_bytes();
+fn write(directory: &Directory, plan: &Plan, weights: &Weights, count: u64) -> Network {
+    let network = Network::of_party0(plan.to_bytes().1, weights);
+    let made_for = (network.plan, weights.commitment());
     let deal_id = DealId([3; 16]);
     let create = |role| {
-        StoreWriter::create(&directory.file(role), role, plan, digest, deal_id, count).unwrap()
+        StoreWriter::create(&directory.file(role), role, plan, made_for, deal_id, count).unwrap()
     };
     let (mut writer0, mut writer1) = (create(Role::Party0), create(Role::Party1));
     for _ in 0..count {
@@ -49,7 +50,7 @@ fn write(directory: &Directory, plan: &Plan, weights: &Weights, count: u64) -> D
     assert!(!directory.file(Role::Party0).exists(), "nothing has its name before it is whole");
     writer0.finish().unwrap();
     writer1.finish().unwrap();
-    digest
+    network
 }
 
 fn line<T>(result: Result<T, StoreError>) -> String {
@@ -69,9 +70,9 @@ fn damage(path: &Path, at: usize) {
 fn items_are_used_once_across_openings() {
     let directory = Directory::new("once");
     let (plan, weights) = plans::tiny();
-    let digest = write(&directory, &plan, &weights, 5);
+    let network = write(&directory, &plan, &weights, 5);
     let path = directory.file(Role::Party1);
-    let open = || Store::open_party1(&path, &plan, digest, Origin::Dealer);
+    let open = || Store::open_party1(&path, &plan, network, Origin::Dealer);
     let mut store = open().unwrap();
     assert!(line(open()).contains("is in use by another process"));
     assert_eq!((store.offer().next, store.offer().count), (0, 5));
@@ -93,11 +94,11 @@ fn files_are_for_their_owner_alone_and_spent_items_are_erased() {
     use std::os::unix::fs::PermissionsExt;
     let directory = Directory::new("erased");
     let (plan, weights) = plans::tiny();
-    let digest = write(&directory, &plan, &weights, 2);
+    let network = write(&directory, &plan, &weights, 2);
     let path = directory.file(Role::Party1);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let before = std::fs::read(&path).unwrap();
-    let mut store = Store::open_party1(&path, &plan, digest, Origin::Dealer).unwrap();
+    let mut store = Store::open_party1(&path, &plan, network, Origin::Dealer).unwrap();
     store.claim(0..1).unwrap();
     let after = std::fs::read(&path).unwrap();
     let item = before.len() - 2 * 65 + 1..before.len() - 65;
@@ -112,13 +113,13 @@ fn files_are_for_their_owner_alone_and_spent_items_are_erased() {
 fn large_items_stay_in_the_file_while_they_are_used() {
     let directory = Directory::new("stay");
     let (plan, weights) = plans::tiny();
-    let digest = write(&directory, &plan, &weights, 4);
+    let network = write(&directory, &plan, &weights, 4);
     let path = directory.file(Role::Party0);
     let before = std::fs::read(&path).unwrap();
-    let open = || Store::open_party0(&path, &plan, digest, Origin::Dealer);
+    let open = || Store::open_party0(&path, &plan, network, Origin::Dealer);
     let copy = path.with_extension("copy");
     std::fs::copy(&path, &copy).unwrap();
-    let mut in_memory = Store::open_party0(&copy, &plan, digest, Origin::Dealer).unwrap();
+    let mut in_memory = Store::open_party0(&copy, &plan, network, Origin::Dealer).unwrap();
     let mut store = open().unwrap().reading_at_once(0);
     let record = store.item_bytes() + 33;
     let records = before.len() - 4 * record;
@@ -157,7 +158,7 @@ fn large_items_stay_in_the_file_while_they_are_used() {
 
     damage(&copy, item(3).start + 40);
     drop(in_memory);
-    let store = Store::open_party0(&copy, &plan, digest, Origin::Dealer).unwrap();
+    let store = Store::open_party0(&copy, &plan, network, Origin::Dealer).unwrap();
     let claimed = store.reading_at_once(0).claim(3..4);
     assert!(line(claimed).contains("item 3 is damaged"));
 }
@@ -166,26 +167,36 @@ fn large_items_stay_in_the_file_while_they_are_used() {
 fn other_files_are_refused_with_both_values() {
     let directory = Directory::new("refused");
     let (plan, weights) = plans::tiny();
-    let digest = write(&directory, &plan, &weights, 2);
+    let network = write(&directory, &plan, &weights, 2);
     let (path0, path1) = (directory.file(Role::Party0), directory.file(Role::Party1));
-    let swapped = line(Store::open_party0(&path1, &plan, digest, Origin::Dealer));
+    let swapped = line(Store::open_party0(&path1, &plan, network, Origin::Dealer));
     assert!(swapped.ends_with("holds the correlations of party 1, expected those of party 0"));
-    let other = line(Store::open_party0(&path0, &plan, Digest([1; 32]), Origin::Dealer));
-    assert!(other.ends_with(&format!("was made for plan {digest}, this is plan 0101010101010101")));
+    let other = line(Store::open_party0(
+        &path0,
+        &plan,
+        Network { plan: Digest([1; 32]), ..network },
+        Origin::Dealer,
+    ));
+    assert!(
+        other.ends_with(&format!(
+            "was made for plan {}, this is plan 0101010101010101",
+            network.plan
+        ))
+    );
     let bytes = std::fs::read(&path0).unwrap();
     std::fs::write(&path0, &bytes[..bytes.len() - 1]).unwrap();
     assert!(
-        line(Store::open_party0(&path0, &plan, digest, Origin::Dealer))
+        line(Store::open_party0(&path0, &plan, network, Origin::Dealer))
             .contains("is damaged: it has")
     );
     for length in 0..100 {
         std::fs::write(&path0, &bytes[..length]).unwrap();
-        line(Store::open_party0(&path0, &plan, digest, Origin::Dealer));
+        line(Store::open_party0(&path0, &plan, network, Origin::Dealer));
     }
     std::fs::write(&path0, &bytes).unwrap();
     for at in 0..100 {
         damage(&path0, at);
-        line(Store::open_party0(&path0, &plan, digest, Origin::Dealer));
+        line(Store::open_party0(&path0, &plan, network, Origin::Dealer));
         damage(&path0, at);
     }
 }
@@ -194,22 +205,22 @@ fn other_files_are_refused_with_both_values() {
 fn a_damaged_item_is_refused_and_stays_used() {
     let directory = Directory::new("damaged");
     let (plan, weights) = plans::tiny();
-    let digest = write(&directory, &plan, &weights, 2);
+    let network = write(&directory, &plan, &weights, 2);
     let path = directory.file(Role::Party0);
     let length = std::fs::metadata(&path).unwrap().len() as usize;
     damage(&path, length - 40);
-    let mut store = Store::open_party0(&path, &plan, digest, Origin::Dealer).unwrap();
+    let mut store = Store::open_party0(&path, &plan, network, Origin::Dealer).unwrap();
     assert!(store.claim(0..1).is_ok());
     assert!(line(store.claim(1..2)).contains("item 1 is damaged"));
     drop(store);
-    assert_eq!(Store::open_party0(&path, &plan, digest, Origin::Dealer).unwrap().offer().next, 2);
+    assert_eq!(Store::open_party0(&path, &plan, network, Origin::Dealer).unwrap().offer().next, 2);
 }
 
 #[test]
 fn items_cannot_change_places() {
     let directory = Directory::new("places");
     let (plan, weights) = plans::tiny();
-    let digest = write(&directory, &plan, &weights, 2);
+    let network = write(&directory, &plan, &weights, 2);
     let path = directory.file(Role::Party1);
     let mut bytes = std::fs::read(&path).unwrap();
     let (half, end) = (bytes.len() - 65, bytes.len());
@@ -217,7 +228,7 @@ fn items_cannot_change_places() {
     bytes.copy_within(half - 65..half, half);
     bytes[half - 65..half].copy_from_slice(&last);
     std::fs::write(&path, bytes).unwrap();
-    let mut store = Store::open_party1(&path, &plan, digest, Origin::Dealer).unwrap();
+    let mut store = Store::open_party1(&path, &plan, network, Origin::Dealer).unwrap();
     assert!(line(store.claim(0..1)).contains("item 0 is damaged"));
 }
 
@@ -227,7 +238,7 @@ fn items_cannot_change_places() {
 fn a_crash_loses_items_and_never_uses_one_twice() {
     let directory = Directory::new("crash");
     let (plan, weights) = plans::tiny();
-    let digest = write(&directory, &plan, &weights, 6);
+    let network = write(&directory, &plan, &weights, 6);
     let inputs: Vec<_> =
         plans::inputs(&plan, 2, 1).iter().map(|x| plan.encode_input(x).unwrap()).collect();
     let run = |party1_crashes: bool| {
@@ -235,14 +246,14 @@ fn a_crash_loses_items_and_never_uses_one_twice() {
         std::thread::scope(|scope| {
             let party0 = scope.spawn(|| {
                 let path = directory.file(Role::Party0);
-                let mut store = Store::open_party0(&path, &plan, digest, Origin::Dealer).unwrap();
-                let agreed = Connected::new(end0).agree(&plan, digest, 9, &mut store)?;
+                let mut store = Store::open_party0(&path, &plan, network, Origin::Dealer).unwrap();
+                let agreed = Connected::new(end0).agree(&plan, network.plan, 9, &mut store)?;
                 agreed.prepare_party0(&weights)?.run()
             });
             let mut store =
-                Store::open_party1(&directory.file(Role::Party1), &plan, digest, Origin::Dealer)
+                Store::open_party1(&directory.file(Role::Party1), &plan, network, Origin::Dealer)
                     .unwrap();
-            let agreed = Connected::new(end1).agree(&plan, digest, 2, &mut store);
+            let agreed = Connected::new(end1).agree(&plan, network.plan, 2, &mut store);
             if party1_crashes {
                 drop(agreed);
                 return party0.join().unwrap().map(|_| ());
@@ -253,13 +264,13 @@ fn a_crash_loses_items_and_never_uses_one_twice() {
     };
     let next = |role| match role {
         Role::Party0 => {
-            Store::open_party0(&directory.file(role), &plan, digest, Origin::Dealer)
+            Store::open_party0(&directory.file(role), &plan, network, Origin::Dealer)
                 .unwrap()
                 .offer()
                 .next
         }
         Role::Party1 => {
-            Store::open_party1(&directory.file(role), &plan, digest, Origin::Dealer)
+            Store::open_party1(&directory.file(role), &plan, network, Origin::Dealer)
                 .unwrap()
                 .offer()
                 .next
@@ -267,7 +278,7 @@ fn a_crash_loses_items_and_never_uses_one_twice() {
     };
     assert!(run(true).is_err());
     assert_eq!((next(Role::Party0), next(Role::Party1)), (2, 2));
-    Store::open_party0(&directory.file(Role::Party0), &plan, digest, Origin::Dealer)
+    Store::open_party0(&directory.file(Role::Party0), &plan, network, Origin::Dealer)
         .unwrap()
         .claim(2..3)
         .unwrap();

@@ -49,7 +49,14 @@ impl Case {
         };
         plan.verify().unwrap();
         let (_, digest) = plan.to_bytes();
-        Self { plan, weights: Weights { plan: digest, steps: vec![StepWeights::None, secrets] } }
+        Self {
+            plan,
+            weights: Weights {
+                plan: digest,
+                salt: [0; 32],
+                steps: vec![StepWeights::None, secrets],
+            },
+        }
     }
 
     pub(super) fn step(&self) -> &Step {

@@ -145,7 +145,7 @@ impl Builder {
         plan.verify().unwrap();
         let (bytes, digest) = plan.to_bytes();
         let (plan, _) = Plan::from_bytes(&bytes).unwrap();
-        let weights = Weights { plan: digest, steps: self.weights };
+        let weights = Weights { plan: digest, salt: [5; 32], steps: self.weights };
         let bytes = weights.to_bytes(None);
         let weights = Weights::from_bytes(&bytes, &plan, digest).unwrap();
         (plan, weights)

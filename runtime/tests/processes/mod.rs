@@ -7,9 +7,14 @@ pub mod testing;
 
 use ir::Tensor;
 use ir::array_file::{read_npy, write_npy};
-use ir::plan::{Evaluator, Plan, Rounding, Weights};
+use ir::plan::{Digest, Evaluator, Plan, Rounding, StepWeights, Weights};
+use polyrt::handshake::{Hello, Purpose};
+use polyrt::offline::store::NoSupply;
+use polyrt::offline::{DealId, Network, Role, Supply};
+use polyrt::tables::Tables;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -64,6 +69,16 @@ impl Process {
         let line = self.line();
         let address = line.split(" at ").nth(1).and_then(|rest| rest.split([';', ' ']).next());
         address.unwrap_or_else(|| panic!("no address: {line}")).to_owned()
+    }
+
+    /// Why party 0 turns the next peer away.
+    pub fn turned_away(&mut self) -> String {
+        loop {
+            let line = self.line();
+            if let Some((_, why)) = line.split_once("turned away 127.0.0.1:") {
+                return why.split_once(": ").unwrap().1.to_owned();
+            }
+        }
     }
 
     /// Ends it as a power cut would.
@@ -157,6 +172,49 @@ impl Bench {
         let party1 = format!("party1 plan.bin --input x.npy --connect {address} {arguments1}");
         let party1 = self.run(&party1);
         [party0.finish(), party1]
+    }
+
+    /// Starts party 0, which turns party 1 away, and runs party 1, which fails: why, as each of them says.
+    pub fn turned_away(&self, arguments0: &str, arguments1: &str) -> [String; 2] {
+        let (mut party0, address) = self.serve(arguments0);
+        let party1 = format!("party1 plan.bin --input x.npy --connect {address} {arguments1}");
+        let party1 = refusal(&self.run(&party1), 1);
+        [party0.turned_away(), party1.replace("error: ", "")]
+    }
+
+    /// Plan and digest.
+    pub fn plan(&self) -> (Plan, Digest) {
+        Plan::from_bytes(&std::fs::read(self.0.join("plan.bin")).unwrap()).unwrap()
+    }
+
+    /// What party 1 says about itself.
+    pub fn hello(&self, purpose: Purpose, batch: u32) -> Hello {
+        let (plan, digest) = self.plan();
+        let supply = NoSupply::<()>::new(Role::Party1, Network::of_party1(digest), DealId([1; 16]));
+        let tables = Tables::new(&plan).digest();
+        Hello { batch, tables, purpose, is_replaceable: true, offer: supply.offer() }
+    }
+
+    /// Connects to party 0 and says hello as party 1 would.
+    pub fn greet(&self, address: &str, purpose: Purpose, batch: u32) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(&self.hello(purpose, batch).to_bytes()).unwrap();
+        stream
+    }
+
+    /// Puts weights under the plan that differ in their salt, and if asked in numbers.
+    pub fn change_weights(&self, are_numbers_changed: bool) {
+        let path = self.0.join("plan.weights");
+        let (plan, digest) = self.plan();
+        let bytes = std::fs::read(&path).unwrap();
+        let mut weights = Weights::from_bytes(&bytes, &plan, digest).unwrap();
+        weights.salt[0] ^= 1;
+        for step in &mut weights.steps {
+            if let (true, StepWeights::Linear { weights, .. }) = (are_numbers_changed, step) {
+                weights.reverse();
+            }
+        }
+        std::fs::write(path, weights.to_bytes(None)).unwrap();
     }
 
     /// Both parties' JSON of a run that must succeed and be right.

@@ -4,11 +4,12 @@ use crate::files;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use ir::plan::{Digest, Plan};
-use polyrt::handshake::Agreement;
+use polyrt::handshake::{Agreement, Hello, Purpose};
 use polyrt::offline::item::{Item, Origin, Party0Item, Party1Item};
 use polyrt::offline::making::Progress;
 use polyrt::offline::store::{NoSupply, Store, StoreError};
-use polyrt::offline::{DealId, Offer, Role, Supply};
+use polyrt::offline::{DealId, Network, Offer, Role, Supply};
+use polyrt::tables::Tables;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ impl<M> Supply for Source<'_, M> {
 }
 
 /// Opens a party's file.
-type Open<'a, M> = fn(&Path, &'a Plan, Digest, Origin) -> Result<Store<'a, M>, StoreError>;
+type Open<'a, M> = fn(&Path, &'a Plan, Network, Origin) -> Result<Store<'a, M>, StoreError>;
 
 impl CorrelationArguments {
     /// Whether a dealer is to be trusted.
@@ -67,9 +68,9 @@ impl CorrelationArguments {
         &self,
         path: &Path,
         plan: &'a Plan,
-        digest: Digest,
+        network: Network,
     ) -> Result<Source<'a, Party0Item<'a>>> {
-        self.open(Role::Party0, path, plan, digest, Store::open_party0)
+        self.open(Role::Party0, path, plan, network, Store::open_party0)
     }
 
     /// Party 1's source.
@@ -77,9 +78,9 @@ impl CorrelationArguments {
         &self,
         path: &Path,
         plan: &'a Plan,
-        digest: Digest,
+        network: Network,
     ) -> Result<Source<'a, Party1Item<'a>>> {
-        self.open(Role::Party1, path, plan, digest, Store::open_party1)
+        self.open(Role::Party1, path, plan, network, Store::open_party1)
     }
 
     fn open<'a, M>(
@@ -87,27 +88,36 @@ impl CorrelationArguments {
         role: Role,
         plan_path: &Path,
         plan: &'a Plan,
-        digest: Digest,
+        network: Network,
         open: Open<'a, M>,
     ) -> Result<Source<'a, M>> {
         if let Some(directory) = &self.dealer_correlations {
             let name = if role == Role::Party0 { "party0" } else { "party1" };
             let name = format!("{name}.correlations");
             let path = files::correlation_file(directory.as_deref(), plan_path, &name)?;
-            return Ok(Source::Store(open(&path, plan, digest, Origin::Dealer)?));
+            return Ok(Source::Store(open(&path, plan, network, Origin::Dealer)?));
         }
         if let Some(directory) = &self.store {
-            let path = store_file(directory, role, digest);
+            let path = store_file(directory, role, network.plan);
             if path.exists() {
-                return Ok(Source::Store(open(&path, plan, digest, Origin::Parties)?));
+                return Ok(Source::Store(open(&path, plan, network, Origin::Parties)?));
             }
             let at = path.display();
             note!(
                 "note: no {at}: what is needed is made during the run; `polyrt prepare {plan}` makes it before"
             );
         }
-        Ok(Source::Fresh(NoSupply::new(role, digest, DealId([0; 16]))))
+        Ok(Source::Fresh(NoSupply::new(role, network, DealId([0; 16]))))
     }
+}
+
+/// Party 0's hello before it opens its items: what a peer must fit to be let in.
+pub fn hello(plan: &Plan, network: Network, is_dealt: bool, purpose: Purpose, most: u32) -> Hello {
+    let supply = NoSupply::<()>::new(Role::Party0, network, DealId([0; 16]));
+    let origin = if is_dealt { Origin::Dealer } else { Origin::Parties };
+    let offer = Offer { origin, ..supply.offer() };
+    let tables = Tables::new(plan).digest();
+    Hello { batch: most, tables, purpose, is_replaceable: false, offer }
 }
 
 /// A party's file in a store directory.
@@ -130,15 +140,15 @@ impl<'a, M> Growing<'a, M> {
         path: &Path,
         role: Role,
         plan: &'a Plan,
-        digest: Digest,
+        network: Network,
         open: Open<'a, M>,
     ) -> Result<Self> {
         if path.exists() {
-            return Ok(Self::Open(open(path, plan, digest, Origin::Parties)?));
+            return Ok(Self::Open(open(path, plan, network, Origin::Parties)?));
         }
         let mut id = DealId([0; 16]);
         getrandom::fill(&mut id.0).context("no randomness from the operating system")?;
-        Ok(Self::Absent(NoSupply::new(role, digest, id)))
+        Ok(Self::Absent(NoSupply::new(role, network, id)))
     }
 
     /// The store that the agreed items go to, without those that the peer does not have.
@@ -150,7 +160,7 @@ impl<'a, M> Growing<'a, M> {
         agreement: &Agreement,
         open: Open<'a, M>,
     ) -> Result<Store<'a, M>> {
-        let digest = self.offer().plan;
+        let (digest, weights) = (self.offer().plan, agreement.weights);
         match self {
             Self::Open(mut store) if store.offer().deal == agreement.deal => {
                 store.truncate(agreement.serials.start)?;
@@ -162,8 +172,15 @@ impl<'a, M> Growing<'a, M> {
             // The old file is closed before it is replaced.
             old => drop(old),
         }
-        polyrt::offline::store::create_growing(path, role, plan, digest, agreement.deal)?;
-        Ok(open(path, plan, digest, Origin::Parties)?)
+        polyrt::offline::store::create_growing(
+            path,
+            role,
+            plan,
+            (digest, weights),
+            agreement.deal,
+        )?;
+        let network = Network { plan: digest, weights: Some(weights) };
+        Ok(open(path, plan, network, Origin::Parties)?)
     }
 }
 

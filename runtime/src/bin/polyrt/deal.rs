@@ -56,8 +56,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     );
     let mut id = DealId([0; 16]);
     getrandom::fill(&mut id.0).context("no randomness from the operating system")?;
-    let mut writer0 = StoreWriter::create(&paths[0], Role::Party0, &plan, digest, id, count)?;
-    let mut writer1 = StoreWriter::create(&paths[1], Role::Party1, &plan, digest, id, count)?;
+    let made_for = (digest, weights.commitment());
+    let mut writer0 = StoreWriter::create(&paths[0], Role::Party0, &plan, made_for, id, count)?;
+    let mut writer1 = StoreWriter::create(&paths[1], Role::Party1, &plan, made_for, id, count)?;
     let bar = ProgressBar::new(count);
     bar.set_style(ProgressStyle::with_template("dealing {bar:40} {pos}/{len} {eta}")?);
     let at_once = rayon::current_num_threads() as u64;

@@ -2,14 +2,17 @@
 
 use crate::files::{self, BadInput};
 use anyhow::{Context, Result};
+use polyrt::Connected;
+use polyrt::handshake::Hello;
 use polyrt::net::{
-    Identity, IdentityError, Limits, NetError, TcpChannel, Wire, WireMeter, accept, addresses,
+    Door, Identity, IdentityError, Limits, NetError, TcpChannel, Wire, WireMeter, addresses,
     connect, loopback_only,
 };
 use serde_json::{Value, json};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Says what protects the link.
 pub const LOOPBACK: &str = "link: plain TCP on loopback, not encrypted";
@@ -137,13 +140,23 @@ impl Link {
         Ok((listener, address))
     }
 
-    /// Waits for the next peer, for ever or for so many seconds.
-    pub fn accept(&self, listener: &TcpListener, wait: Option<u64>) -> Result<std::net::TcpStream> {
-        accept(listener, wait.map(Duration::from_secs)).context("waiting for party 1")
+    /// Lets in peers whose hello fits party 0's, `hello`, which is without items.
+    pub fn door(self, listener: TcpListener, hello: Hello) -> Result<Door<Peer>> {
+        let greet = move |stream| -> Result<Peer, String> {
+            let (channel, report) = self.secure(stream).map_err(|e| format!("{e:#}"))?;
+            let connected = Connected::new(channel).hear(&hello).map_err(|e| e.to_string())?;
+            Ok((connected, report))
+        };
+        let notices = Mutex::new(Notices::default());
+        let turned_away = move |address: SocketAddr, why: &dyn std::fmt::Display| {
+            let mut notices = notices.lock().unwrap_or_else(PoisonError::into_inner);
+            notices.say(format!("turned away {address}: {why}"));
+        };
+        Ok(Door::open(listener, greet, turned_away)?)
     }
 
     /// Secures a stream that was accepted.
-    pub fn serve(&self, stream: std::net::TcpStream) -> Result<(TcpChannel, LinkReport)> {
+    fn secure(&self, stream: TcpStream) -> Result<(TcpChannel, LinkReport)> {
         let channel = match &self.identity {
             Some(identity) => TcpChannel::tls_server(stream, self.limits, identity),
             None => TcpChannel::new(stream, self.limits),
@@ -168,6 +181,44 @@ impl Link {
         let channel = channel.context("securing the link")?;
         let (wire, suite) = (channel.wire(), channel.suite());
         Ok((channel, LinkReport { line: self.line(), wire, suite }))
+    }
+}
+
+/// A party 1 that fits, and the link to it.
+pub type Peer = (Connected<TcpChannel>, LinkReport);
+
+/// Waits for the next peer, for ever or for so many seconds.
+pub fn next(door: &Door<Peer>, wait: Option<u64>) -> Result<Peer> {
+    door.next(wait.map(Duration::from_secs)).context("waiting for party 1")
+}
+
+/// Lines that peers cause before anybody knows them: so many a minute, and no more.
+#[derive(Default)]
+struct Notices {
+    minute: Option<Instant>,
+    said: usize,
+    unsaid: usize,
+}
+
+impl Notices {
+    const MOST: usize = 20;
+
+    fn say(&mut self, line: String) {
+        if self.minute.is_none_or(|minute| minute.elapsed() > Duration::from_secs(60)) {
+            if self.unsaid > 0 {
+                note!("turned away {} more", self.unsaid);
+            }
+            *self = Self { minute: Some(Instant::now()), said: 0, unsaid: 0 };
+        }
+        if self.said < Self::MOST {
+            self.said += 1;
+            note!("{line}");
+        } else {
+            if self.unsaid == 0 {
+                note!("others that are turned away within this minute are counted only");
+            }
+            self.unsaid += 1;
+        }
     }
 }
 

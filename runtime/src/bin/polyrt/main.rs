@@ -95,8 +95,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             note!("error: {e:#}");
-            let is_bad_file = e.downcast_ref::<StoreError>().is_some_and(StoreError::is_bad_file);
-            if is_bad_file || e.is::<BadInput>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if is_bad_input(&e) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Whether the user must give something else.
+fn is_bad_input(error: &anyhow::Error) -> bool {
+    let is_bad_store = |e: &StoreError| e.is_bad_file();
+    error.is::<BadInput>()
+        || error.downcast_ref().is_some_and(is_bad_store)
+        || error.downcast_ref().is_some_and(|e| match e {
+            polyrt::Error::Store(e) => is_bad_store(e),
+            polyrt::Error::Agreement(e) => e.is_bad_file(),
+            _ => false,
+        })
 }

@@ -1,23 +1,22 @@
 //! `polyrt party0`
 
 use crate::correlations::{self, CorrelationArguments, Source};
-use crate::link::{Link, LinkArguments};
+use crate::link::{LinkArguments, Peer, next};
 use crate::{files, report};
 use anyhow::Result;
 use ir::plan::{Plan, Weights};
-use polyrt::Connected;
-use polyrt::handshake::MAX_BATCH;
+use polyrt::handshake::{AgreementError, MAX_BATCH, Purpose, Stale};
 use polyrt::offline::item::Party0Item;
-use polyrt::offline::{Role, Supply};
+use polyrt::offline::{Network, Role, Supply};
 use polyrt::online::Model;
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Serve the model: wait for party 1, run the plan with it, and learn nothing.
 ///
-/// Serves one run and exits; --runs N or --forever serve more, one after another. A run that fails (a
-/// peer that vanishes, another plan) prints one line and counts.
+/// Serves one run and exits; --runs N or --forever serve more, one after another. A peer that does not say
+/// who it is within five seconds, or does not fit (another key, another plan), is turned away in a line and
+/// does not count. A run that fails later prints one line and counts.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The plan, as made by polyc
@@ -56,9 +55,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (plan, digest) = files::plan(&arguments.plan)?;
     let weights = files::weights(arguments.weights.as_deref(), &arguments.plan, &plan, digest)?;
-    let open = || arguments.correlations.party0(&arguments.plan, &plan, digest);
+    let network = Network::of_party0(digest, &weights);
+    let open = || arguments.correlations.party0(&arguments.plan, &plan, network);
     // A dealer's file is held from run to run; a store is free between runs, to be filled.
-    let mut dealt = if arguments.correlations.is_dealt() { Some(open()?) } else { None };
+    let is_dealt = arguments.correlations.is_dealt();
+    let mut dealt = if is_dealt { Some(open()?) } else { None };
     let link = arguments.link.prepare(&arguments.listen)?;
     let (listener, address) = link.listen()?;
     note!("party 0 of plan {digest} listens at {address}");
@@ -69,18 +70,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     note!("{}", link.line());
     let runs = if arguments.forever { u64::MAX } else { arguments.runs };
     let model = Arc::new(Model::new(&plan, &weights));
+    let hello = correlations::hello(&plan, network, is_dealt, Purpose::Run, arguments.max_batch);
+    let door = link.door(listener, hello)?;
     let mut failed = 0;
     for _ in 0..runs {
-        let stream = link.accept(&listener, arguments.wait)?;
+        let peer = next(&door, arguments.wait)?;
         let party = (&weights, &model);
         let served = match &mut dealt {
-            Some(source) => serve(arguments, &plan, party, source, stream, &link),
-            None => open()
-                .and_then(|mut source| serve(arguments, &plan, party, &mut source, stream, &link)),
+            Some(source) => serve(arguments, &plan, party, source, peer),
+            None => open().and_then(|mut source| serve(arguments, &plan, party, &mut source, peer)),
         };
         match served {
             Ok(()) => {}
-            Err(e) if runs == 1 => return Err(e),
+            Err(e) if runs == 1 || is_our_fault(&e) => return Err(e),
             Err(e) => {
                 note!("error: {e:#}");
                 failed += 1;
@@ -91,17 +93,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Whether every run will fail in the same way: our items are for other weights than ours.
+fn is_our_fault(error: &anyhow::Error) -> bool {
+    let stale = |e: &polyrt::Error| match e {
+        polyrt::Error::Agreement(AgreementError::Weights { of, .. }) => *of != Stale::Party1,
+        _ => false,
+    };
+    error.downcast_ref().is_some_and(stale)
+}
+
 fn serve<'a>(
     arguments: &Arguments,
     plan: &'a Plan,
     (weights, model): (&Weights, &Arc<Model<'a>>),
     source: &mut Source<'a, Party0Item<'a>>,
-    stream: TcpStream,
-    link: &Link,
+    (connected, link): Peer,
 ) -> Result<()> {
-    let (channel, link) = link.serve(stream)?;
     let (offer, most) = (source.offer(), arguments.max_batch as usize);
-    let agreed = Connected::new(channel).agree(plan, offer.plan, most, source)?;
+    let agreed = connected.agree(plan, offer.plan, most, source)?;
     let agreement = agreed.agreement().clone();
     correlations::note_unmatched(&offer, &agreement);
     let mut bar = correlations::progress_bar(agreement.fresh);

@@ -6,7 +6,7 @@ use crate::{files, report};
 use anyhow::Result;
 use ir::Tensor;
 use polyrt::Connected;
-use polyrt::offline::{Role, Supply};
+use polyrt::offline::{Network, Role, Supply};
 use std::path::PathBuf;
 
 /// Bring an input: connect to party 0, run the plan with it, and learn the output.
@@ -43,7 +43,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let encoded = files::encode(&arguments.input.input, &plan, &inputs)?;
     arguments.output.as_deref().map_or(Ok(()), files::check_output)?;
     let is_dealt = arguments.correlations.is_dealt();
-    let mut source = arguments.correlations.party1(&arguments.plan, &plan, digest)?;
+    let mut source =
+        arguments.correlations.party1(&arguments.plan, &plan, Network::of_party1(digest))?;
     let (channel, link) = arguments.link.prepare(&arguments.connect)?.connect(arguments.wait)?;
     let offer = source.offer();
     let agreed = Connected::new(channel).agree(&plan, digest, encoded.len(), &mut source)?;

@@ -1,13 +1,13 @@
 //! `polyrt prepare`
 
 use crate::correlations::{self, Growing, keeper, store_file};
-use crate::link::LinkArguments;
+use crate::link::{LinkArguments, next};
 use crate::{files, report};
 use anyhow::{Context, Result};
 use polyrt::Connected;
-use polyrt::handshake::MAX_BATCH;
-use polyrt::offline::Role;
+use polyrt::handshake::{MAX_BATCH, Purpose};
 use polyrt::offline::store::Store;
+use polyrt::offline::{Network, Role};
 use std::path::PathBuf;
 
 /// Make correlations with the other party before anyone has an input, and keep them.
@@ -57,12 +57,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (count, force) = (arguments.count as usize, arguments.force);
     let (offline, agreement, store, link) = if role == Role::Party0 {
         let weights = files::weights(arguments.weights.as_deref(), &arguments.plan, &plan, digest)?;
-        let mut growing = Growing::open(&path, role, &plan, digest, Store::open_party0)?;
+        let network = Network::of_party0(digest, &weights);
         let (listener, address) = link.listen()?;
         note!("party 0 of plan {digest} waits at {address} to prepare up to {count} items");
         note!("{}", link.line());
-        let (channel, link) = link.serve(link.accept(&listener, Some(arguments.wait))?)?;
-        let connected = Connected::new(channel);
+        let hello = correlations::hello(&plan, network, false, Purpose::Prepare, arguments.count);
+        let (connected, link) = next(&link.door(listener, hello)?, Some(arguments.wait))?;
+        let mut growing = Growing::open(&path, role, &plan, network, Store::open_party0)?;
         let mut agreed = connected.agree_to_prepare(&plan, digest, count, &mut growing, force)?;
         let agreement = agreed.agreement().clone();
         let mut store =
@@ -71,7 +72,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let offline = agreed.offline_party0(&weights, &mut bar, keeper(&mut store))?;
         (offline, agreement, report::Stored::of(&store), link)
     } else {
-        let mut growing = Growing::open(&path, role, &plan, digest, Store::open_party1)?;
+        let network = Network::of_party1(digest);
+        let mut growing = Growing::open(&path, role, &plan, network, Store::open_party1)?;
         let (channel, link) = link.connect(arguments.wait)?;
         let connected = Connected::new(channel);
         let mut agreed = connected.agree_to_prepare(&plan, digest, count, &mut growing, force)?;

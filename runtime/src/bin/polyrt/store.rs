@@ -43,9 +43,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         say!("no correlations in {}", directory.display());
     }
     for (path, listing) in &listings {
-        let Listing { role, origin, plan, deal, items: (all, unused), item_bytes } = listing;
+        let Listing { role, origin, plan, weights, deal, items: (all, unused), item_bytes } =
+            listing;
         say!("{path}");
-        say!("  {role} of plan {plan}, made by {origin} (deal {deal})");
+        say!("  {role} of plan {plan} with weights {weights}, made by {origin} (deal {deal})");
         say!("  {unused} of {all} items unused, {item_bytes} bytes each");
     }
     Ok(())
@@ -57,6 +58,7 @@ fn as_json(path: &str, listing: &Listing) -> Value {
         "role": listing.role.to_string(),
         "made_by": listing.origin.to_string(),
         "plan": listing.plan.to_string(),
+        "weights": listing.weights.to_string(),
         "deal": listing.deal.to_string(),
         "items": listing.items.0,
         "unused": listing.items.1,

@@ -1,8 +1,8 @@
 use super::*;
 use crate::Connected;
 use crate::net::memory_pair;
-use crate::offline::DealId;
 use crate::offline::store::NoSupply;
+use crate::offline::{DealId, Network};
 use crate::session::Finished;
 use crate::testing::plans;
 use ir::Tensor;
@@ -21,12 +21,13 @@ fn run(
     let batch = inputs.len();
     std::thread::scope(|scope| {
         let party0 = scope.spawn(|| {
-            let mut supply = NoSupply::new(Role::Party0, digest, DealId([0; 16]));
+            let mut supply =
+                NoSupply::new(Role::Party0, Network::of_party0(digest, weights), DealId([0; 16]));
             let agreed = Connected::new(end0).agree(plan, digest, batch, &mut supply).unwrap();
             let agreed = agreed.make_party0(weights, &mut |_| ()).unwrap();
             agreed.prepare_party0(weights).unwrap().run().unwrap()
         });
-        let mut supply = NoSupply::new(Role::Party1, digest, DealId([0; 16]));
+        let mut supply = NoSupply::new(Role::Party1, Network::of_party1(digest), DealId([0; 16]));
         let agreed = Connected::new(end1).agree(plan, digest, batch, &mut supply).unwrap();
         let agreed = agreed.make_party1(&mut |_| ()).unwrap();
         let party1 = agreed.prepare_party1().unwrap().run(&encoded).unwrap();

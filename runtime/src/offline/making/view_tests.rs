@@ -493,7 +493,8 @@ fn with_numbers(weights: &Weights, mut number: impl FnMut() -> f64) -> Weights {
         },
         StepWeights::Constant(_) | StepWeights::None => step.clone(),
     };
-    Weights { plan: weights.plan, steps: weights.steps.iter().map(replace).collect() }
+    let steps = weights.steps.iter().map(replace).collect();
+    Weights { plan: weights.plan, salt: weights.salt, steps }
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 use super::StoreError;
 use crate::offline::item::Origin;
-use crate::offline::{DealId, Offer, Role, Supply};
-use ir::plan::Digest;
+use crate::offline::{DealId, Network, Offer, Role, Supply};
 use std::ops::Range;
 
 /// Items in memory, for both parties in one process.
@@ -14,10 +13,12 @@ pub struct MemorySupply<M> {
 
 impl<M> MemorySupply<M> {
     /// A supply of `items`, the first of which has serial 0.
-    pub fn new(role: Role, plan: Digest, deal: DealId, items: Vec<M>) -> Self {
+    pub fn new(role: Role, network: Network, deal: DealId, items: Vec<M>) -> Self {
         let count = items.len() as u64;
         let origin = Origin::Dealer;
-        let offer = Offer { role, origin, plan, deal, next: 0, count, length: count };
+        let Network { plan, weights } = network;
+        let (is_stale, length) = (false, count);
+        let offer = Offer { role, origin, plan, weights, is_stale, deal, next: 0, count, length };
         Self { offer, items: items.into() }
     }
 }
@@ -48,9 +49,11 @@ pub struct NoSupply<M> {
 
 impl<M> NoSupply<M> {
     /// For a party of a plan. `deal` names the items that a store without any offers.
-    pub fn new(role: Role, plan: Digest, deal: DealId) -> Self {
+    pub fn new(role: Role, network: Network, deal: DealId) -> Self {
         let origin = Origin::Parties;
-        let offer = Offer { role, origin, plan, deal, next: 0, count: 0, length: 0 };
+        let Network { plan, weights } = network;
+        let (is_stale, count, length) = (false, 0, 0);
+        let offer = Offer { role, origin, plan, weights, is_stale, deal, next: 0, count, length };
         Self { offer, material: std::marker::PhantomData }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! header   ir::plan::seal(Magic::Correlations, Header): magic "polycorr", format version, tool version,
-//!          length, SHA-256, then role, who made it, plan digest, deal id, items of a dealt file, bytes per
-//!          item
+//!          length, SHA-256, then role, who made it, plan digest, commitment to the weights, deal id, items of
+//!          a dealt file, bytes per item
 //! records  per item: state (1 byte: 1 unused, 2 used), the item's bytes, then SHA-256 over deal id, role,
 //!          serial and the item's bytes
 //! ```
@@ -36,9 +36,9 @@ pub use stored::StoredItem;
 pub use writer::StoreWriter;
 
 use super::item::{Body, Origin, Party0Item, Party1Item, item_bytes};
-use super::{DealId, Offer, Role, Supply};
+use super::{DealId, Network, Offer, Role, Supply};
 use error::io_error;
-use ir::plan::{Digest, Magic, Plan, seal};
+use ir::plan::{Commitment, Digest, Magic, Plan, seal};
 use records::{
     CHECKSUM, Found, Header, USED, checksum, checksum_of, erase, erase_left, private_file,
     read_header, record, record_bytes, scan, sync_directory,
@@ -66,17 +66,18 @@ pub struct Store<'a, M> {
 }
 
 impl<'a> Store<'a, Party0Item<'a>> {
-    /// Opens and locks party 0's file.
+    /// Opens and locks party 0's file. If its items were made with other weights than the network's, the
+    /// offer says so.
     ///
     /// # Errors
     /// If it is not party 0's file for this plan, made by `origin`, is damaged, or in use.
     pub fn open_party0(
         path: &Path,
         plan: &'a Plan,
-        digest: Digest,
+        network: Network,
         origin: Origin,
     ) -> Result<Self, StoreError> {
-        Self::open(path, plan, (Role::Party0, digest, origin), Party0Item::new)
+        Self::open(path, plan, (Role::Party0, network, origin), Party0Item::new)
     }
 }
 
@@ -88,14 +89,14 @@ impl<'a> Store<'a, Party1Item<'a>> {
     pub fn open_party1(
         path: &Path,
         plan: &'a Plan,
-        digest: Digest,
+        network: Network,
         origin: Origin,
     ) -> Result<Self, StoreError> {
-        Self::open(path, plan, (Role::Party1, digest, origin), Party1Item::new)
+        Self::open(path, plan, (Role::Party1, network, origin), Party1Item::new)
     }
 }
 
-/// Starts a file that grows, without items, under its name; an old one is replaced.
+/// Starts a file that grows, without items, for a plan and its weights, under its name; an old one is replaced.
 ///
 /// # Errors
 /// If the operating system refuses.
@@ -103,12 +104,12 @@ pub fn create_growing(
     path: &Path,
     role: Role,
     plan: &Plan,
-    digest: Digest,
+    (digest, weights): (Digest, Commitment),
     deal: DealId,
 ) -> Result<(), StoreError> {
     let item_bytes = item_bytes(plan, role, Origin::Parties) as u64;
-    let header =
-        Header { role: role as u8, origin: 1, plan: digest, deal: deal.0, count: 0, item_bytes };
+    let (role, deal) = (role as u8, deal.0);
+    let header = Header { role, origin: 1, plan: digest, weights, deal, count: 0, item_bytes };
     let (bytes, _) = seal(Magic::Correlations, &header);
     let temporary = path.with_added_extension(format!("{}.tmp", std::process::id()));
     // Of a process that was killed and had the same number.
@@ -136,6 +137,8 @@ pub struct Listing {
     pub origin: Origin,
     /// The plan that they are for.
     pub plan: Digest,
+    /// The weights that they were made with.
+    pub weights: Commitment,
     /// Their making.
     pub deal: DealId,
     /// Items in the file, and those of them that are unused.
@@ -156,6 +159,7 @@ pub fn list(path: &Path) -> Result<Listing, StoreError> {
         role: header.role(),
         origin: header.origin(),
         plan: header.plan,
+        weights: header.weights,
         deal: DealId(header.deal),
         items: (found.length, found.unused),
         item_bytes: record_bytes(&header),
@@ -166,7 +170,7 @@ impl<'a, M> Store<'a, M> {
     fn open(
         path: &Path,
         plan: &'a Plan,
-        (role, digest, origin): (Role, Digest, Origin),
+        (role, network, origin): (Role, Network, Origin),
         material: fn(&'a Plan, Body) -> Option<M>,
     ) -> Result<Self, StoreError> {
         let name = path.display().to_string();
@@ -181,8 +185,9 @@ impl<'a, M> Store<'a, M> {
         if header.role() != role {
             return Err(StoreError::Role { path: name, found: header.role(), expected: role });
         }
-        if header.plan != digest {
-            return Err(StoreError::Plan { path: name, found: header.plan, expected: digest });
+        let expected = network.plan;
+        if header.plan != expected {
+            return Err(StoreError::Plan { path: name, found: header.plan, expected });
         }
         if header.origin() != origin {
             let found = header.origin();
@@ -202,8 +207,19 @@ impl<'a, M> Store<'a, M> {
         let Found { next, end: count, length, .. } =
             scan(&mut file, &header, records_at).map_err(&io)?;
         erase_left(&mut file, &header, records_at, length).map_err(&io)?;
-        let deal = DealId(header.deal);
-        let offer = Offer { role, origin, plan: digest, deal, next, count, length };
+        let made_with = Some(header.weights);
+        let weights = network.weights.or(made_with);
+        let offer = Offer {
+            role,
+            origin,
+            plan: header.plan,
+            weights,
+            is_stale: weights != made_with,
+            deal: DealId(header.deal),
+            next,
+            count,
+            length,
+        };
         let (path, file) = (path.to_owned(), Arc::new(file));
         let at_once = AT_ONCE;
         Ok(Self { path, file, plan, offer, records_at, item_bytes, at_once, material })

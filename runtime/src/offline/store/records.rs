@@ -4,7 +4,7 @@ use super::StoreError;
 use super::error::io_error;
 use crate::offline::item::{Item, Origin};
 use crate::offline::{DealId, Role};
-use ir::plan::{Digest, Magic, open_prefix};
+use ir::plan::{Commitment, Digest, Magic, open_prefix};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fs::{File, OpenOptions};
@@ -25,6 +25,8 @@ pub(super) struct Header {
     /// 0: a dealer, 1: the two parties.
     pub origin: u8,
     pub plan: Digest,
+    /// The weights that the items were made with.
+    pub weights: Commitment,
     pub deal: [u8; 16],
     /// Items of a dealt file; 0 in a file that grows.
     pub count: u64,

@@ -5,7 +5,7 @@ use super::error::io_error;
 use super::records::{Header, private_file, record, sync_directory};
 use crate::offline::item::{Origin, item_bytes};
 use crate::offline::{DealId, Role};
-use ir::plan::{Digest, Magic, Plan, seal};
+use ir::plan::{Commitment, Digest, Magic, Plan, seal};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// Starts a file for `count` items of `role`.
+    /// Starts a file for `count` items of `role`, made for a plan and its weights.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -32,7 +32,7 @@ impl StoreWriter {
         path: &Path,
         role: Role,
         plan: &Plan,
-        digest: Digest,
+        (digest, weights): (Digest, Commitment),
         deal: DealId,
         count: u64,
     ) -> Result<Self, StoreError> {
@@ -44,6 +44,7 @@ impl StoreWriter {
             role: role as u8,
             origin: 0,
             plan: digest,
+            weights,
             deal: deal.0,
             count,
             item_bytes: item_bytes as u64,
