@@ -7,7 +7,7 @@ use polyc::error::CompileError;
 use polyc::fit::Calibration;
 use polyc::onnx::{ImportError, ImportOptions, UnsupportedNode, import_file};
 use polyc::passes::{MaxPool, PassOptions};
-use polyc::{CompileOptions, Prepared, compile, prepare};
+use polyc::{CompileOptions, Prepared, compile, prepare_plain};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -75,12 +75,13 @@ fn check_nodes(nodes: &[UnsupportedNode]) -> Result<Outcome, String> {
 }
 
 fn take(path: &Path, options: &PassOptions) -> Result<Outcome, String> {
-    let graph = match import_file(path, &ImportOptions::default()) {
-        Ok(imported) => imported.graph,
+    let imported = match import_file(path, &ImportOptions::default()) {
+        Ok(imported) => imported,
         Err(ImportError::Unsupported(nodes)) => return check_nodes(&nodes),
         Err(
             error @ (ImportError::OperatorSet(_)
-            | ImportError::SeveralInputs(_)
+            | ImportError::OpenSizes(_)
+            | ImportError::NoBatch { .. }
             | ImportError::InputShape { .. }),
         ) => {
             let line = error.to_string();
@@ -88,7 +89,7 @@ fn take(path: &Path, options: &PassOptions) -> Result<Outcome, String> {
         }
         Err(error) => return Err(error.to_string()),
     };
-    match prepare(graph, options) {
+    match prepare_plain(imported, options) {
         Ok(prepared) if parameters(&prepared.graph) > COMPILED => Ok(Outcome::Prepared),
         Ok(prepared) => compile_and_run(prepared),
         Err(CompileError::Unsupported(nodes)) => check_nodes(&nodes),
@@ -211,7 +212,7 @@ fn max_pools_are_refused_all_at_once() {
         if pools == 0 {
             continue;
         }
-        let error = match prepare(imported.graph, &PassOptions::default()) {
+        let error = match prepare_plain(imported, &PassOptions::default()) {
             Ok(_) => panic!("{} compiles with {pools} maximum pools", path.display()),
             Err(error) => error.to_string(),
         };

@@ -167,7 +167,7 @@ fn images() {
     let jpeg = include_bytes!("../ir/testdata/two_colours.jpg");
     fn read(bytes: &[u8]) -> bool {
         let model = ir::Shape::new([1, 3, 8, 8]);
-        match ir::input::Preprocessing::default().read(bytes, &model, None) {
+        match ir::input::Preprocessing::default().read(bytes, ("x", true), &model, None) {
             Ok(inputs) => {
                 assert_eq!(inputs.tensors[0].shape, model);
                 true

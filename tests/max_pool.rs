@@ -8,7 +8,7 @@ use polyc::evaluate::classes;
 use polyc::fit::Calibration;
 use polyc::onnx::{ImportOptions, import_bytes};
 use polyc::passes::{MaxPool, PassOptions};
-use polyc::{CompileOptions, Compiled, compile, prepare};
+use polyc::{CompileOptions, Compiled, compile, prepare_plain};
 use support::Numbers;
 use support::onnx::{Attribute, Model};
 
@@ -73,7 +73,7 @@ fn images(count: usize, seed: u64) -> Vec<Tensor<f32>> {
 
 fn compiled(max_pool: MaxPool) -> Compiled {
     let imported = import_bytes(&model(), &ImportOptions::default()).unwrap();
-    let prepared = prepare(imported.graph, &PassOptions { max_pool }).unwrap();
+    let prepared = prepare_plain(imported, &PassOptions { max_pool }).unwrap();
     let description = "soft spots".to_owned();
     let calibration = Calibration::new(images(400, 1), description);
     compile("pools", &prepared, &calibration, &CompileOptions::default(), &mut |_| ()).unwrap()

@@ -9,7 +9,7 @@ use polyc::fit::{Calibration, Family};
 use polyc::onnx::{ImportOptions, import_file};
 use polyc::passes::PassOptions;
 use polyc::search::{Gate, Goal, HeldOut, Measured, Minimise, check, cost, loss, search};
-use polyc::{CompileOptions, Compiled, Prepared, prepare};
+use polyc::{CompileOptions, Compiled, Prepared, prepare_plain};
 use std::collections::BTreeSet;
 use support::{array, rows, shipped};
 
@@ -22,7 +22,7 @@ struct Network {
 
 fn network(model: &str) -> Network {
     let imported = import_file(&shipped(model), &ImportOptions::default()).unwrap();
-    let prepared = prepare(imported.graph, &PassOptions::default()).unwrap();
+    let prepared = prepare_plain(imported, &PassOptions::default()).unwrap();
     let shape = prepared.graph.node(prepared.graph.input()).shape.clone();
     let mut inputs = rows(&array(&shipped("digits_train.npz"), "x"), &shape);
     inputs.truncate(400);

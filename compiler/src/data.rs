@@ -3,6 +3,8 @@
 use anyhow::{Context, Result, bail};
 use ir::array_file::{self, ArrayError};
 use ir::input::Preprocessing;
+use ir::input::options::assign;
+use ir::plan::InputPort;
 use ir::{Shape, Tensor};
 use rayon::prelude::*;
 use std::ffi::OsStr;
@@ -13,34 +15,98 @@ const MAX_DEPTH: usize = 16;
 
 /// Inputs as a model takes them.
 pub struct Data {
-    /// One tensor per input.
-    pub inputs: Vec<Tensor<f32>>,
-    /// One per input, where the images of a folder lie in subfolders.
+    /// Per input of the model, one tensor per row of its file.
+    pub parts: Vec<Vec<Tensor<f32>>>,
+    /// One per row, where the images of a folder lie in subfolders.
     pub labels: Option<Vec<usize>>,
     /// What was decided where the files left a choice; for people.
     pub notes: Vec<String>,
 }
 
-/// Reads at most `limit` inputs for a model whose input has shape `shape`: the first ones of an `.npy` or
-/// `.npz` array, an image, or the images of a folder, taken evenly from all of them.
+/// Reads at most `limit` rows of every input of a model: the first ones of an `.npy` or `.npz` array, an
+/// image, or the images of a folder, taken evenly from all of them. `arguments` are those of `option`:
+/// `PATH`, or `NAME=PATH` for one input.
 ///
 /// # Errors
-/// If a file is unreadable or does not fit the model; one line that names it.
-pub fn load_inputs(
-    path: &Path,
-    shape: &Shape,
-    how: &Preprocessing,
+/// If a file is unreadable or does not fit the model, or if inputs have different numbers of rows; one line.
+pub fn load(
+    arguments: &[String],
+    option: &str,
+    ports: &[InputPort],
     limit: Option<usize>,
 ) -> Result<Data> {
+    let names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
+    let paths = assign(arguments, &names, option).map_err(anyhow::Error::msg)?;
+    let mut data = Data { parts: vec![], labels: None, notes: vec![] };
+    for (port, path) in ports.iter().zip(paths) {
+        let Some(path) = path else {
+            bail!("input {} has no file: give {option} {}=PATH", port.name, port.name);
+        };
+        let part = load_part(Path::new(path), port, ports.len() == 1, limit)?;
+        if let Some(first) = data.parts.first()
+            && first.len() != part.inputs.len()
+        {
+            let (found, expected) = (part.inputs.len(), first.len());
+            bail!("input {} has {found} rows, input {} has {expected}", port.name, ports[0].name);
+        }
+        data.parts.push(part.inputs);
+        data.labels = data.labels.or(part.labels);
+        data.notes.extend(part.notes);
+    }
+    Ok(data)
+}
+
+/// The input values of a plan with these ports.
+///
+/// # Errors
+/// If a part has another shape than its port.
+pub fn join(ports: &[InputPort], parts: &[Vec<Tensor<f32>>]) -> Result<Vec<Tensor<f32>>> {
+    let rows = parts.first().map_or(0, Vec::len);
+    (0..rows)
+        .map(|row| {
+            let of_row: Vec<Tensor<f32>> = parts.iter().map(|part| part[row].clone()).collect();
+            Ok(ir::plan::join(ports, &of_row)?)
+        })
+        .collect()
+}
+
+/// The labels that stand beside inputs: array `y` or `labels` of the first archive among these arguments.
+///
+/// # Errors
+/// As [`load_labels`].
+pub fn labels_beside(arguments: &[String], classes: usize) -> Result<Option<Vec<usize>>> {
+    let is_archive = |path: &&Path| path.extension().is_some_and(|e| e == "npz") && path.is_file();
+    let paths = arguments.iter().flat_map(|argument| {
+        let behind_name = argument.split_once('=').map(|(_, path)| Path::new(path));
+        [Some(Path::new(argument)), behind_name].into_iter().flatten()
+    });
+    match paths.into_iter().find(is_archive) {
+        Some(path) => load_labels(path, classes),
+        None => Ok(None),
+    }
+}
+
+/// The rows of one input.
+struct Part {
+    inputs: Vec<Tensor<f32>>,
+    labels: Option<Vec<usize>>,
+    notes: Vec<String>,
+}
+
+fn load_part(path: &Path, port: &InputPort, is_only: bool, limit: Option<usize>) -> Result<Part> {
+    let (how, shape) = (&port.preprocessing, &port.shape);
     how.check(shape).map_err(anyhow::Error::msg)?;
     if path.is_dir() {
         return load_folder(path, shape, how, limit);
     }
     let in_file = || path.display().to_string();
     let bytes = std::fs::read(path).with_context(in_file)?;
-    let read = how.read(&bytes, shape, limit).map_err(anyhow::Error::msg).with_context(in_file)?;
+    let read = how
+        .read(&bytes, (&port.name, is_only), shape, limit)
+        .map_err(anyhow::Error::msg)
+        .with_context(in_file)?;
     let notes = read.notes.iter().map(|note| format!("{}: {note}", path.display())).collect();
-    Ok(Data { inputs: read.tensors, labels: None, notes })
+    Ok(Part { inputs: read.tensors, labels: None, notes })
 }
 
 /// Reads the labels of a classifier with `classes` classes: a `.npy` file, or array `y` or `labels` of an
@@ -79,7 +145,7 @@ fn load_folder(
     shape: &Shape,
     how: &Preprocessing,
     limit: Option<usize>,
-) -> Result<Data> {
+) -> Result<Part> {
     let mut found = Found::default();
     found.search(folder, MAX_DEPTH)?;
     let Found { images, others } = found;
@@ -108,7 +174,7 @@ fn load_folder(
             }
         }
     }
-    Ok(Data { inputs, labels: folder_labels(folder, &chosen)?, notes })
+    Ok(Part { inputs, labels: folder_labels(folder, &chosen)?, notes })
 }
 
 /// What lies in a folder.

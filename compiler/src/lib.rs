@@ -7,6 +7,7 @@ pub mod fit;
 pub mod lower;
 pub mod onnx;
 pub mod passes;
+pub mod ports;
 pub mod report;
 pub mod search;
 
@@ -14,10 +15,12 @@ use error::CompileError;
 use fit::{Calibration, Family, Fitted, Harmonics};
 use ir::Tensor;
 use ir::graph::{Graph, Op};
+use ir::input::Preprocessing;
 use ir::op::Activation;
-use ir::plan::{ClientStep, Digest, Plan, Reference, ReferenceLayer, Weights};
+use ir::plan::{Digest, InputPort, OutputPort, Plan, Reference, ReferenceLayer, Weights};
 use lower::bits::{Allocation, RingOptions};
 use lower::scales::Scales;
+use onnx::Imported;
 use passes::PassOptions;
 use search::PhaseLayer;
 use std::collections::HashMap;
@@ -78,26 +81,46 @@ pub struct Stretched {
     pub rows: Vec<usize>,
 }
 
-/// A graph ready to be fitted, and what the client does with its output.
+/// A graph ready to be fitted, and what its input and output consist of.
 #[derive(Clone)]
 pub struct Prepared {
     /// The network as imported, without the client's steps.
     pub original: Graph,
     /// The network after the passes.
     pub graph: Graph,
-    /// What the client does in the clear.
-    pub client: Vec<ClientStep>,
+    /// Its inputs.
+    pub inputs: Vec<InputPort>,
+    /// Its outputs.
+    pub outputs: Vec<OutputPort>,
 }
 
-/// Runs the passes.
+/// Takes the client's steps off and runs the passes. `sample` are inputs of the graph; where it has several
+/// outputs, their sizes are measured on some of them.
 ///
 /// # Errors
 /// If nodes cannot be computed: all of them, by name.
-pub fn prepare(mut graph: Graph, options: &PassOptions) -> Result<Prepared, CompileError> {
-    let client = passes::split_client(&mut graph);
+pub fn prepare(
+    imported: Imported,
+    inputs: Vec<InputPort>,
+    sample: &[Tensor<f32>],
+    options: &PassOptions,
+) -> Result<Prepared, CompileError> {
+    let Imported { mut graph, outputs: declared, .. } = imported;
+    let scores = passes::split_client(&mut graph, declared.len());
+    let outputs = ports::outputs(&mut graph, &declared, scores, sample);
     let original = graph.clone();
     passes::run_all(&mut graph, options)?;
-    Ok(Prepared { original, graph, client })
+    Ok(Prepared { original, graph, inputs, outputs })
+}
+
+/// As [`prepare`], where inputs are what files hold and nothing is known of their values.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_plain(imported: Imported, options: &PassOptions) -> Result<Prepared, CompileError> {
+    let preprocessing = vec![Preprocessing::default(); imported.inputs.len()];
+    let inputs = ports::inputs(&imported.inputs, &preprocessing);
+    prepare(imported, inputs, &[], options)
 }
 
 impl Prepared {
@@ -135,7 +158,7 @@ pub fn compile(
     options: &CompileOptions,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Compiled, CompileError> {
-    let Prepared { original, mut graph, client } = prepared.clone();
+    let Prepared { original, mut graph, inputs, outputs } = prepared.clone();
     // Made-up inputs say nothing about the channels' ranges; polynomials are fitted per channel anyway.
     if matches!(options.family, Family::Phase { .. }) && !calibration.is_synthetic {
         passes::equalise_channels(&mut graph, &calibration.inputs);
@@ -158,7 +181,7 @@ pub fn compile(
     }
     let scales = Some(Scales::new(options.rings, options.allocation.clone()));
     let fitted: Fitted = fit::fit(&graph, calibration, options.family, scales, progress)?;
-    let lowered = lower::lower(name, &fitted, client)?;
+    let lowered = lower::lower(name, &fitted, inputs, outputs)?;
     let phases = PhaseLayer::of(&fitted, &lowered);
     let (_, digest) = lowered.plan.to_bytes();
     let mut salt = [0; 32];

@@ -2,7 +2,9 @@
 
 use ir::graph::evaluate_batch;
 use ir::tensor::{Shape, Tensor};
-use polyc::onnx::{ImportError, ImportOptions, Oracle, import_bytes, import_file};
+use polyc::onnx::{
+    Batch, BatchAxis, Declared, ImportError, ImportOptions, Oracle, import_bytes, import_file,
+};
 use prost::Message;
 use std::path::PathBuf;
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -154,8 +156,9 @@ fn check(name: &str, mut model: ModelProto, elements: usize) {
     let got = run(&model, &x);
     let path = folder(name).join("model.onnx");
     std::fs::write(&path, model.encode_to_vec()).unwrap();
-    let oracle = Oracle::load(&path, &ImportOptions::default()).unwrap_or_else(|e| panic!("{e}"));
-    let want = oracle.run(&Tensor::new(Shape::new([elements]), x)).unwrap();
+    let oracle = Oracle::load(&path, &ImportOptions::default(), 1, None);
+    let oracle = oracle.unwrap_or_else(|e| panic!("{e}"));
+    let want = oracle.run(&[Tensor::new(Shape::new([elements]), x)]).unwrap().remove(0);
     std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     assert_eq!(got.shape, want.shape, "{name}");
     for (g, w) in got.data.iter().zip(&want.data) {
@@ -324,23 +327,82 @@ fn inputs_and_outputs_are_chosen_by_name() {
         model(13, &[1, 3], vec![node("Relu", &["x"], "y"), node("Neg", &["x"], "z")], vec![]);
     two.graph.as_mut().unwrap().output.push(value("z", &[1, 3]));
     let bytes = two.encode_to_vec();
-    let first = import_bytes(&bytes, &ImportOptions::default()).unwrap();
-    assert_eq!((first.output_name.as_str(), first.warnings.len()), ("y", 1));
-    let choose = |name: &str| ImportOptions { output: Some(name.into()) };
-    assert_eq!(import_bytes(&bytes, &choose("z")).unwrap().output_name, "z");
+    let names = |of: &[Declared]| of.iter().map(|d| d.name.clone()).collect::<Vec<_>>();
+    let both = import_bytes(&bytes, &ImportOptions::default()).unwrap();
+    assert_eq!(names(&both.outputs), ["y", "z"]);
+    let x = Tensor::new(Shape::new([1, 3]), vec![-1.0, 0.0, 2.0]);
+    let joined = evaluate_batch(&both.graph, &[x]).remove(0);
+    assert_eq!(joined.data, [0.0, 0.0, 2.0, 1.0, 0.0, -2.0]);
+    let choose = |name: &str| ImportOptions { outputs: vec![name.into()], ..Default::default() };
+    assert_eq!(names(&import_bytes(&bytes, &choose("z")).unwrap().outputs), ["z"]);
     assert!(matches!(import_bytes(&bytes, &choose("q")), Err(ImportError::NoSuchOutput { .. })));
     let graph = two.graph.as_mut().unwrap();
     graph.input.push(value("other", &[1, 3]));
     graph.node[0] = node("Add", &["x", "other"], "y");
-    assert!(matches!(refusal(&two), ImportError::SeveralInputs(names) if names == "x, other"));
-    assert_eq!(import_bytes(&two.encode_to_vec(), &choose("z")).unwrap().input_name, "x");
+    let bytes = two.encode_to_vec();
+    let both = import_bytes(&bytes, &ImportOptions::default()).unwrap();
+    assert_eq!(names(&both.inputs), ["x", "other"]);
+    let x = Tensor::new(Shape::new([1, 6]), vec![-1.0, 0.0, 2.0, 10.0, 20.0, 30.0]);
+    let sums = evaluate_batch(&both.graph, &[x]).remove(0);
+    assert_eq!(sums.data, [9.0, 20.0, 32.0, 1.0, 0.0, -2.0]);
+    assert_eq!(names(&import_bytes(&bytes, &choose("z")).unwrap().inputs), ["x"]);
 }
 
 #[test]
-fn symbolic_dimensions_beside_the_batch_are_refused_by_name() {
+fn open_sizes_beside_the_batch_are_bound_by_name() {
     let model = model(13, &[1, 0], vec![node("Relu", &["x"], "y")], vec![]);
     let message = refusal(&model).to_string();
-    assert!(message.contains("symbolic dimension \"N\" on axis 1"), "{message}");
+    assert!(message.contains("N (axis 1 of input x); set each by --dim NAME=N"), "{message}");
+    let set = |name: &str| {
+        let dims = [(name.to_owned(), 7)].into();
+        import_bytes(&model.encode_to_vec(), &ImportOptions { dims, ..Default::default() })
+    };
+    assert_eq!(set("N").unwrap().input_shape().0, [1, 7]);
+    assert_eq!(set("x.1").unwrap().input_shape().0, [1, 7]);
+    assert!(matches!(set("M"), Err(ImportError::OpenSizes(_))));
+}
+
+#[test]
+fn an_open_first_axis_is_a_batch_only_where_nothing_counts_or_mixes_along_it() {
+    let import = |nodes: Vec<NodeProto>, size: i64, axis: BatchAxis, dims: &[(&str, usize)]| {
+        let constants = vec![integers("zero", &[0]), reals("w", &[3, 3], &noise(9))];
+        let bytes = model(13, &[size, 3], nodes, constants).encode_to_vec();
+        let dims = dims.iter().map(|(n, v)| (n.to_string(), *v)).collect();
+        import_bytes(&bytes, &ImportOptions { dims, batch_axis: axis, ..Default::default() })
+    };
+    let softmax = || vec![node("Softmax", &["x"], "y").int("axis", 0)];
+    let counted = || {
+        vec![
+            node("Shape", &["x"], "s"),
+            node("Gather", &["s", "zero"], "n"),
+            node("Cast", &["n"], "f").int("to", 1),
+            node("Mul", &["x", "f"], "y"),
+        ]
+    };
+    let product = || vec![node("MatMul", &["x", "w"], "y")];
+    let open = import(product(), 0, BatchAxis::Proven, &[]).unwrap();
+    assert_eq!((open.batch, &open.input_shape().0[..]), (Batch::Open, &[1, 3][..]));
+    let fixed = import(product(), 4, BatchAxis::Proven, &[]).unwrap();
+    assert_eq!((fixed.batch, &fixed.input_shape().0[..]), (Batch::Fixed(4), &[1, 3][..]));
+    for (nodes, reason) in
+        [(softmax(), "softmax_y mixes"), (counted(), "mul_y depends on its length")]
+    {
+        let refused = import(nodes.clone(), 0, BatchAxis::Proven, &[]).err().unwrap().to_string();
+        assert!(refused.contains(reason) && refused.contains("--dim N=N"), "{refused}");
+        let set = import(nodes.clone(), 0, BatchAxis::Proven, &[("N", 4)]).unwrap();
+        let given = import(nodes.clone(), 4, BatchAxis::None, &[]).unwrap();
+        let one = import(nodes, 4, BatchAxis::First, &[]).unwrap();
+        assert_eq!(given.input_shape().0, [4, 3]);
+        assert_eq!(one.input_shape().0, [1, 3]);
+        assert_eq!(set.outputs[0].shape, set.inputs[0].shape);
+    }
+    let whole = import(softmax(), 4, BatchAxis::Proven, &[]).unwrap();
+    assert_eq!((whole.batch, &whole.input_shape().0[..]), (Batch::None, &[4, 3][..]));
+    assert!(
+        whole.warnings[0].contains("is no batch: node softmax_y mixes"),
+        "{:?}",
+        whole.warnings
+    );
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn a_quantised_output_is_clipped_and_rounded_by_the_client() {
     assert_eq!(run(&model, &[0.75, 1.1]), [102.0, 104.0]);
     assert_eq!(run(&model, &[-90.0, 90.0]), [0.0, 255.0]);
     let mut graph = import(&model).unwrap().graph;
-    assert_eq!(split_client(&mut graph).len(), 3);
+    assert_eq!(split_client(&mut graph, 1)[0].client.len(), 3);
     assert_eq!(graph.order().len(), 2, "the product is left");
 }
 
@@ -180,7 +180,7 @@ fn a_quantised_input_takes_its_integers() {
     let nodes = vec![node("DequantizeLinear", &["x", "s", "z"], &["y"])];
     let model = model((DataType::Uint8, &[1, 3]), nodes, constants);
     close(&run(&model, &[0.0, 128.0, 255.0]), &[-2.56, 0.0, 2.54]);
-    assert_eq!(import(&model).unwrap().input_element.to_string(), "uint8");
+    assert_eq!(import(&model).unwrap().inputs[0].element.to_string(), "uint8");
 }
 
 #[test]

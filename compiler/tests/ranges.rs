@@ -7,7 +7,7 @@ use ir::{Shape, Tensor};
 use polyc::fit::Calibration;
 use polyc::passes::PassOptions;
 use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
-use polyc::{CompileOptions, Prepared, prepare};
+use polyc::{CompileOptions, Prepared, prepare_plain};
 
 /// Numbers in [−1, 1), the same every time.
 struct Numbers(u64);
@@ -51,7 +51,7 @@ fn network(change: impl Fn(&mut [f32], &mut [f32], &mut [f32])) -> Prepared {
         }
     }
     graph.set_output(x);
-    prepare(graph, &PassOptions::default()).unwrap()
+    prepare_plain(graph.into(), &PassOptions::default()).unwrap()
 }
 
 /// Inputs, of which one in fifty is `rare` times as large.
@@ -106,7 +106,7 @@ fn what_no_fit_covers_is_refused_by_its_rows() {
     let prepared = network(|_, _, _| ());
     let inputs = inputs(500, 300.0);
     let measured = compiled(&prepared, &inputs);
-    let bound = measured.compiled.plan.input_limit;
+    let bound = measured.compiled.plan.inputs[0].limit;
     assert!(bound >= 300.0, "all inputs are within the limit: {bound}");
     let gate = Gate { max_escape: 0.01, max_loss: 0.05 };
     let refusal = check(&measured, gate).unwrap_err().to_string();

@@ -68,9 +68,9 @@ fn casts_of_floats_truncate_at_the_output_and_nowhere_else() {
         cast("i", "f", DataType::Float),
         node("Relu", &["f"], &["y"]),
     ];
-    let graph = import(&model(float, inside, vec![])).unwrap().graph;
+    let imported = import(&model(float, inside, vec![])).unwrap();
     let options = polyc::passes::PassOptions::default();
-    let error = polyc::prepare(graph, &options).err().unwrap().to_string();
+    let error = polyc::prepare_plain(imported, &options).err().unwrap().to_string();
     assert!(error.contains("node i (Cast)"), "{error}");
     let text = refusal(&model(float, vec![cast("x", "y", DataType::Bool)], vec![]));
     assert!(text.contains("compares with zero"), "{text}");

@@ -2,7 +2,7 @@
 
 use crate::tensor::{Shape, Tensor};
 use npyz::{DType, NpyFile, Order, WriterBuilder};
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 
 /// Deflate makes at most this many bytes of one.
 const DEFLATE_RATIO: u64 = 1032;
@@ -80,6 +80,21 @@ pub fn write_npy(tensor: &Tensor<f32>) -> Vec<u8> {
     });
     assert!(written.is_ok(), "writing to memory does not fail");
     bytes
+}
+
+/// The bytes of an `.npz` archive of float32 arrays.
+pub fn write_npz(arrays: &[(&str, Tensor<f32>)]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Stored)
+        .large_file(true);
+    let written = arrays.iter().try_for_each(|(name, tensor)| {
+        archive.start_file(format!("{name}.npy"), options)?;
+        archive.write_all(&write_npy(tensor))?;
+        zip::result::ZipResult::Ok(())
+    });
+    let bytes = written.and_then(|()| archive.finish());
+    bytes.expect("writing to memory does not fail").into_inner()
 }
 
 fn decode(reader: impl Read, available: usize) -> Result<Array, ArrayError> {

@@ -144,16 +144,7 @@ impl Builder {
         let weights = self.linear(channels * classes, classes);
         let op = StepOp::MatrixProduct { weight_bits: 8 };
         let output = self.push(op, &[x], Shape::new([1, classes]), weights);
-        let mut plan = Plan {
-            name: name.into(),
-            steps: self.steps,
-            output: ValueId(output as u32),
-            input_scale: 16.0,
-            input_limit: 4.0,
-            output_scale: 64.0,
-            client: vec![],
-            rlwe: vec![],
-        };
+        let mut plan = Plan::of_steps(name, self.steps, ValueId(output as u32), (4.0, 16.0), 64.0);
         assert!(plan.choose_encryption(), "weights of 8 bits fit");
         let (_, digest) = plan.to_bytes();
         (plan, Weights { plan: digest, salt: [0; 32], steps: self.weights })

@@ -83,16 +83,13 @@ fn convolution() -> Result<(), Failure> {
         fraction_bits: 8,
     };
     let linear = StepOp::Convolution { geometry, weight_bits: 8 };
-    let mut plan = Plan {
-        name: "bench".into(),
-        steps: vec![step(StepOp::Input, vec![]), step(linear, vec![ValueId(0)])],
-        output: ValueId(1),
-        input_scale: 1.0,
-        input_limit: 1.0,
-        output_scale: 1.0,
-        client: vec![],
-        rlwe: vec![],
-    };
+    let mut plan = Plan::of_steps(
+        "bench",
+        vec![step(StepOp::Input, vec![]), step(linear, vec![ValueId(0)])],
+        ValueId(1),
+        (1.0, 1.0),
+        1.0,
+    );
     assert!(plan.choose_encryption(), "parameters for 8-bit weights");
     let (secret, message) = SecretKeys::generate(&plan.rlwe)?;
     let public = PublicKeys::read(&plan.rlwe, &message, Seed::from_system()?)?;

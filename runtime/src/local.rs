@@ -22,7 +22,7 @@ pub struct InMemory {
     /// The decoded output of every input, before [`Plan::finish`].
     pub logits: Vec<Tensor<f32>>,
     /// What party 1 ends up with, after [`Plan::finish`].
-    pub outputs: Vec<Tensor<f32>>,
+    pub outputs: Vec<Vec<Tensor<f32>>>,
 }
 
 /// Party 0's and party 1's supplies of one deal.

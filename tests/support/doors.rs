@@ -8,7 +8,7 @@ use polyc::fit::Calibration;
 use polyc::onnx::{ImportError, ImportOptions, import_bytes};
 use polyc::passes::PassOptions;
 use polyc::report::{Network, report};
-use polyc::{CompileOptions, Compiled, compile, prepare};
+use polyc::{CompileOptions, Compiled, compile, prepare_plain};
 use polyrt::handshake::{Hello, Purpose, confirm, exchange};
 use polyrt::net::{Channel, NetError, Receiving, Sending};
 use polyrt::offline::item::{Origin, item_bytes};
@@ -36,7 +36,7 @@ pub static SMALL: LazyLock<Compiled> = LazyLock::new(|| compile_bytes(&SMALL_MOD
 /// If it does not compile.
 pub fn compile_bytes(model: &[u8]) -> Compiled {
     let imported = import_bytes(model, &ImportOptions::default()).unwrap();
-    let prepared = prepare(imported.graph, &PassOptions::default()).unwrap();
+    let prepared = prepare_plain(imported, &PassOptions::default()).unwrap();
     let shape = prepared.graph.node(prepared.graph.input()).shape.clone();
     let calibration = Calibration::synthetic(&shape, (-1.0, 1.0));
     compile("small", &prepared, &calibration, &CompileOptions::default(), &mut |_| ()).unwrap()
@@ -49,7 +49,7 @@ pub fn compile_bytes(model: &[u8]) -> Compiled {
 pub fn model(bytes: &[u8]) -> bool {
     match import_bytes(bytes, &ImportOptions::default()) {
         Ok(imported) => {
-            if let Err(error) = prepare(imported.graph, &PassOptions::default()) {
+            if let Err(error) = prepare_plain(imported, &PassOptions::default()) {
                 check_lines(&error);
             }
             true

@@ -15,7 +15,7 @@ use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
 use ir::op::Activation;
-use ir::plan::{ClientStep, MOST_PHASE_BITS, Plan, Step, StepOp, StepWeights, ValueId};
+use ir::plan::{InputPort, MOST_PHASE_BITS, OutputPort, Plan, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 use rayon::prelude::*;
 use scales::{Scale, uniform_factor};
@@ -41,7 +41,8 @@ const INPUT_MARGIN: f64 = 4.0;
 pub fn lower(
     name: &str,
     fitted: &Fitted,
-    client: Vec<ClientStep>,
+    mut inputs: Vec<InputPort>,
+    outputs: Vec<OutputPort>,
 ) -> Result<Lowered, CompileError> {
     let mut lowering = Lowering {
         fitted,
@@ -77,15 +78,17 @@ pub fn lower(
     });
     let input = &fitted.spreads[&graph.input()];
     let input_scale = fitted.scales.uniform(graph.input()).unwrap_or(1.0);
+    // The ring may be narrower: nothing behind the input sees more than its low bits.
+    let limit = (INPUT_MARGIN * input.largest.max(reach.input).max(1e-6)).log2().ceil().exp2();
+    inputs.iter_mut().for_each(|port| port.limit = limit * port.unit);
     let mut plan = Plan {
         name: name.to_owned(),
         steps,
         output,
         input_scale,
-        // The ring may be narrower: nothing behind the input sees more than its low bits.
-        input_limit: (INPUT_MARGIN * input.largest.max(reach.input).max(1e-6)).log2().ceil().exp2(),
+        inputs,
         output_scale,
-        client,
+        outputs,
         rlwe: vec![],
     };
     let internal = |reason| CompileError::Internal { stage: "lowering", reason };
@@ -151,6 +154,7 @@ impl Lowering<'_> {
             | Op::Divide
             | Op::MaxWindows { .. }
             | Op::Softmax(_)
+            | Op::LogSoftmax(_)
             | Op::ArgMax(_)
             | Op::Integers(_) => {
                 return Err(internal(format!("{} reached the lowering", node.op.name())));

@@ -2,6 +2,7 @@
 //! refuses what the graph's rules or the limits on sizes exclude.
 
 use super::MAX_VALUE;
+use super::file::ModelInput;
 use super::node::{Refusal, Value, invalid, refuse};
 use super::quantize::Steps;
 use super::range::{Range, Ranges};
@@ -20,15 +21,35 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new(input: &str, shape: &Shape) -> Self {
-        let graph = Graph::new(input, shape.clone());
-        Self {
-            graph,
-            name: String::new(),
+    /// A graph that is only its inputs, and the node of each. Several inputs are parts of one, whose rows are
+    /// `items` items.
+    pub(super) fn new(inputs: &[ModelInput], items: usize) -> Result<(Self, Vec<NodeId>), Refusal> {
+        let start = |name: &str, shape: Shape| Self {
+            graph: Graph::new(name, shape),
+            name: name.to_owned(),
             warnings: Vec::new(),
             ranges: Ranges::default(),
             steps: Steps::default(),
+        };
+        if let [only] = inputs {
+            let builder = start(&only.name, only.shape.clone());
+            let input = builder.graph.input();
+            return Ok((builder, vec![input]));
         }
+        let lengths: Vec<usize> = inputs.iter().map(|i| i.shape.elements() / items).collect();
+        let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+        let total = Shape::new([items, lengths.iter().sum()]);
+        check_size(&total)?;
+        let mut builder = start(&names.join(", "), total);
+        let (all, mut from) = (builder.graph.input(), 0);
+        let mut nodes = Vec::new();
+        for (input, length) in inputs.iter().zip(lengths) {
+            builder.name = input.name.clone();
+            let part = builder.window(all, 1, from as i64, (from + length) as i64)?;
+            nodes.push(builder.reshape(part, &input.shape.0)?);
+            from += length;
+        }
+        Ok((builder, nodes))
     }
 
     /// Adds a warning unless it is there already.
@@ -105,7 +126,7 @@ impl Builder {
         if from.elements() != to.elements() {
             return Err(refuse(
                 format!("cannot reshape {from} to {to}"),
-                "expected as many elements; a batch size may be fixed in the file: export with batch 1",
+                "expected as many elements; where the file fixes a size that its input leaves open, set it by --dim",
             ));
         }
         self.add(Op::Reshape, to, &[x])
@@ -267,7 +288,7 @@ impl Builder {
         self.add(Op::MatrixProduct { weights, bias }, shape, &[x])
     }
 
-    /// A convolution of `[1, C, H, W]`; `bias` is empty or one entry per output channel.
+    /// A convolution of `[N, C, H, W]`; `bias` is empty or one entry per output channel.
     pub(super) fn convolution(
         &mut self,
         x: NodeId,
@@ -276,12 +297,6 @@ impl Builder {
         bias: Option<Tensor<f32>>,
     ) -> Result<NodeId, Refusal> {
         let input = self.shape(x);
-        if input.0[0] != 1 {
-            return Err(refuse(
-                format!("its operand has a batch of {}", input.0[0]),
-                "expected batch 1: export the model with batch 1 or a symbolic batch",
-            ));
-        }
         let outputs = weights.shape.0[0];
         let shape = geometry
             .output_shape(&input, outputs)

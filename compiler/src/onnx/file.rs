@@ -1,27 +1,41 @@
-//! The file: protobuf, external data, which input and output are meant, and the nodes in between.
+//! The file: protobuf, external data, which inputs and outputs are meant, and the nodes in between.
 
 use super::external::embed_external_data;
 use super::quiet::{one_line, quietly};
-use super::{ImportError, ImportOptions, MAX_VALUE};
+use super::{ImportError, ImportOptions, inputs};
+use ir::ElementType;
 use ir::tensor::Shape;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dimension;
-use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 use tract_onnx::prelude::Framework;
 
-/// A decoded model: complete, with one input of known shape and one output.
-#[derive(Clone)]
+/// A decoded model: complete, with the sizes of its inputs and the nodes that its outputs need.
 pub(super) struct Model {
     pub proto: ModelProto,
     pub opset: i64,
-    pub input_name: String,
-    pub input_shape: Shape,
-    pub output_name: String,
-    /// The nodes that the output needs, operands before readers.
+    /// The inputs that the outputs depend on, in the file's order.
+    pub inputs: Vec<FileInput>,
+    pub outputs: Vec<String>,
+    /// The nodes that the outputs need, operands before readers.
     pub order: Vec<usize>,
     pub warnings: Vec<String>,
+}
+
+/// An input as the file declares it.
+pub(super) struct FileInput {
+    pub name: String,
+    /// Its sizes; the first one is 1 where the file leaves it open.
+    pub shape: Shape,
+    /// What the first axis is called where the file leaves its size open.
+    pub open: Option<String>,
+    pub element: ElementType,
+}
+
+/// An input at the sizes that it is translated for.
+pub(super) struct ModelInput {
+    pub name: String,
+    pub shape: Shape,
 }
 
 impl Model {
@@ -47,13 +61,10 @@ impl Model {
         };
         check_names(graph)?;
         embed_external_data(graph, folder)?;
-        let mut warnings = Vec::new();
-        let output_name = choose_output(graph, options, &mut warnings)?;
-        let order = needed_nodes(graph, &output_name)?;
-        let input = choose_input(graph, &order, &output_name)?;
-        let input_shape = concrete_shape(input)?;
-        let input_name = input.name.clone();
-        Ok(Self { opset, input_name, input_shape, output_name, order, warnings, proto })
+        let outputs = choose_outputs(graph, options)?;
+        let order = needed_nodes(graph, &outputs)?;
+        let inputs = inputs::declared(&used_inputs(graph, &order, &outputs)?, options)?;
+        Ok(Self { opset, inputs, outputs, order, warnings: Vec::new(), proto })
     }
 
     pub(super) fn graph(&self) -> &GraphProto {
@@ -63,53 +74,30 @@ impl Model {
         self.proto.graph.as_ref().unwrap_or(&EMPTY)
     }
 
-    /// The shapes of real-valued results that the file itself states, with batch 1.
-    pub(super) fn stated_shapes(&self) -> HashMap<String, Shape> {
-        let infos = self.graph().value_info.iter().filter(|i| is_real(i));
-        infos.filter_map(|i| Some((i.name.clone(), concrete_shape(i).ok()?))).collect()
+    /// The inputs at the file's sizes, with this many entries along the first axis of those that the file
+    /// leaves open there.
+    pub(super) fn sized(&self, open: usize) -> Vec<ModelInput> {
+        let sized = |input: &FileInput| {
+            let mut shape = input.shape.clone();
+            if let (Some(_), Some(first)) = (&input.open, shape.0.first_mut()) {
+                *first = open;
+            }
+            ModelInput { name: input.name.clone(), shape }
+        };
+        self.inputs.iter().map(sized).collect()
     }
 
-    /// The leading dimension of the input, if it is a number above 1: a batch size, perhaps.
-    pub(super) fn fixed_batch(&self) -> Option<usize> {
-        self.input_shape.0.first().copied().filter(|&b| b > 1)
+    /// The element type that the file states for an output.
+    pub(super) fn output_element(&self, name: &str) -> ElementType {
+        let output = self.graph().output.iter().find(|o| o.name == name);
+        output.and_then(inputs::element).unwrap_or_default()
     }
 
-    /// The model with batch 1 instead of `batch`, also where a `Reshape` spells the batch out; `None`
-    /// if the output does not seem to have this batch.
-    pub(super) fn with_batch_of_one(&self, batch: usize) -> Option<Self> {
-        let output = self.graph().output.iter().find(|o| o.name == self.output_name)?;
-        if let Some(leading) = dimensions(output).and_then(|d| d.first().cloned()) {
-            let Some(Dimension::DimValue(leading)) = leading else { return None };
-            if usize::try_from(leading) != Ok(batch) {
-                return None;
-            }
-        }
-        let mut model = self.clone();
-        model.input_shape.0[0] = 1;
-        let graph = model.proto.graph.as_mut()?;
-        let targets: HashSet<String> = graph
-            .node
-            .iter()
-            .filter(|n| n.op_type == "Reshape")
-            .filter_map(|n| n.input.get(1).cloned())
-            .collect();
-        for tensor in graph.initializer.iter_mut().filter(|t| targets.contains(&t.name)) {
-            replace_leading(tensor, batch);
-        }
-        let constants = graph.node.iter_mut().filter(|n| {
-            n.op_type == "Constant" && n.output.first().is_some_and(|o| targets.contains(o))
-        });
-        for attribute in constants.flat_map(|n| &mut n.attribute) {
-            if let Some(tensor) = &mut attribute.t {
-                replace_leading(tensor, batch);
-            }
-            if let Some(first) = attribute.ints.first_mut().filter(|v| **v == batch as i64) {
-                *first = 1;
-            }
-        }
-        set_leading_dimension(graph.input.iter_mut().find(|i| i.name == self.input_name)?);
-        set_leading_dimension(graph.output.iter_mut().find(|o| o.name == self.output_name)?);
-        Some(model)
+    /// The shapes of real-valued results that the file itself states, where their first axis has this
+    /// many entries if the file leaves it open.
+    pub(super) fn stated_shapes(&self, open: usize) -> HashMap<String, Shape> {
+        let infos = self.graph().value_info.iter().filter(|i| inputs::is_real(i));
+        infos.filter_map(|i| Some((i.name.clone(), inputs::stated_shape(i, open)?))).collect()
     }
 }
 
@@ -141,33 +129,19 @@ fn opset(proto: &ModelProto) -> Result<i64, ImportError> {
     }
 }
 
-fn choose_output(
-    graph: &GraphProto,
-    options: &ImportOptions,
-    warnings: &mut Vec<String>,
-) -> Result<String, ImportError> {
-    let names: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
-    match &options.output {
-        Some(wanted) if names.contains(&wanted.as_str()) => Ok(wanted.clone()),
-        Some(wanted) => {
-            Err(ImportError::NoSuchOutput { wanted: wanted.clone(), found: names.join(", ") })
-        }
-        None => {
-            if names.len() > 1 {
-                warnings.push(format!(
-                    "the model has {} outputs; taking {}, the others are {} (choose with --output-name NAME)",
-                    names.len(),
-                    names[0],
-                    names[1..].join(", ")
-                ));
-            }
-            Ok(names[0].to_owned())
-        }
+/// The outputs to compute: those that are named, otherwise all.
+fn choose_outputs(graph: &GraphProto, options: &ImportOptions) -> Result<Vec<String>, ImportError> {
+    let names: Vec<String> = graph.output.iter().map(|o| o.name.clone()).collect();
+    if let Some(wanted) = options.outputs.iter().find(|wanted| !names.contains(wanted)) {
+        return Err(ImportError::NoSuchOutput { wanted: wanted.clone(), found: names.join(", ") });
     }
+    let mut seen = HashSet::new();
+    let is_chosen = |n: &String| options.outputs.is_empty() || options.outputs.contains(n);
+    Ok(names.into_iter().filter(|n| is_chosen(n) && seen.insert(n.clone())).collect())
 }
 
-/// The nodes that `output` depends on, operands before readers.
-fn needed_nodes(graph: &GraphProto, output: &str) -> Result<Vec<usize>, ImportError> {
+/// The nodes that the outputs depend on, operands before readers.
+fn needed_nodes(graph: &GraphProto, outputs: &[String]) -> Result<Vec<usize>, ImportError> {
     let mut producer: HashMap<&str, usize> = HashMap::new();
     for (i, node) in graph.node.iter().enumerate() {
         for name in node.output.iter().filter(|n| !n.is_empty()) {
@@ -182,7 +156,8 @@ fn needed_nodes(graph: &GraphProto, output: &str) -> Result<Vec<usize>, ImportEr
         .map(|i| i.name.as_str())
         .chain(graph.initializer.iter().map(|t| t.name.as_str()))
         .collect();
-    if !given.contains(output) && !producer.contains_key(output) {
+    let is_made = |o: &&String| given.contains(o.as_str()) || producer.contains_key(o.as_str());
+    if let Some(output) = outputs.iter().find(|o| !is_made(o)) {
         return Err(malformed(format!("nothing produces the output {output:?}")));
     }
     #[derive(Clone, Copy, PartialEq)]
@@ -193,9 +168,13 @@ fn needed_nodes(graph: &GraphProto, output: &str) -> Result<Vec<usize>, ImportEr
     }
     let mut marks = vec![Mark::New; graph.node.len()];
     let mut order = Vec::new();
-    let mut stack: Vec<(usize, usize)> =
-        producer.get(output).map(|&i| (i, 0)).into_iter().collect();
+    // The first output's nodes come first.
+    let made = outputs.iter().rev().filter_map(|o| producer.get(o.as_str()));
+    let mut stack: Vec<(usize, usize)> = made.map(|&i| (i, 0)).collect();
     while let Some((i, position)) = stack.pop() {
+        if position == 0 && marks[i] != Mark::New {
+            continue;
+        }
         marks[i] = Mark::Open;
         let node = &graph.node[i];
         let Some(name) = node.input.get(position) else {
@@ -222,84 +201,21 @@ fn needed_nodes(graph: &GraphProto, output: &str) -> Result<Vec<usize>, ImportEr
     Ok(order)
 }
 
-fn choose_input<'a>(
+/// The inputs that the outputs depend on.
+fn used_inputs<'a>(
     graph: &'a GraphProto,
     order: &[usize],
-    output: &str,
-) -> Result<&'a ValueInfoProto, ImportError> {
+    outputs: &[String],
+) -> Result<Vec<&'a ValueInfoProto>, ImportError> {
     let initialized: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let mut read: HashSet<&str> =
-        order.iter().flat_map(|&i| &graph.node[i].input).map(String::as_str).collect();
-    read.insert(output);
-    let inputs: Vec<&ValueInfoProto> =
-        graph.input.iter().filter(|i| !initialized.contains(i.name.as_str())).collect();
-    let used: Vec<&ValueInfoProto> =
-        inputs.iter().copied().filter(|i| read.contains(i.name.as_str())).collect();
-    match used.as_slice() {
-        [only] => Ok(only),
-        [] => Err(malformed("the output does not depend on any input")),
-        _ => Err(ImportError::SeveralInputs(
-            used.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", "),
-        )),
-    }
-}
-
-/// The dimensions of a value, if the file states them.
-fn dimensions(value: &ValueInfoProto) -> Option<Vec<Option<Dimension>>> {
-    let TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. } =
-        value.r#type.as_ref()?
-    else {
-        return None;
+    let of_nodes = order.iter().flat_map(|&i| &graph.node[i].input);
+    let read: HashSet<&str> = of_nodes.chain(outputs).map(String::as_str).collect();
+    let is_used = |i: &&ValueInfoProto| {
+        !initialized.contains(i.name.as_str()) && read.contains(i.name.as_str())
     };
-    Some(tensor.shape.as_ref()?.dim.iter().map(|d| d.value.clone()).collect())
-}
-
-fn is_real(value: &ValueInfoProto) -> bool {
-    let Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. }) = &value.r#type
-    else {
-        return false;
-    };
-    let real = [DataType::Float, DataType::Double, DataType::Float16, DataType::Bfloat16];
-    real.iter().any(|&kind| kind as i32 == tensor.elem_type)
-}
-
-fn set_leading_dimension(value: &mut ValueInfoProto) {
-    if let Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. }) =
-        &mut value.r#type
-        && let Some(leading) = tensor.shape.as_mut().and_then(|s| s.dim.first_mut())
-    {
-        leading.value = Some(Dimension::DimValue(1));
-    }
-}
-
-/// The input's shape; a leading dimension that is no number is the batch, which is 1.
-fn concrete_shape(input: &ValueInfoProto) -> Result<Shape, ImportError> {
-    let refuse = |reason: String| ImportError::InputShape { name: input.name.clone(), reason };
-    let dims = dimensions(input).ok_or_else(|| refuse("has no shape in the file".into()))?;
-    let mut shape = Vec::with_capacity(dims.len());
-    for (axis, dim) in dims.into_iter().enumerate() {
-        shape.push(match dim {
-            Some(Dimension::DimValue(value)) if value > 0 => value as usize,
-            _ if axis == 0 => 1,
-            Some(Dimension::DimParam(name)) => {
-                return Err(refuse(format!("has the symbolic dimension {name:?} on axis {axis}")));
-            }
-            _ => return Err(refuse(format!("has an unknown dimension on axis {axis}"))),
-        });
-    }
-    let shape = Shape(shape);
-    if !shape.is_bounded() || shape.elements() > MAX_VALUE {
-        return Err(refuse(format!("has the shape {shape}, which is too large")));
-    }
-    Ok(shape)
-}
-
-fn replace_leading(tensor: &mut TensorProto, batch: usize) {
-    let batch = batch as i64;
-    if let Some(first) = tensor.int64_data.first_mut().filter(|v| **v == batch) {
-        *first = 1;
-    }
-    if let Some(first) = tensor.raw_data.get_mut(..8).filter(|b| **b == batch.to_le_bytes()) {
-        first.copy_from_slice(&1i64.to_le_bytes());
+    let used: Vec<&ValueInfoProto> = graph.input.iter().filter(is_used).collect();
+    match used.is_empty() {
+        true => Err(malformed("the output does not depend on any input")),
+        false => Ok(used),
     }
 }

@@ -9,7 +9,7 @@ use ir::graph::{NodeId, Op};
 use std::collections::HashMap;
 use std::fmt;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
 /// What the numbers of a value are. A dynamic quantisation is named by the value that it is of: its scale
 /// follows from that value and is never computed. The integers stand for that value itself, the scale is
@@ -73,17 +73,6 @@ pub(super) fn element_of(data_type: i32) -> Result<ElementType, String> {
         Ok(DataType::Int64) => integer(64, true),
         Ok(other) => Err(other.as_str_name().to_lowercase()),
         Err(_) => Err(format!("type {data_type}")),
-    }
-}
-
-/// The element type of an input.
-///
-/// # Errors
-/// The name of a type that holds no numbers of ours.
-pub(super) fn element_of_input(input: &ValueInfoProto) -> Result<ElementType, String> {
-    match input.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-        Some(type_proto::Value::TensorType(tensor)) => element_of(tensor.elem_type),
-        None => Ok(ElementType::Real),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every ONNX value becomes a constant or a node of the graph; [`supported_operators`] lists what is understood.
 
 mod activation;
+mod batch;
 mod builder;
 mod constant;
 mod convolution;
@@ -11,7 +12,9 @@ mod element;
 mod elementwise;
 mod external;
 mod file;
+mod first_axis;
 mod geometry;
+mod inputs;
 mod integer;
 mod kind;
 mod linear;
@@ -32,35 +35,105 @@ mod translate;
 pub use operators::{Operator, supported_operators};
 pub use oracle::Oracle;
 
-use file::Model;
+use file::{FileInput, Model};
 use ir::ElementType;
-use ir::graph::Graph;
+use ir::graph::{Graph, NodeId};
+use ir::tensor::Shape;
 use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use translate::Translated;
 
 /// The largest number of elements of one value of a model.
 pub const MAX_VALUE: usize = 1 << 26;
 
 /// A model as a graph.
 pub struct Imported {
-    /// The graph, verified, with the batch dimension 1.
+    /// The graph of one input, verified. Several inputs are parts of one, `[1, N]`, in order, and several
+    /// outputs are joined in the same way.
     pub graph: Graph,
-    /// The input's name in the file.
-    pub input_name: String,
-    /// What the elements of the input are.
-    pub input_element: ElementType,
-    /// The output's name in the file.
-    pub output_name: String,
+    /// The inputs, in the file's order.
+    pub inputs: Vec<Declared>,
+    /// The outputs that are computed, in the file's order.
+    pub outputs: Vec<Declared>,
+    /// What the first axis of the file's inputs is.
+    pub batch: Batch,
     /// What was assumed or left out, a line each.
     pub warnings: Vec<String>,
+    /// The node of every value of the file that is computed from the inputs.
+    values: HashMap<String, NodeId>,
+}
+
+impl Imported {
+    /// The node of a value of the file.
+    pub fn node_of(&self, value: &str) -> Option<NodeId> {
+        self.values.get(value).copied()
+    }
+
+    /// The shape of the graph's input.
+    pub fn input_shape(&self) -> &Shape {
+        &self.graph.node(self.graph.input()).shape
+    }
+}
+
+/// A graph that comes from no file: of one input and one output of reals.
+impl From<Graph> for Imported {
+    fn from(graph: Graph) -> Self {
+        let declared = |id: NodeId| {
+            let node = graph.node(id);
+            let element = ElementType::Real;
+            vec![Declared { name: node.name.clone(), shape: node.shape.clone(), element }]
+        };
+        let (inputs, outputs) = (declared(graph.input()), declared(graph.output()));
+        let (batch, warnings, values) = (Batch::None, Vec::new(), HashMap::new());
+        Self { inputs, outputs, batch, warnings, values, graph }
+    }
+}
+
+/// An input or output of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name in the file.
+    pub name: String,
+    /// Its shape for one input.
+    pub shape: Shape,
+    /// The type of its elements in the file.
+    pub element: ElementType,
+}
+
+/// What the first axis of a file's inputs and outputs is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// An axis like any other.
+    None,
+    /// As many inputs as one likes.
+    Open,
+    /// This many inputs, of which the graph is one.
+    Fixed(usize),
 }
 
 /// Choices that the file leaves open.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
-    /// The output to compute, by name; otherwise the first.
-    pub output: Option<String>,
+    /// The outputs to compute, by name; all if there are none.
+    pub outputs: Vec<String>,
+    /// Sizes that the file leaves open, by the file's name for them, or by `INPUT.AXIS`.
+    pub dims: BTreeMap<String, usize>,
+    /// Whether the first axis of the inputs is a batch.
+    pub batch_axis: BatchAxis,
+}
+
+/// Whether the first axis of a model's inputs is a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchAxis {
+    /// Where a proof shows that nothing mixes, moves or counts along it.
+    #[default]
+    Proven,
+    /// Yes, whatever the nodes do along it: the model is compiled for a length of 1.
+    First,
+    /// No.
+    None,
 }
 
 /// Why a model was not imported.
@@ -88,14 +161,29 @@ pub enum ImportError {
         /// The names that there are.
         found: String,
     },
-    /// More than one input is used.
+    /// Sizes of inputs that the file leaves open.
+    #[error("the file leaves sizes of its inputs open: {0}; set each by --dim NAME=N")]
+    OpenSizes(String),
+    /// The first axis is of open size, and no batch.
     #[error(
-        "several inputs ({0}) are not supported, expected one; \
-             join them to one tensor, or make the others initializers before export"
+        "the first axis of input {input} has the open size {size:?} and is no batch: {reason}; \
+         set it by --dim {size}=N"
     )]
-    SeveralInputs(String),
+    NoBatch {
+        /// The input's name.
+        input: String,
+        /// The file's name for the size.
+        size: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A size was given that no input has.
+    #[error("--dim {0}: no input leaves a size of this name open")]
+    NoSuchSize(String),
     /// The input's shape is not known.
-    #[error("input {name} {reason}; export the model with a fixed input shape")]
+    #[error(
+        "input {name} {reason}; export the model with an input that is a tensor of a stated shape"
+    )]
     InputShape {
         /// The input's name.
         name: String,
@@ -157,7 +245,7 @@ pub(crate) fn list(nodes: &[UnsupportedNode]) -> String {
 /// # Errors
 /// If the file is unreadable or malformed, or if nodes are not supported: then with all of them.
 pub fn import_file(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
-    guarded(|| import_model(&Model::open(path, options)?))
+    guarded(|| import_model(&Model::open(path, options)?, options.batch_axis))
 }
 
 /// Imports a model from bytes, without external data.
@@ -165,7 +253,7 @@ pub fn import_file(path: &Path, options: &ImportOptions) -> Result<Imported, Imp
 /// # Errors
 /// As [`import_file`].
 pub fn import_bytes(bytes: &[u8], options: &ImportOptions) -> Result<Imported, ImportError> {
-    guarded(|| import_model(&Model::decode(bytes, None, options)?))
+    guarded(|| import_model(&Model::decode(bytes, None, options)?, options.batch_axis))
 }
 
 /// No file makes the import panic: what slips through every check is still an error.
@@ -175,31 +263,38 @@ fn guarded(
     quiet::quietly(import).unwrap_or_else(|panic| Err(ImportError::Internal(panic)))
 }
 
-/// A fixed batch above 1 becomes 1 where the model allows it.
-fn import_model(model: &Model) -> Result<Imported, ImportError> {
-    let Some((batch, single)) =
-        model.fixed_batch().and_then(|batch| Some((batch, model.with_batch_of_one(batch)?)))
-    else {
-        return translate::translate(model);
+fn import_model(model: &Model, batch_axis: BatchAxis) -> Result<Imported, ImportError> {
+    let (mut translated, batch) = match batch_axis {
+        BatchAxis::Proven => first_axis::proven(model)?,
+        BatchAxis::First => (translate::translate(model, 1, true)?, Batch::Open),
+        BatchAxis::None => (first_axis::whole(model)?, Batch::None),
     };
-    match translate::translate(&single) {
-        Ok(mut imported) if leading(&imported) == Some(1) => {
-            let warning = format!("the batch of {batch} in the file is taken as 1");
-            imported.warnings.push(warning);
-            Ok(imported)
+    first_axis::join_images(&mut translated)?;
+    translated.graph.verify().map_err(|e| ImportError::Internal(e.to_string()))?;
+    Ok(describe(model, translated, batch))
+}
+
+/// What people and later stages need to know besides the graph.
+fn describe(model: &Model, translated: Translated, batch: Batch) -> Imported {
+    let Translated { graph, outputs, values, warnings } = translated;
+    let divide = |shape: &Shape| {
+        let mut shape = shape.clone();
+        if let (Batch::Fixed(items), Some(first)) = (batch, shape.0.first_mut()) {
+            *first /= items;
         }
-        Ok(_) => translate::translate(model),
-        Err(first) => translate::translate(model).map_err(|second| fewer(first, second)),
-    }
-}
-
-fn leading(imported: &Imported) -> Option<usize> {
-    imported.graph.node(imported.graph.output()).shape.0.first().copied()
-}
-
-fn fewer(first: ImportError, second: ImportError) -> ImportError {
-    match (&first, &second) {
-        (ImportError::Unsupported(a), ImportError::Unsupported(b)) if a.len() <= b.len() => first,
-        _ => second,
-    }
+        shape
+    };
+    let input = |input: &FileInput| Declared {
+        name: input.name.clone(),
+        shape: divide(&input.shape),
+        element: input.element,
+    };
+    let output = |(name, id): &(String, NodeId)| Declared {
+        name: name.clone(),
+        shape: graph.node(*id).shape.clone(),
+        element: model.output_element(name),
+    };
+    let inputs = model.inputs.iter().map(input).collect();
+    let outputs = outputs.iter().map(output).collect();
+    Imported { inputs, outputs, batch, warnings, values, graph }
 }

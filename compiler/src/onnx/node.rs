@@ -45,15 +45,13 @@ pub(super) struct Call<'a> {
     pub operands: Vec<Option<Value>>,
     /// What the operands' numbers are, by position.
     pub kinds: Vec<Kind>,
-    /// Whether the node's first result is the model's output.
-    pub is_output: bool,
 }
 
 impl Call<'_> {
     /// The node's attributes with other operands, all of them reals.
     pub(super) fn with(&self, operands: Vec<Option<Value>>) -> Self {
         let kinds = vec![REAL; operands.len()];
-        Self { proto: self.proto, opset: self.opset, operands, kinds, is_output: false }
+        Self { proto: self.proto, opset: self.opset, operands, kinds }
     }
 
     /// What the numbers of the operand at a position are.

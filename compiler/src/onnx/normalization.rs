@@ -41,34 +41,28 @@ pub(super) fn batch_normalization(b: &mut Builder, call: &Call) -> Result<NodeId
     Ok(y)
 }
 
-/// Before operator set 13 the axes from `axis` on count as one.
 pub(super) fn softmax(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    along_axis(b, call, Op::Softmax)
+}
+
+pub(super) fn log_softmax(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    along_axis(b, call, Op::LogSoftmax)
+}
+
+/// Before operator set 13 the axes from `axis` on count as one.
+fn along_axis(b: &mut Builder, call: &Call, op: fn(usize) -> Op) -> Result<NodeId, Refusal> {
     let x = call.value(0)?;
     let shape = b.shape(x);
     let is_flat = call.opset < 13;
     let axis = axis_of(call.int("axis", if is_flat { 1 } else { -1 }), shape.rank())?;
     if !is_flat || shape.0[axis + 1..].iter().all(|&d| d == 1) {
-        return b.add(Op::Softmax(axis), shape, &[x]);
+        return b.add(op(axis), shape, &[x]);
     }
     let rows: usize = shape.0[..axis].iter().product();
     let flat = b.reshape(x, &[rows, shape.elements() / rows])?;
     let flat_shape = b.shape(flat);
-    let y = b.add(Op::Softmax(1), flat_shape, &[flat])?;
+    let y = b.add(op(1), flat_shape, &[flat])?;
     b.reshape(y, &shape.0)
-}
-
-pub(super) fn log_softmax(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    if !call.is_output {
-        return Err(refuse(
-            "the logarithm of probabilities is not supported inside a model",
-            "expected LogSoftmax at the output only",
-        ));
-    }
-    b.warn(format!(
-        "the LogSoftmax {} at the output is left out: outputs are scores before it, classes are the same",
-        b.name
-    ));
-    call.value(0)
 }
 
 pub(super) fn arg_max(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {

@@ -90,7 +90,7 @@ static OPERATORS: &[Operator] = &[
     operator("Identity", "", One(structure::identity)),
     operator("LeakyRelu", "", One(activation::leaky_relu)),
     operator("Log", "", One(activation::log)),
-    operator("LogSoftmax", "at the output, where it is left out", One(normalization::log_softmax)),
+    operator("LogSoftmax", "at the output", One(normalization::log_softmax)),
     operator("MatMul", "one constant factor, a single matrix", One(linear::mat_mul)),
     operator("MatMulInteger", "as MatMul", Typed(integer::mat_mul_integer)),
     operator("Max", "", One(elementwise::max)),

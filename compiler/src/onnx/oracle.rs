@@ -1,4 +1,4 @@
-//! tract's optimised model as an independent float oracle.
+//! The file as it stands, run by tract in floating point: no import of ours, no optimisation.
 
 use super::file::Model;
 use super::quiet::{one_line, quietly};
@@ -8,86 +8,86 @@ use std::path::Path;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{Factoid, InferenceFact};
 
-/// The same ONNX file run by tract in floating point. tract trusts its input more than the import does:
-/// load only what [`super::import_file`] has accepted.
+/// A model that tract runs. tract trusts its input more than the import does: on a file that somebody
+/// else made, use it in a process of its own ([`crate::oracle`]).
 pub struct Oracle {
-    /// For batch size 1, and for the batch size in the file where that is another one.
-    variants: Vec<Variant>,
-}
-
-struct Variant {
     runnable: Arc<TypedRunnableModel>,
-    shape: Shape,
-    kind: DatumType,
+    /// Shape and element type of every input.
+    inputs: Vec<(Shape, DatumType)>,
 }
 
 impl Oracle {
-    /// Loads a model for batch size 1, and for the batch size in the file.
+    /// Loads a model with `rows` entries along the first axis of its inputs where the file leaves that
+    /// open. It computes the values of these names, or the outputs that the options choose.
     ///
     /// # Errors
-    /// If the file is malformed, or if tract does not support it.
-    pub fn load(path: &Path, options: &ImportOptions) -> Result<Self, ImportError> {
+    /// If the file is malformed, has no value of a name, or tract does not support it.
+    pub fn load(
+        path: &Path,
+        options: &ImportOptions,
+        rows: usize,
+        values: Option<&[String]>,
+    ) -> Result<Self, ImportError> {
         let model = Model::open(path, options)?;
-        let single = model.fixed_batch().and_then(|batch| model.with_batch_of_one(batch));
-        let mut variants: Vec<Variant> = single.iter().flat_map(optimise).collect();
-        match optimise(&model) {
-            Ok(variant) => variants.push(variant),
-            Err(e) if variants.is_empty() => return Err(ImportError::Oracle(e)),
-            Err(_) => {}
-        }
-        Ok(Self { variants })
+        let values = values.unwrap_or(&model.outputs);
+        attempt(|| {
+            let parsed =
+                tract_onnx::onnx().with_ignore_value_info(true).parse(&model.proto, None)?;
+            let outlet = |name: &String| {
+                let found = parsed.outlets_by_name.get(name).copied();
+                found.ok_or_else(|| anyhow_of(format!("it has no value {name:?}")))
+            };
+            let sized = model.sized(rows);
+            let of_inputs: Vec<_> =
+                sized.iter().map(|i| outlet(&i.name)).collect::<TractResult<_>>()?;
+            let of_values: Vec<_> = values.iter().map(outlet).collect::<TractResult<_>>()?;
+            let mut tract = parsed.model;
+            tract.set_input_outlets(&of_inputs)?;
+            tract.select_output_outlets(&of_values)?;
+            let mut inputs = Vec::new();
+            for (index, input) in sized.into_iter().enumerate() {
+                let fact = tract.input_fact(index)?.clone();
+                let kind = fact.datum_type.concretize().unwrap_or(DatumType::F32);
+                tract.set_input_fact(index, InferenceFact::dt_shape(kind, &input.shape.0))?;
+                inputs.push((input.shape, kind));
+            }
+            Ok(Self { runnable: tract.into_typed()?.into_runnable()?, inputs })
+        })
+        .map_err(ImportError::Oracle)
     }
 
-    /// The model's output for one input: as many elements as the input that [`super::import_file`]
-    /// found, in any shape.
+    /// The values for one tensor per input of the model, in the file's order.
     ///
     /// # Errors
-    /// If the input has another size, or tract fails.
-    pub fn run(&self, input: &Tensor<f32>) -> Result<Tensor<f32>, ImportError> {
-        let elements = input.data.len();
-        let variant = self.variants.iter().find(|v| v.shape.elements() == elements);
-        let variant = variant.ok_or_else(|| {
-            let shapes: Vec<String> = self.variants.iter().map(|v| v.shape.to_string()).collect();
-            let expected = shapes.join(" or ");
-            ImportError::Oracle(format!("the input has {elements} elements, expected {expected}"))
-        })?;
-        let run = || -> TractResult<Tensor<f32>> {
-            let x = tract_onnx::prelude::Tensor::from_shape(&variant.shape.0, &input.data)?;
-            let x = x.cast_to_dt(variant.kind)?.into_owned();
-            let outputs = variant.runnable.run(tvec!(x.into_tvalue()))?;
-            let y = outputs[0].cast_to::<f32>()?;
-            let data = y.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-            Ok(Tensor { shape: Shape::new(y.shape()), data })
+    /// If an input has another number of elements, or tract fails.
+    pub fn run(&self, inputs: &[Tensor<f32>]) -> Result<Vec<Tensor<f32>>, ImportError> {
+        let fits = inputs.len() == self.inputs.len()
+            && inputs.iter().zip(&self.inputs).all(|(x, (s, _))| x.data.len() == s.elements());
+        if !fits {
+            return Err(ImportError::Oracle("its inputs have other shapes".into()));
+        }
+        let run = || -> TractResult<Vec<Tensor<f32>>> {
+            let mut operands = tvec!();
+            for (x, (shape, kind)) in inputs.iter().zip(&self.inputs) {
+                let x = tract_onnx::prelude::Tensor::from_shape(&shape.0, &x.data)?;
+                operands.push(x.cast_to_dt(*kind)?.into_owned().into_tvalue());
+            }
+            let reals = |y: &TValue| {
+                let y = y.cast_to::<f32>()?;
+                let data = y.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+                Ok(Tensor { shape: Shape::new(y.shape()), data })
+            };
+            self.runnable.run(operands)?.iter().map(reals).collect()
         };
         attempt(run).map_err(ImportError::Oracle)
     }
 }
 
-fn optimise(model: &Model) -> Result<Variant, String> {
-    let shape = model.input_shape.clone();
-    attempt(|| {
-        let mut tract = parse(model)?;
-        let fact = tract.input_fact(0)?.clone();
-        let kind = fact.datum_type.concretize().unwrap_or(DatumType::F32);
-        tract.set_input_fact(0, InferenceFact::dt_shape(kind, &shape.0))?;
-        Ok(Variant { runnable: tract.into_optimized()?.into_runnable()?, shape, kind })
-    })
+fn anyhow_of(text: String) -> TractError {
+    TractError::msg(text)
 }
 
 /// What tract says, its errors and panics as one line.
 fn attempt<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
     quietly(f).and_then(|r| r.map_err(|e| one_line(&format!("{e:#}"))))
-}
-
-/// tract's model with the one input and the one output that count.
-fn parse(model: &Model) -> TractResult<InferenceModel> {
-    let parsed = tract_onnx::onnx().with_ignore_value_info(true).parse(&model.proto, None)?;
-    let mut tract = parsed.model;
-    if let Some(&input) = parsed.outlets_by_name.get(&model.input_name) {
-        tract.set_input_outlets(&[input])?;
-    }
-    if let Some(&output) = parsed.outlets_by_name.get(&model.output_name) {
-        tract.select_output_outlets(&[output])?;
-    }
-    Ok(tract)
 }

@@ -7,27 +7,36 @@ use super::file::Model;
 use super::kind::{self, Kind, Kinds};
 use super::node::{Call, Refusal, Value};
 use super::operators::{self, Translation};
-use super::{ImportError, Imported, UnsupportedNode};
-use ir::ElementType;
-use ir::graph::Op;
+use super::{ImportError, UnsupportedNode};
+use ir::graph::{Graph, NodeId, Op};
 use ir::tensor::{Shape, Tensor};
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 use tract_onnx::pb::NodeProto;
 
-/// Translates a model as it stands.
-pub(super) fn translate(model: &Model) -> Result<Imported, ImportError> {
-    let mut builder = Builder::new(&model.input_name, &model.input_shape);
+/// Translates a model whose inputs have `rows` entries along the first axis where the file leaves that
+/// open. `apart` says that inputs and outputs are made of as many rows, one item each, instead of one item.
+pub(super) fn translate(
+    model: &Model,
+    rows: usize,
+    apart: bool,
+) -> Result<Translated, ImportError> {
+    let inputs = model.sized(rows);
+    let items = if apart { inputs[0].shape.0[0] } else { 1 };
+    let (mut builder, nodes) = Builder::new(&inputs, items)
+        .map_err(|r| ImportError::Malformed(format!("the inputs together: {}", r.reason)))?;
     builder.warnings = model.warnings.clone();
-    let mut values = initial_values(model, &builder)?;
-    let element = element_of_input(model)?;
+    let mut values = initial_values(model)?;
     let mut kinds = Kinds::new(model.graph());
-    kinds.set(&model.input_name, Kind::Of(element));
-    if let Some(range) = element.input_range() {
-        builder.ranges.set(builder.graph.input(), range);
+    for (input, node) in model.inputs.iter().zip(nodes) {
+        values.insert(input.name.clone(), Value::Node(node));
+        kinds.set(&input.name, Kind::Of(input.element));
+        if let Some(range) = input.element.input_range() {
+            builder.ranges.set(node, range);
+        }
     }
     let read: HashSet<&str> = reads(model);
-    let shapes = LazyLock::new(|| model.stated_shapes());
+    let shapes = LazyLock::new(|| model.stated_shapes(rows));
     let mut refused = Vec::new();
     for &index in &model.order {
         let node = &model.graph().node[index];
@@ -58,37 +67,54 @@ pub(super) fn translate(model: &Model) -> Result<Imported, ImportError> {
     if !refused.is_empty() {
         return Err(ImportError::Unsupported(refused));
     }
-    finish(builder, model, &values, &kinds)
+    finish(builder, model, values, &kinds, items)
 }
 
-fn element_of_input(model: &Model) -> Result<ElementType, ImportError> {
-    let input = model.graph().input.iter().find(|i| i.name == model.input_name);
-    input.map_or(Ok(ElementType::Real), |i| {
-        kind::element_of_input(i)
-            .map_err(|element| ImportError::InputElement { name: i.name.clone(), element })
-    })
+/// A graph with the node of every value of the file that depends on the inputs.
+pub(super) struct Translated {
+    pub graph: Graph,
+    /// The outputs that depend on the inputs, in order.
+    pub outputs: Vec<(String, NodeId)>,
+    pub values: HashMap<String, NodeId>,
+    pub warnings: Vec<String>,
 }
 
+/// Makes the outputs the graph's: one as it is, several as rows joined along axis 1.
 fn finish(
     mut builder: Builder,
     model: &Model,
-    values: &HashMap<String, Value>,
+    values: HashMap<String, Value>,
     kinds: &Kinds,
-) -> Result<Imported, ImportError> {
-    builder.name.clone_from(&model.output_name);
-    let value = values.get(&model.output_name).unwrap_or(&Value::Unknown);
-    match kind::output(&mut builder, value, kinds.get(&model.output_name)) {
-        Ok(Value::Node(id)) => builder.graph.set_output(id),
-        Ok(Value::Constant(_)) => {
+    items: usize,
+) -> Result<Translated, ImportError> {
+    let mut outputs = Vec::new();
+    for name in &model.outputs {
+        builder.name.clone_from(name);
+        let value = values.get(name).unwrap_or(&Value::Unknown);
+        match kind::output(&mut builder, value, kinds.get(name)) {
+            Ok(Value::Node(id)) => outputs.push((name.clone(), id)),
+            Ok(Value::Constant(_)) => builder
+                .warn(format!("the output {name} does not depend on the input; it is left out")),
+            Ok(Value::Unknown) => {
+                return Err(ImportError::Internal("an output was not translated".into()));
+            }
+            Err(Refusal { reason, advice }) => {
+                let (name, operator) = (name.clone(), "output".to_owned());
+                let node = UnsupportedNode { name, operator, reason, advice };
+                return Err(ImportError::Unsupported(vec![node]));
+            }
+        }
+    }
+    match outputs.as_slice() {
+        [] => {
             return Err(ImportError::Malformed("the output does not depend on the input".into()));
         }
-        Ok(Value::Unknown) => {
-            return Err(ImportError::Internal("the output was not translated".into()));
-        }
-        Err(Refusal { reason, advice }) => {
-            let (name, operator) = (model.output_name.clone(), "output".to_owned());
-            let node = UnsupportedNode { name, operator, reason, advice };
-            return Err(ImportError::Unsupported(vec![node]));
+        [(_, only)] => builder.graph.set_output(*only),
+        several => {
+            let joined = join(&mut builder, several, items).map_err(|r| {
+                ImportError::Malformed(format!("the outputs together: {}", r.reason))
+            })?;
+            builder.graph.set_output(joined);
         }
     }
     if let Some(note) = builder.steps.note() {
@@ -96,23 +122,38 @@ fn finish(
     }
     builder.graph.remove_dead();
     builder.graph.verify().map_err(|e| ImportError::Internal(e.to_string()))?;
-    Ok(Imported {
-        graph: builder.graph,
-        input_name: model.input_name.clone(),
-        input_element: kinds.get(&model.input_name).element().unwrap_or_default(),
-        output_name: model.output_name.clone(),
-        warnings: builder.warnings,
-    })
+    let node = |(name, value)| match value {
+        Value::Node(id) => Some((name, id)),
+        _ => None,
+    };
+    let values = values.into_iter().filter_map(node).collect();
+    Ok(Translated { graph: builder.graph, outputs, values, warnings: builder.warnings })
 }
 
-fn initial_values(model: &Model, builder: &Builder) -> Result<HashMap<String, Value>, ImportError> {
+fn join(
+    builder: &mut Builder,
+    outputs: &[(String, NodeId)],
+    items: usize,
+) -> Result<NodeId, Refusal> {
+    let mut rows = Vec::new();
+    let mut length = 0;
+    for (name, id) in outputs {
+        builder.name = name.clone();
+        let elements = builder.shape(*id).elements();
+        rows.push(builder.reshape(*id, &[items, elements / items])?);
+        length += elements / items;
+    }
+    builder.name = outputs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    builder.add(Op::Concat(1), Shape::new([items, length]), &rows)
+}
+
+fn initial_values(model: &Model) -> Result<HashMap<String, Value>, ImportError> {
     let needed = reads(model);
     let mut values = HashMap::new();
     for tensor in model.graph().initializer.iter().filter(|t| needed.contains(t.name.as_str())) {
         let constant = Constant::load(tensor).map_err(ImportError::Malformed)?;
         values.insert(tensor.name.clone(), Value::Constant(constant));
     }
-    values.insert(model.input_name.clone(), Value::Node(builder.graph.input()));
     Ok(values)
 }
 
@@ -120,7 +161,7 @@ fn initial_values(model: &Model, builder: &Builder) -> Result<HashMap<String, Va
 fn reads(model: &Model) -> HashSet<&str> {
     let nodes = model.order.iter().map(|&i| &model.graph().node[i]);
     let mut names: HashSet<&str> = nodes.flat_map(|n| &n.input).map(String::as_str).collect();
-    names.insert(&model.output_name);
+    names.extend(model.outputs.iter().map(String::as_str));
     names
 }
 
@@ -134,9 +175,8 @@ fn results(
 ) -> Result<(Vec<Value>, Vec<Kind>), Option<Refusal>> {
     let operands: Vec<Option<Value>> = node.input.iter().map(|n| values.get(n).cloned()).collect();
     let translation = operators::find(&node.domain, &node.op_type);
-    let is_output = node.output.first() == Some(&model.output_name);
     let of_operands = kinds.of_operands(node, &operands);
-    let call = Call { proto: node, opset: model.opset, operands, kinds: of_operands, is_output };
+    let call = Call { proto: node, opset: model.opset, operands, kinds: of_operands };
     let constants: Option<Vec<Option<Constant>>> = call
         .operands
         .iter()

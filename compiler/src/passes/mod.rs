@@ -17,7 +17,7 @@ pub use balance_channels::balance_channels;
 pub use complete_square::complete_square;
 pub use equalise_channels::equalise_channels;
 pub use open_clips::open_clips;
-pub use split_client::split_client;
+pub use split_client::{Scores, split_client};
 
 use crate::error::CompileError;
 use ir::graph::Graph;

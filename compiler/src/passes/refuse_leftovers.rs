@@ -39,6 +39,11 @@ pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Result<(), Compil
                 "stands before other layers",
                 "only a softmax at the output is supported (the client computes it)",
             ),
+            Op::LogSoftmax(_) => (
+                "LogSoftmax",
+                "stands before other layers",
+                "only a logarithm of a softmax at the output is supported (the client computes it)",
+            ),
             Op::ArgMax(_) => (
                 "ArgMax",
                 "stands before other layers",

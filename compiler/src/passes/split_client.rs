@@ -1,35 +1,77 @@
 //! Takes what the client does in the clear off the end of the graph: softmax, arg max, integers, a clip with
-//! two bounds, and shapes and numbers' scales in between.
+//! two bounds, and shapes and numbers' scales in between, of every output.
 
-use ir::Tensor;
-use ir::graph::{Graph, Op};
+use ir::graph::{Graph, Node, NodeId, Op};
 use ir::op::{Activation, Elementary, Function};
 use ir::plan::ClientStep;
+use ir::tensor::{Shape, Tensor};
 
-/// Removes the client's steps from the end of the graph and returns them in order.
-pub fn split_client(graph: &mut Graph) -> Vec<ClientStep> {
-    let (mut id, mut steps) = (graph.output(), Vec::new());
-    let (mut taken, mut front) = (0, id);
+/// One of a graph's outputs without the client's steps.
+pub struct Scores {
+    /// The node whose value they are.
+    pub node: NodeId,
+    /// The client's steps, in order.
+    pub client: Vec<ClientStep>,
+}
+
+/// Removes the client's steps from the end of the graph and returns what is left of each of its `outputs`
+/// outputs: where there are several, the graph's output is the join of them.
+pub fn split_client(graph: &mut Graph, outputs: usize) -> Vec<Scores> {
+    let joined = graph.output();
+    if outputs == 1 {
+        let scores = scores(graph, joined);
+        graph.set_output(scores.node);
+        graph.remove_dead();
+        return vec![scores];
+    }
+    let rows = graph.operands(joined);
+    let split: Vec<Scores> = rows
+        .iter()
+        .map(|&row| match graph.node(row).op {
+            // What made a row of the output is no part of it.
+            Op::Reshape => scores(graph, graph.operands(row)[0]),
+            _ => scores(graph, row),
+        })
+        .collect();
+    let rows: Vec<NodeId> = split.iter().map(|s| row(graph, s.node)).collect();
+    graph.set_operands(joined, &rows);
+    graph.remove_dead();
+    split
+}
+
+/// The value of a node as a row.
+fn row(graph: &mut Graph, id: NodeId) -> NodeId {
+    let node = graph.node(id);
+    let shape = Shape::new([1, node.shape.elements()]);
+    if node.shape == shape {
+        return id;
+    }
+    let name = node.name.clone();
+    graph.add(name, Op::Reshape, shape, &[id])
+}
+
+fn scores(graph: &Graph, output: NodeId) -> Scores {
+    let (mut id, mut client) = (output, Vec::new());
+    let (mut taken, mut node) = (0, id);
     while let Some(step) = client_step(graph.node(id)) {
         // Neither shapes nor scales are worth a step of their own: two parties compute them for nothing.
         let is_reason = !matches!(step, ClientStep::Reshape(_) | ClientStep::Affine { .. });
         id = graph.operands(id)[0];
-        steps.push(step);
+        client.push(step);
         if is_reason {
-            (taken, front) = (steps.len(), id);
+            (taken, node) = (client.len(), id);
         }
     }
-    steps.truncate(taken);
-    steps.reverse();
-    graph.set_output(front);
-    graph.remove_dead();
-    steps
+    client.truncate(taken);
+    client.reverse();
+    Scores { node, client }
 }
 
-fn client_step(node: &ir::graph::Node) -> Option<ClientStep> {
+fn client_step(node: &Node) -> Option<ClientStep> {
     let number = |t: &Tensor<f32>| (t.data.len() == 1).then(|| t.data[0]);
     match &node.op {
         Op::Softmax(axis) => Some(ClientStep::Softmax(*axis)),
+        Op::LogSoftmax(axis) => Some(ClientStep::LogSoftmax(*axis)),
         Op::ArgMax(axis) => Some(ClientStep::ArgMax(*axis)),
         Op::Integers(integers) => Some(ClientStep::Integers(*integers)),
         Op::Reshape => Some(ClientStep::Reshape(node.shape.clone())),
@@ -52,7 +94,7 @@ fn client_step(node: &ir::graph::Node) -> Option<ClientStep> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ir::{ElementType, Integers, Shape};
+    use ir::{ElementType, Integers};
 
     fn graph(ops: Vec<Op>) -> Graph {
         let shape = Shape::new([1, 4]);
@@ -80,7 +122,7 @@ mod tests {
         let relu = Op::Activation(Activation::function(Function::Relu));
         let ops = vec![relu.clone(), clip(-2.0, 2.0), affine(64.0, 128.0), Op::Integers(integers)];
         let mut graph = graph(ops);
-        let steps = split_client(&mut graph);
+        let steps = split_client(&mut graph, 1).remove(0).client;
         assert_eq!(
             steps,
             [
@@ -96,7 +138,7 @@ mod tests {
     fn scales_and_one_sided_clips_stay_with_the_parties() {
         for op in [affine(2.0, 0.0), clip(0.0, f64::from(f32::MAX)), Op::Reshape] {
             let mut graph = graph(vec![op]);
-            assert!(split_client(&mut graph).is_empty());
+            assert!(split_client(&mut graph, 1)[0].client.is_empty());
             assert_eq!(graph.order().len(), 2);
         }
     }

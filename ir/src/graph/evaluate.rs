@@ -72,6 +72,7 @@ pub fn evaluate_node(op: &Op, shape: &Shape, operands: &[&Tensor<f32>]) -> Tenso
         Op::Take { axis, indices } => operands[0].take(*axis, indices),
         Op::Concat(axis) => Tensor::concat(operands, *axis),
         Op::Softmax(axis) => softmax(operands[0], *axis),
+        Op::LogSoftmax(axis) => log_softmax(operands[0], *axis),
         Op::ArgMax(axis) => arg_max(operands[0], *axis),
         Op::Integers(integers) => operands[0].map(|v| integers.at(v)),
     }
@@ -118,12 +119,22 @@ pub fn evaluate(
 
 /// Softmax along an axis.
 pub fn softmax(x: &Tensor<f32>, axis: usize) -> Tensor<f32> {
+    softmax_by(x, axis, |above_top, sum| above_top.exp() / sum)
+}
+
+/// Logarithm of the softmax along an axis.
+pub fn log_softmax(x: &Tensor<f32>, axis: usize) -> Tensor<f32> {
+    softmax_by(x, axis, |above_top, sum| above_top - sum.ln())
+}
+
+/// A function of every element's distance from the top of its line, and the line's sum of exponentials.
+fn softmax_by(x: &Tensor<f32>, axis: usize, value: impl Fn(f32, f32) -> f32) -> Tensor<f32> {
     let mut y = x.clone();
     for_each_line(&x.shape, axis, |indices| {
         let top = indices.iter().map(|&i| x.data[i]).fold(f32::NEG_INFINITY, f32::max);
         let sum: f32 = indices.iter().map(|&i| (x.data[i] - top).exp()).sum();
         for &i in indices {
-            y.data[i] = (x.data[i] - top).exp() / sum;
+            y.data[i] = value(x.data[i] - top, sum);
         }
     });
     y

@@ -8,7 +8,7 @@ mod file;
 mod print;
 mod verify;
 
-pub use evaluate::{arg_max, evaluate, evaluate_batch, evaluate_node, softmax};
+pub use evaluate::{arg_max, evaluate, evaluate_batch, evaluate_node, log_softmax, softmax};
 pub use verify::GraphError;
 
 use crate::element::Integers;
@@ -42,7 +42,7 @@ pub enum Op {
     Input,
     /// A constant of the model.
     Constant(Tensor<f32>),
-    /// Convolution of `[1, C, H, W]`.
+    /// Convolution of `[N, C, H, W]`; of one image, `N = 1`, behind the import.
     Convolution {
         /// Geometry.
         geometry: Convolution,
@@ -118,6 +118,8 @@ pub enum Op {
     Concat(usize),
     /// Softmax along an axis: at the output only, done by the client.
     Softmax(usize),
+    /// Logarithm of a softmax along an axis: at the output only, done by the client.
+    LogSoftmax(usize),
     /// Index of the maximum along an axis (which stays with length 1): at the output only, done by the client.
     ArgMax(usize),
     /// Reals as elements of an integer type: at the output only, done by the client.
@@ -146,6 +148,7 @@ impl Op {
             Self::Take { .. } => "Take",
             Self::Concat(_) => "Concat",
             Self::Softmax(_) => "Softmax",
+            Self::LogSoftmax(_) => "LogSoftmax",
             Self::ArgMax(_) => "ArgMax",
             Self::Integers(_) => "Integers",
         }

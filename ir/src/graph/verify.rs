@@ -151,7 +151,7 @@ fn check(op: &Op, shape: &Shape, operands: &[&Shape]) -> Result<(), String> {
             Shape(dims)
         }
         Op::Integers(_) => operands[0].clone(),
-        Op::Softmax(axis) => {
+        Op::Softmax(axis) | Op::LogSoftmax(axis) => {
             operands[0].0.get(*axis).ok_or("axis out of range")?;
             operands[0].clone()
         }

@@ -2,12 +2,14 @@
 //! programs read inputs here, so that what the compiler measures is what a client sends.
 
 mod image;
+pub mod options;
 
-use crate::array_file::{self, Array};
+use crate::array_file::{self, Array, ArrayError};
 use crate::tensor::{Shape, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// How the axes of an input are ordered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
     /// Whichever fits the model.
     #[default]
@@ -19,7 +21,7 @@ pub enum Layout {
 }
 
 /// How the elements of a file become inputs of a model.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Subtracted, after bytes were divided by 255: one value, or one per channel; none for zero.
     pub mean: Vec<f32>,
@@ -48,6 +50,22 @@ enum Arrangement {
 }
 
 impl Preprocessing {
+    /// What is done to the elements, for people; `None` if that is what every file gets.
+    pub fn describe(&self) -> Option<String> {
+        let list =
+            |values: &[f32]| values.iter().map(|v| v.to_string()).collect::<Vec<_>>().join(",");
+        let layout = match self.layout {
+            Layout::Auto => None,
+            Layout::Nchw => Some("layout nchw".to_owned()),
+            Layout::Nhwc => Some("layout nhwc".to_owned()),
+        };
+        let mean = (!self.mean.is_empty()).then(|| format!("mean {}", list(&self.mean)));
+        let std = (!self.std.is_empty()).then(|| format!("std {}", list(&self.std)));
+        let raw = self.raw.then(|| "bytes as they are".to_owned());
+        let parts: Vec<String> = [mean, std, raw, layout].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
     /// Checks the options against the shape of a model's input.
     ///
     /// # Errors
@@ -81,13 +99,16 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// The inputs in a file: at most `limit` of an `.npy` or `.npz` array, or one PNG or JPEG image.
+    /// The inputs in a file: at most `limit` of an `.npy` array or an array of an `.npz` archive, or one PNG
+    /// or JPEG image. Of an archive the array of this `name`; where the input is the model's `only` one,
+    /// another one does as well ([`array_file::read_npz`]).
     ///
     /// # Errors
     /// One line, to follow the file's name.
     pub fn read(
         &self,
         bytes: &[u8],
+        (name, only): (&str, bool),
         shape: &Shape,
         limit: Option<usize>,
     ) -> Result<Inputs, String> {
@@ -95,7 +116,11 @@ impl Preprocessing {
             let (tensor, notes) = self.image(bytes, shape)?;
             return Ok(Inputs { tensors: vec![tensor], notes });
         }
-        let array = array_file::read(bytes, None).map_err(|e| e.to_string())?;
+        let array = match array_file::read(bytes, Some(name)) {
+            Err(ArrayError::Missing { .. }) if only => array_file::read(bytes, None),
+            other => other,
+        };
+        let array = array.map_err(|e| e.to_string())?;
         self.array(array, shape, limit)
     }
 

@@ -1,5 +1,5 @@
-//! Two-dimensional convolution (ONNX `Conv`; one-dimensional ones have height 1) of one image,
-//! `[1, C, H, W]`, over the reals and in rings.
+//! Two-dimensional convolution (ONNX `Conv`; one-dimensional ones have height 1) of images
+//! `[N, C, H, W]` over the reals, and of one image, `[1, C, H, W]`, in rings.
 
 use super::matrix::{Word, multiply_reals, multiply_words};
 use crate::tensor::Shape;
@@ -21,9 +21,9 @@ pub struct Convolution {
 }
 
 impl Convolution {
-    /// The shape of the result for an input `[1, C, H, W]` and weights `[O, C/groups, kh, kw]`.
+    /// The shape of the result for an input `[N, C, H, W]` and weights `[O, C/groups, kh, kw]`.
     pub fn output_shape(&self, input: &Shape, outputs: usize) -> Option<Shape> {
-        let &[1, channels, height, width] = input.0.as_slice() else { return None };
+        let &[images, channels, height, width] = input.0.as_slice() else { return None };
         let sane = self.groups > 0
             && channels.is_multiple_of(self.groups)
             && outputs.is_multiple_of(self.groups)
@@ -37,7 +37,7 @@ impl Convolution {
             let reach = self.dilation[axis].checked_mul(self.kernel[axis] - 1)?.checked_add(1)?;
             Some(padded.checked_sub(reach)? / self.stride[axis] + 1)
         };
-        Some(Shape::new([1, outputs, extent(0, height)?, extent(1, width)?]))
+        Some(Shape::new([images, outputs, extent(0, height)?, extent(1, width)?]))
     }
 
     /// Products per output element: `C/groups·kh·kw`.
@@ -124,8 +124,10 @@ impl Convolution {
     ) -> Vec<f32> {
         let (k, n) = (self.fan_in(input), output.0[2] * output.0[3]);
         let rows = output.0[1] / self.groups;
+        let of_image = image.len() / input.0[0];
         let mut out = vec![0.0; output.elements()];
-        for (group, out) in out.chunks_exact_mut(rows * n).enumerate() {
+        for (index, out) in out.chunks_exact_mut(rows * n).enumerate() {
+            let (image, group) = (&image[index / self.groups * of_image..], index % self.groups);
             let patches = self.patches(image, input, output, group, 0.0, |v| v);
             multiply_reals(&weights[group * rows * k..(group + 1) * rows * k], &patches, out, k, n);
         }

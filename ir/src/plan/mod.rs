@@ -11,6 +11,7 @@ mod evaluate;
 mod file;
 pub mod offline;
 mod packing;
+mod port;
 mod print;
 pub mod rlwe;
 mod schedule;
@@ -25,15 +26,15 @@ pub use evaluate::{
 };
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
 pub use packing::{Packing, Planes};
+pub use port::{ClientStep, InputError, InputPort, OutputPort, join};
 pub use rlwe::RingLwe;
 pub use schedule::{Action, Exchange, MAX_GROUP, Schedule};
 pub use slots::{PhaseProducts, SlotPacking};
 pub use verify::PlanError;
 pub use weights::{Commitment, Reference, ReferenceLayer, StepWeights, Weights};
 
-use crate::element::Integers;
 use crate::op::Convolution;
-use crate::ring::{low_mask, to_signed};
+use crate::ring::to_signed;
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -70,12 +71,12 @@ pub struct Plan {
     pub output: ValueId,
     /// Integer = real·scale at the input.
     pub input_scale: f64,
-    /// The largest magnitude of an input that the plan was made for.
-    pub input_limit: f64,
+    /// What the input value consists of.
+    pub inputs: Vec<InputPort>,
     /// Integer = real·scale at the output.
     pub output_scale: f64,
-    /// What party 1 does in the clear with the output.
-    pub client: Vec<ClientStep>,
+    /// What the output value consists of.
+    pub outputs: Vec<OutputPort>,
     /// Parameters of the encryption behind linear correlations and products of phases; a step uses the
     /// cheapest that has room for it ([`Packing::new`], [`SlotPacking::new`]).
     pub rlwe: Vec<RingLwe>,
@@ -221,33 +222,6 @@ pub struct Square {
     pub shift: u32,
 }
 
-/// What party 1 does with the output in the clear.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum ClientStep {
-    /// Softmax along an axis.
-    Softmax(usize),
-    /// Index of the maximum along an axis, which stays with length 1.
-    ArgMax(usize),
-    /// The same elements under another shape.
-    Reshape(Shape),
-    /// `scale·y + shift`, in front of another step of the client.
-    Affine {
-        /// The factor.
-        scale: f32,
-        /// The offset.
-        shift: f32,
-    },
-    /// `min(max(y, low), high)`
-    Clip {
-        /// Lower bound.
-        low: f32,
-        /// Upper bound.
-        high: f32,
-    },
-    /// Reals as elements of an integer type.
-    Integers(Integers),
-}
-
 impl StepOp {
     /// The step's name as reports show it.
     pub fn name(&self) -> &'static str {
@@ -300,76 +274,32 @@ impl StepOp {
     }
 }
 
-/// Why party 1's input was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum InputError {
-    /// Another shape.
-    #[error("the input has shape {found}, the plan expects {expected}")]
-    Shape {
-        /// What was given.
-        found: Shape,
-        /// What the plan wants.
-        expected: Shape,
-    },
-    /// Infinite or not a number.
-    #[error("the input holds an element that is infinite or not a number")]
-    NotFinite,
-    /// Beyond what the plan was made for.
-    #[error(
-        "the input holds an element beyond ±{limit}, the plan's limit; was it preprocessed as in training?"
-    )]
-    OutOfRange {
-        /// The plan's limit.
-        limit: f64,
-    },
-}
-
 impl Plan {
+    /// A plan of one input and one output, both of reals, without encryption parameters: the input's limit
+    /// in reals, and the scales of both.
+    pub fn of_steps(
+        name: &str,
+        steps: Vec<Step>,
+        output: ValueId,
+        (limit, input_scale): (f64, f64),
+        output_scale: f64,
+    ) -> Self {
+        let shape = |index: usize| steps.get(index).map(|s| s.shape.clone()).unwrap_or_default();
+        let inputs = InputPort::whole("x", shape(0), limit);
+        let outputs = OutputPort::whole("y", shape(output.index()));
+        let (name, rlwe) = (name.to_owned(), vec![]);
+        Self { name, steps, output, input_scale, inputs, output_scale, outputs, rlwe }
+    }
+
     /// The step of a value.
     pub fn step(&self, id: ValueId) -> &Step {
         &self.steps[id.index()]
     }
 
-    /// The shape of the input.
-    pub fn input_shape(&self) -> &Shape {
-        &self.steps[0].shape
-    }
-
-    /// The input as ring elements: `round(x·scale) mod 2^k`.
-    ///
-    /// # Errors
-    /// If the shape is another, or an element is not finite or beyond the plan's limit.
-    pub fn encode_input(&self, x: &Tensor<f32>) -> Result<Tensor<u64>, InputError> {
-        if x.shape != *self.input_shape() {
-            let expected = self.input_shape().clone();
-            return Err(InputError::Shape { found: x.shape.clone(), expected });
-        }
-        if x.data.iter().any(|v| !v.is_finite()) {
-            return Err(InputError::NotFinite);
-        }
-        if x.data.iter().any(|&v| f64::from(v).abs() > self.input_limit) {
-            return Err(InputError::OutOfRange { limit: self.input_limit });
-        }
-        let mask = low_mask(self.steps[0].ring);
-        Ok(x.map(|v| ((f64::from(v) * self.input_scale).round() as i64 as u64) & mask))
-    }
-
-    /// The reals that the output's ring elements stand for, before [`Plan::finish`].
+    /// The reals that the output value's ring elements stand for, in the units of the outputs.
     pub fn decode_output(&self, y: &Tensor<u64>) -> Tensor<f32> {
         let ring = self.step(self.output).ring;
         y.map(|v| (to_signed(v, ring) as f64 / self.output_scale) as f32)
-    }
-
-    /// What party 1 computes in the clear from the decoded output.
-    pub fn finish(&self, logits: &Tensor<f32>) -> Tensor<f32> {
-        self.client.iter().fold(logits.clone(), |y, step| match step {
-            ClientStep::Softmax(axis) => crate::graph::softmax(&y, *axis),
-            ClientStep::ArgMax(axis) => crate::graph::arg_max(&y, *axis),
-            ClientStep::Reshape(shape) => y.reshape(shape.clone()),
-            ClientStep::Affine { scale, shift } => y.map(|v| scale * v + shift),
-            ClientStep::Clip { low, high } => y.map(|v| v.max(*low).min(*high)),
-            ClientStep::Integers(integers) => y.map(|v| integers.at(v)),
-        })
     }
 
     /// The number of values that pass through an activation.

@@ -12,16 +12,13 @@ fn plan_of(op: StepOp, input: Shape, output: Shape, ring: u32) -> Plan {
         ring,
         fraction_bits: 0,
     };
-    Plan {
-        name: "n".into(),
-        steps: vec![step(StepOp::Input, vec![], input), step(op, vec![ValueId(0)], output)],
-        output: ValueId(1),
-        input_scale: 1.0,
-        input_limit: 1.0,
-        output_scale: 1.0,
-        client: vec![],
-        rlwe: vec![],
-    }
+    Plan::of_steps(
+        "n",
+        vec![step(StepOp::Input, vec![], input), step(op, vec![ValueId(0)], output)],
+        ValueId(1),
+        (1.0, 1.0),
+        1.0,
+    )
 }
 
 fn draw(state: &mut u64) -> u64 {

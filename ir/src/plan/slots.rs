@@ -368,16 +368,8 @@ mod tests {
                 push(StepOp::Phase(phase(1, 8)), shape);
             }
         }
-        let mut plan = Plan {
-            name: String::new(),
-            output: ValueId(steps.len() as u32 - 1),
-            steps,
-            input_scale: 1.0,
-            input_limit: 1.0,
-            output_scale: 1.0,
-            client: vec![],
-            rlwe: vec![],
-        };
+        let last = ValueId(steps.len() as u32 - 1);
+        let mut plan = Plan::of_steps("", steps, last, (1.0, 1.0), 1.0);
         assert!(plan.choose_encryption());
         plan.verify().unwrap();
         assert_eq!(plan.activations(), 188_416);

@@ -1,7 +1,7 @@
 //! The rules that every plan keeps; checked at every load, so that a loaded plan is a sound plan.
 
 use super::packing::MAX_SETS;
-use super::{ClientStep, MOST_PHASE_BITS, Plan, Planes, RingLwe, Square, Step, StepOp};
+use super::{MOST_PHASE_BITS, Plan, Planes, RingLwe, Square, Step, StepOp};
 use crate::tensor::Shape;
 
 /// The largest number of steps.
@@ -41,7 +41,7 @@ fn check(plan: &Plan) -> Result<(), String> {
         return err("a name has control characters");
     }
     let positive = |x: f64| x.is_finite() && x > 0.0;
-    if !positive(plan.input_scale) || !positive(plan.output_scale) || !positive(plan.input_limit) {
+    if !positive(plan.input_scale) || !positive(plan.output_scale) {
         return err("a scale is not a positive number");
     }
     let mut total = 0usize;
@@ -73,23 +73,7 @@ fn check(plan: &Plan) -> Result<(), String> {
             return err(format!("step v{index}: no encryption parameters fit"));
         }
     }
-    let Some(output) = plan.steps.get(plan.output.index()) else { return err("has no output") };
-    let mut shape = output.shape.clone();
-    for step in &plan.client {
-        match step {
-            ClientStep::Softmax(axis) if *axis < shape.rank() => {}
-            ClientStep::ArgMax(axis) if *axis < shape.rank() => shape.0[*axis] = 1,
-            ClientStep::Reshape(to) if to.is_bounded() && to.elements() == shape.elements() => {
-                shape = to.clone();
-            }
-            ClientStep::Affine { scale, shift } if scale.is_finite() && shift.is_finite() => {}
-            ClientStep::Clip { low, high }
-                if low.is_finite() && low <= high && high.is_finite() => {}
-            ClientStep::Integers(_) => {}
-            _ => return err("a client step does not fit the output"),
-        }
-    }
-    Ok(())
+    plan.check_ports()
 }
 
 fn check_step(plan: &Plan, step: &Step) -> Result<(), String> {
@@ -120,6 +104,9 @@ fn expected_shape(step: &Step, operands: &[&Step]) -> Result<Shape, String> {
         StepOp::Input | StepOp::Constant => step.shape.clone(),
         StepOp::Convolution { geometry, weight_bits: bits } => {
             weight_bits(bits)?;
+            if input.0.first() != Some(&1) {
+                return err("several images");
+            }
             let outputs = step.shape.0.get(1).copied().unwrap_or(0);
             geometry.output_shape(input, outputs).ok_or("geometry does not fit")?
         }
@@ -279,15 +266,14 @@ mod tests {
             ring,
             fraction_bits: 0,
         };
-        let plan = |factor, ring| Plan {
-            name: String::new(),
-            steps: vec![step(StepOp::Input, &[], 10), step(StepOp::Scale { factor }, &[0], ring)],
-            output: ValueId(1),
-            input_scale: 1.0,
-            input_limit: 1.0,
-            output_scale: 1.0,
-            client: vec![],
-            rlwe: vec![],
+        let plan = |factor, ring| {
+            Plan::of_steps(
+                "",
+                vec![step(StepOp::Input, &[], 10), step(StepOp::Scale { factor }, &[0], ring)],
+                ValueId(1),
+                (1.0, 1.0),
+                1.0,
+            )
         };
         for (factor, widest) in [(1, 10), (-1, 10), (3, 10), (12, 12), (-64, 16), (0, 64)] {
             plan(factor, widest).verify().unwrap();

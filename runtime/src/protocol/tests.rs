@@ -37,16 +37,13 @@ impl Case {
             ring,
             fraction_bits: 0,
         };
-        let plan = Plan {
-            name: "case".into(),
-            steps: vec![step(StepOp::Input, vec![], k), step(op, vec![ValueId(0)], ring)],
-            output: ValueId(1),
-            input_scale: 1.0,
-            input_limit: 1.0,
-            output_scale: 1.0,
-            client: vec![],
-            rlwe: vec![],
-        };
+        let plan = Plan::of_steps(
+            "case",
+            vec![step(StepOp::Input, vec![], k), step(op, vec![ValueId(0)], ring)],
+            ValueId(1),
+            (1.0, 1.0),
+            1.0,
+        );
         plan.verify().unwrap();
         let (_, digest) = plan.to_bytes();
         Self {

@@ -131,16 +131,8 @@ impl Builder {
     }
 
     pub fn finish(self, output: usize) -> (Plan, Weights) {
-        let mut plan = Plan {
-            name: "test".into(),
-            steps: self.steps,
-            output: ValueId(output as u32),
-            input_scale: 16.0,
-            input_limit: 4.0,
-            output_scale: 64.0,
-            client: vec![],
-            rlwe: vec![],
-        };
+        let mut plan =
+            Plan::of_steps("test", self.steps, ValueId(output as u32), (4.0, 16.0), 64.0);
         assert!(plan.choose_encryption());
         plan.verify().unwrap();
         let (bytes, digest) = plan.to_bytes();

@@ -4,7 +4,7 @@ use super::compile::PreprocessingArgs;
 use super::files;
 use anyhow::{Context, Result, bail};
 use ir::plan::Weights;
-use polyc::data::{load_inputs, load_labels};
+use polyc::data::{self, load_labels};
 use polyc::evaluate::class_count;
 use std::path::PathBuf;
 
@@ -17,8 +17,11 @@ pub struct Args {
     /// The plan
     plan: PathBuf,
     /// Inputs: .npy, .npz with an array `x`, an image, or a folder of PNG and JPEG images, read in name order
-    #[arg(long, value_name = "PATH")]
-    inputs: PathBuf,
+    ///
+    /// The inputs of a model that has several are arrays of their names in one .npz file, or files of their
+    /// own: --inputs NAME=PATH for each. Preprocessing is the plan's unless options say otherwise.
+    #[arg(long, value_name = "[NAME=]PATH", required = true)]
+    inputs: Vec<String>,
     /// Labels: .npy, or .npz with an array `y`
     ///
     /// By default those of the inputs' .npz, where it has some; for images that lie in subfolders, the
@@ -48,29 +51,29 @@ pub fn run(args: Args) -> Result<()> {
     let in_weights = || path.display().to_string();
     let weights = Weights::from_bytes(&bytes, &plan, digest).with_context(in_weights)?;
     let reference = Weights::reference_from_bytes(&bytes).with_context(in_weights)?;
-    let preprocessing = args.preprocessing.to_preprocessing();
     let limit = args.count.map(|n| n as usize);
-    let data = load_inputs(&args.inputs, plan.input_shape(), &preprocessing, limit)?;
-    data.notes.iter().for_each(|note| note!("note: {note}"));
-    let inputs = data.inputs;
+    let (ports, notes) =
+        plan.ports_read_by(&args.preprocessing.to_options()).map_err(anyhow::Error::msg)?;
+    let data = data::load(&args.inputs, "--inputs", &ports, limit)?;
+    notes.iter().chain(&data.notes).for_each(|note| note!("note: {note}"));
+    let inputs = data::join(&ports, &data.parts)?;
+    let files = args.inputs.join(", ");
     let classes = class_count(&plan.step(plan.output).shape);
     let (labels, of) = match &args.labels {
         Some(file) => {
             let labels = load_labels(file, classes)?;
             let missing = || format!("{}: no array named \"y\" or \"labels\"", file.display());
-            (Some(labels.with_context(missing)?), file)
+            (Some(labels.with_context(missing)?), file.display().to_string())
         }
-        None if args.inputs.extension().is_some_and(|e| e == "npz") => {
-            (load_labels(&args.inputs, classes)?, &args.inputs)
-        }
-        None => (data.labels, &args.inputs),
+        None if data.labels.is_some() => (data.labels, files.clone()),
+        None => (data::labels_beside(&args.inputs, classes)?, files.clone()),
     };
     if let Some(labels) = &labels {
         if labels.len() < inputs.len() {
-            bail!("{}: {} labels for {} inputs", of.display(), labels.len(), inputs.len());
+            bail!("{of}: {} labels for {} inputs", labels.len(), inputs.len());
         }
         if let Some(label) = labels.iter().find(|&&label| label >= classes) {
-            bail!("{}: has a class {label}, the model has {classes} classes", of.display());
+            bail!("{of}: has a class {label}, the model has {classes} classes");
         }
     }
     let labels = labels.map(|l| l[..inputs.len()].to_vec());
@@ -84,7 +87,7 @@ pub fn run(args: Args) -> Result<()> {
         &|share| bar.set_position(files::position(share)),
     );
     bar.finish_and_clear();
-    let evaluation = evaluation.with_context(|| args.inputs.display().to_string())?;
+    let evaluation = evaluation.with_context(|| files)?;
     if args.json {
         let mut json = serde_json::to_value(&evaluation)?;
         if args.logits {

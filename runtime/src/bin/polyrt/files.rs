@@ -1,8 +1,8 @@
 //! The files that every subcommand reads and writes.
 
 use anyhow::{Context, Result};
-use ir::array_file::write_npy;
-use ir::input::{Layout, Preprocessing};
+use ir::array_file::{write_npy, write_npz};
+use ir::input::options::{PreprocessingOptions, assign};
 use ir::plan::{Digest, MAX_FILE_BYTES, Plan, Weights};
 use ir::{Shape, Tensor};
 use polyrt::handshake::MAX_BATCH;
@@ -87,64 +87,78 @@ pub fn correlation_file(directory: Option<&Path>, plan_path: &Path, name: &str) 
 pub struct InputArguments {
     /// The input: .npy, .npz with an array `x`, or a PNG or JPEG image
     ///
-    /// An array holds one input of the plan's shape, or a batch of them along the first axis. Bytes and
-    /// images are divided by 255, as `polyc evaluate` does; what training did besides goes into --mean and
-    /// --std.
-    #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
-    /// Mean, subtracted: one, or one per channel (bytes and images are divided by 255 first)
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "M,…")]
-    mean: Vec<f32>,
-    /// Standard deviation, divided by: one, or one per channel
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "S,…")]
-    std: Vec<f32>,
+    /// An array holds one input of the plan's shape, or a batch of them along the first axis. Several inputs
+    /// are arrays of their names in one .npz file, or files of their own: --input NAME=FILE for each. Bytes
+    /// and images are divided by 255 unless the model takes integers; mean, deviation and layout are the
+    /// plan's, as `polyc compile` was told, unless options say otherwise.
+    #[arg(long, value_name = "[NAME=]FILE", required = true)]
+    pub input: Vec<String>,
+    /// Mean, subtracted: one, or one per channel (bytes and images are divided by 255 first) [default: the
+    /// plan's]
+    #[arg(long, allow_hyphen_values = true, value_name = "[NAME=]M,…")]
+    mean: Vec<String>,
+    /// Standard deviation, divided by: one, or one per channel [default: the plan's]
+    #[arg(long, allow_hyphen_values = true, value_name = "[NAME=]S,…")]
+    std: Vec<String>,
     /// Take bytes and images as they are, without dividing by 255
     #[arg(long)]
     raw: bool,
-    /// Order of the axes of an array in the file: channels first (nchw) or last (nhwc); images that become
-    /// rows are read in this order
-    #[arg(long, value_enum, default_value_t = LayoutArgument::Auto)]
-    layout: LayoutArgument,
+    /// Order of the axes of an array in the file: channels first (nchw), last (nhwc), or whichever fits the
+    /// plan (auto; where both do, a note says which was taken) [default: the plan's]
+    #[arg(long, value_name = "[NAME=]ORDER")]
+    layout: Vec<String>,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum LayoutArgument {
-    /// Whichever fits the plan; where both do, a note says which was taken
-    Auto,
-    /// Channels first
-    Nchw,
-    /// Channels last
-    Nhwc,
-}
-
-/// Reads inputs of the plan's shape.
+/// Reads input values of the plan, one per row of the files.
 pub fn inputs(arguments: &InputArguments, plan: &Plan) -> Result<Vec<Tensor<f32>>> {
-    let path = &arguments.input;
-    let how = Preprocessing {
+    let options = PreprocessingOptions {
         mean: arguments.mean.clone(),
         std: arguments.std.clone(),
         raw: arguments.raw,
-        layout: match arguments.layout {
-            LayoutArgument::Auto => Layout::Auto,
-            LayoutArgument::Nchw => Layout::Nchw,
-            LayoutArgument::Nhwc => Layout::Nhwc,
-        },
+        layout: arguments.layout.clone(),
     };
-    how.check(plan.input_shape()).map_err(BadInput::error)?;
-    let bad = |e: String| BadInput::error(format!("{}: {e}", path.display()));
-    let inputs = how.read(&read(path)?, plan.input_shape(), None).map_err(bad)?;
-    inputs.notes.iter().for_each(|note| note!("note: {}: {note}", path.display()));
-    let inputs = inputs.tensors;
-    if inputs.len() > MAX_BATCH as usize {
-        return Err(bad(format!("{} inputs, at most {MAX_BATCH} fit one run", inputs.len())));
+    let (ports, notes) = plan.ports_read_by(&options).map_err(BadInput::error)?;
+    notes.iter().for_each(|note| note!("note: {note}"));
+    let names: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
+    let paths = assign(&arguments.input, &names, "--input").map_err(BadInput::error)?;
+    let mut parts: Vec<Vec<Tensor<f32>>> = vec![];
+    for (port, path) in ports.iter().zip(paths) {
+        let Some(path) = path.map(Path::new) else {
+            let name = &port.name;
+            return Err(BadInput::error(format!("input {name} has no file: --input {name}=FILE")));
+        };
+        let bad = |e: String| BadInput::error(format!("{}: {e}", path.display()));
+        let name = (port.name.as_str(), ports.len() == 1);
+        let read = port.preprocessing.read(&read(path)?, name, &port.shape, None).map_err(bad)?;
+        read.notes.iter().for_each(|note| note!("note: {}: {note}", path.display()));
+        let rows = read.tensors.len();
+        if rows > MAX_BATCH as usize {
+            return Err(bad(format!("{rows} inputs, at most {MAX_BATCH} fit one run")));
+        }
+        if let Some(first) = parts.first()
+            && first.len() != rows
+        {
+            return Err(bad(format!("{rows} rows, input {} has {}", ports[0].name, first.len())));
+        }
+        parts.push(read.tensors);
     }
-    Ok(inputs)
+    let rows = parts.first().map_or(0, Vec::len);
+    let join = |row: usize| {
+        let of_row: Vec<Tensor<f32>> = parts.iter().map(|part| part[row].clone()).collect();
+        plan.join_inputs(&of_row).map_err(|e| BadInput::error(e.to_string()))
+    };
+    (0..rows).map(join).collect()
 }
 
 /// Encodes inputs; names the one that does not fit.
-pub fn encode(path: &Path, plan: &Plan, inputs: &[Tensor<f32>]) -> Result<Vec<Tensor<u64>>> {
+pub fn encode(
+    arguments: &InputArguments,
+    plan: &Plan,
+    inputs: &[Tensor<f32>],
+) -> Result<Vec<Tensor<u64>>> {
     let encode = |(i, x)| {
-        let bad = |e| BadInput::error(format!("{}: input {i}: {e}", path.display()));
+        let files = arguments.input.join(", ");
+        let bad = |e| BadInput::error(format!("{files}: input {i}: {e}"));
         plan.encode_input(x).map_err(bad)
     };
     inputs.iter().enumerate().map(encode).collect()
@@ -163,17 +177,21 @@ pub fn check_output(path: &Path) -> Result<()> {
     check().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes a batch of outputs as one `.npy` array through a temporary file, so that it is whole or absent.
-pub fn write_outputs(path: &Path, outputs: &[Tensor<f32>]) -> Result<()> {
-    let Some(first) = outputs.first() else { return Ok(()) };
-    let mut dims = first.shape.0.clone();
-    match dims.first_mut() {
-        Some(batch) if *batch == 1 => *batch = outputs.len(),
-        _ if outputs.len() == 1 => {}
-        _ => dims.insert(0, outputs.len()),
-    }
-    let data = outputs.iter().flat_map(|y| y.data.iter().copied()).collect();
-    let bytes = write_npy(&Tensor::new(Shape(dims), data));
+/// Writes the outputs of a batch through a temporary file, so that it is whole or absent: as one `.npy`
+/// array, or, where there are several or the path says so, as an `.npz` archive of their names.
+pub fn write_outputs(path: &Path, plan: &Plan, outputs: &[Vec<Tensor<f32>>]) -> Result<()> {
+    let arrays: Vec<(&str, Tensor<f32>)> = plan
+        .outputs
+        .iter()
+        .enumerate()
+        .filter_map(|(i, port)| Some((port.name.as_str(), batch(outputs, i)?)))
+        .collect();
+    let is_archive = path.extension().is_some_and(|e| e == "npz");
+    let bytes = match arrays.as_slice() {
+        [] => return Ok(()),
+        [(_, only)] if !is_archive => write_npy(only),
+        several => write_npz(several),
+    };
     let temporary = temporary(path);
     let write = || {
         let mut file = File::create_new(&temporary)?;
@@ -186,6 +204,30 @@ pub fn write_outputs(path: &Path, outputs: &[Tensor<f32>]) -> Result<()> {
             let _ = std::fs::remove_file(&temporary);
         })
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Checks that a file of this name can hold the plan's outputs.
+pub fn check_output_kind(path: &Path, plan: &Plan) -> Result<()> {
+    if plan.outputs.len() == 1 || path.extension().is_some_and(|e| e == "npz") {
+        return Ok(());
+    }
+    let (count, path) = (plan.outputs.len(), path.display());
+    Err(BadInput::error(format!(
+        "{path}: the plan has {count} outputs; give a name that ends in .npz"
+    )))
+}
+
+/// One of the outputs of a batch as one array.
+fn batch(outputs: &[Vec<Tensor<f32>>], index: usize) -> Option<Tensor<f32>> {
+    let first = outputs.first()?.get(index)?;
+    let mut dims = first.shape.0.clone();
+    match dims.first_mut() {
+        Some(batch) if *batch == 1 => *batch = outputs.len(),
+        _ if outputs.len() == 1 => {}
+        _ => dims.insert(0, outputs.len()),
+    }
+    let data = outputs.iter().flat_map(|of_input| of_input[index].data.iter().copied()).collect();
+    Some(Tensor::new(Shape(dims), data))
 }
 
 /// What a file is called until it is whole.

@@ -22,7 +22,7 @@ pub struct Arguments {
     /// The weights [default: the plan's path with extension `weights`]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Where to write the output, .npy
+    /// Where to write the output, .npy; several outputs as .npz, by their names
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Seconds that a party may be silent in the middle of a run
@@ -41,8 +41,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (plan, digest) = files::plan(&arguments.plan)?;
     let weights = files::weights(arguments.weights.as_deref(), &arguments.plan, &plan, digest)?;
     let inputs = files::inputs(&arguments.input, &plan)?;
-    files::encode(&arguments.input.input, &plan, &inputs)?;
-    arguments.output.as_deref().map_or(Ok(()), files::check_output)?;
+    files::encode(&arguments.input, &plan, &inputs)?;
+    if let Some(path) = &arguments.output {
+        files::check_output_kind(path, &plan)?;
+        files::check_output(path)?;
+    }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("loopback")?;
     let address = listener.local_addr().context("loopback")?;
     let client = TcpStream::connect(address).context("loopback")?;
@@ -55,16 +58,17 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         run_without_dealer(&plan, &weights, &inputs, channels)?
     };
     if let Some(path) = &arguments.output {
-        files::write_outputs(path, &run.outputs)?;
+        files::write_outputs(path, &plan, &run.outputs)?;
     }
     if arguments.json {
         let link = link::LOOPBACK;
-        let mut json = report::json(Role::Party1, &run.party1, inputs.len(), &run.logits, link);
+        let mut json =
+            report::json(Role::Party1, &run.party1, inputs.len(), (&plan, &run.logits), link);
         json["correlations"] = if arguments.dealer { "dealer" } else { "parties" }.into();
         say!("{json}");
         return Ok(());
     }
-    report::classes(&run.logits);
+    report::classes(&plan, &run.logits);
     report::traffic(Role::Party1, &run.party1);
     if arguments.dealer {
         say!("{}", report::DEALER);

@@ -118,7 +118,7 @@ fn serve<'a>(
     let finished = made.prepare_model(model.clone())?.run()?;
     let (batch, is_dealt) = (agreement.batch, arguments.correlations.is_dealt());
     if arguments.json {
-        let mut json = report::json(Role::Party0, &finished, batch, &[], &link.line);
+        let mut json = report::json(Role::Party0, &finished, batch, (&plan, &[]), &link.line);
         correlations::add_to(&mut json, is_dealt, &agreement);
         link.add_to(&mut json);
         say!("{json}");

@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Where party 0 listens
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7411")]
     connect: String,
-    /// Where to write the output, .npy
+    /// Where to write the output, .npy; several outputs as .npz, by their names
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -40,8 +40,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let (plan, digest) = files::plan(&arguments.plan)?;
     let inputs = files::inputs(&arguments.input, &plan)?;
-    let encoded = files::encode(&arguments.input.input, &plan, &inputs)?;
-    arguments.output.as_deref().map_or(Ok(()), files::check_output)?;
+    let encoded = files::encode(&arguments.input, &plan, &inputs)?;
+    if let Some(path) = &arguments.output {
+        files::check_output_kind(path, &plan)?;
+        files::check_output(path)?;
+    }
     let is_dealt = arguments.correlations.is_dealt();
     let mut source =
         arguments.correlations.party1(&arguments.plan, &plan, Network::of_party1(digest))?;
@@ -54,26 +57,27 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let finished = made.prepare_party1()?.run(&encoded)?;
     let logits: Vec<Tensor<f32>> = finished.output.iter().map(|y| plan.decode_output(y)).collect();
     let lost = arguments.output.as_deref().and_then(|path| {
-        let outputs: Vec<Tensor<f32>> = logits.iter().map(|y| plan.finish(y)).collect();
-        files::write_outputs(path, &outputs).err().map(|why| (why, outputs))
+        let outputs: Vec<Vec<Tensor<f32>>> = logits.iter().map(|y| plan.finish(y)).collect();
+        files::write_outputs(path, &plan, &outputs).err().map(|why| (why, outputs))
     });
     if arguments.json {
-        let mut json = report::json(Role::Party1, &finished, encoded.len(), &logits, &link.line);
+        let mut json =
+            report::json(Role::Party1, &finished, encoded.len(), (&plan, &logits), &link.line);
         correlations::add_to(&mut json, is_dealt, &agreement);
         link.add_to(&mut json);
         if let Some((_, outputs)) = &lost {
-            json["outputs"] = outputs.iter().map(|y| y.data.as_slice()).collect();
+            json["outputs"] = outputs.iter().map(|y| report::plain(&plan, y)).collect();
         }
         say!("{json}");
         return said(lost);
     }
     if let Some((_, outputs)) = &lost {
-        for output in outputs {
+        for output in outputs.iter().flatten() {
             let values: Vec<String> = output.data.iter().map(|v| v.to_string()).collect();
             say!("{}", values.join(","));
         }
     }
-    report::classes(&logits);
+    report::classes(&plan, &logits);
     report::traffic(Role::Party1, &finished);
     say!("{}", correlations::line(is_dealt, &agreement));
     link.print();
@@ -81,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// An answer that could not be written is no success; what it cost is used up, so it is printed.
-fn said(lost: Option<(anyhow::Error, Vec<Tensor<f32>>)>) -> Result<()> {
+fn said(lost: Option<(anyhow::Error, Vec<Vec<Tensor<f32>>>)>) -> Result<()> {
     match lost {
         None => Ok(()),
         Some((why, _)) => anyhow::bail!("{why:#}; the outputs are printed instead"),

@@ -1,13 +1,14 @@
 //! What a run prints, for people and as JSON.
 
 use ir::Tensor;
+use ir::plan::Plan;
 use polyrt::Finished;
 use polyrt::handshake::Agreement;
 use polyrt::net::Traffic;
 use polyrt::offline::store::Store;
 use polyrt::offline::{Role, Supply};
 use polyrt::session::Offline;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// Says what a dealer means; part of every output of a run that used one.
@@ -32,14 +33,18 @@ fn top(logits: &Tensor<f32>) -> Vec<usize> {
     order
 }
 
-/// A line per input.
-pub fn classes(logits: &[Tensor<f32>]) {
+/// A line per input and output.
+pub fn classes(plan: &Plan, logits: &[Tensor<f32>]) {
     for (i, logits) in logits.iter().take(MOST_LINES).enumerate() {
-        let top = top(logits);
-        let Some(class) = top.first() else { continue };
-        let values: Vec<String> =
-            top.iter().map(|&c| format!("{c}: {:.3}", logits.data[c])).collect();
-        say!("input {i}: class {class} ({})", values.join(", "));
+        for (port, scores) in plan.outputs.iter().zip(plan.scores(logits)) {
+            let of = if plan.outputs.len() == 1 { "" } else { &format!(", {}", port.name) };
+            let top = top(&scores);
+            let Some(&class) = top.first() else { continue };
+            let name = |class: usize| port.classes.get(class).cloned().unwrap_or(class.to_string());
+            let values: Vec<String> =
+                top.iter().map(|&c| format!("{}: {:.3}", name(c), scores.data[c])).collect();
+            say!("input {i}{of}: class {} ({})", name(class), values.join(", "));
+        }
     }
     if logits.len() > MOST_LINES {
         say!("… and {} more inputs", logits.len() - MOST_LINES);
@@ -123,23 +128,39 @@ fn name(role: Role) -> &'static str {
     if role == Role::Party0 { "party0" } else { "party1" }
 }
 
+/// The outputs of one input as plain numbers: a list, or a list per name.
+pub fn plain(plan: &Plan, outputs: &[Tensor<f32>]) -> Value {
+    match outputs {
+        [only] => json!(only.data),
+        several => {
+            let named = plan.outputs.iter().zip(several);
+            named.map(|(port, y)| (port.name.clone(), json!(y.data))).collect::<Map<_, _>>().into()
+        }
+    }
+}
+
 /// The same as JSON; `logits` are empty for party 0.
 pub fn json<T>(
     role: Role,
     run: &Finished<T>,
     batch: usize,
-    logits: &[Tensor<f32>],
+    (plan, logits): (&Plan, &[Tensor<f32>]),
     link: &str,
 ) -> Value {
-    let results: Vec<Value> = logits
-        .iter()
-        .map(|y| {
-            let top = top(y);
-            let values: Vec<Value> =
-                top.iter().map(|&c| json!({"class": c, "logit": y.data[c]})).collect();
-            json!({"class": top.first(), "top": values})
-        })
-        .collect();
+    let result = |y: &Tensor<f32>| {
+        let top = top(y);
+        let values: Vec<Value> =
+            top.iter().map(|&c| json!({"class": c, "logit": y.data[c]})).collect();
+        json!({"class": top.first(), "top": values})
+    };
+    let of_input = |y: &Tensor<f32>| match plan.scores(y).as_slice() {
+        [only] => result(only),
+        several => {
+            let named = plan.outputs.iter().zip(several);
+            named.map(|(port, y)| (port.name.clone(), result(y))).collect::<Map<_, _>>().into()
+        }
+    };
+    let results: Vec<Value> = logits.iter().map(of_input).collect();
     let handshake = run.handshake;
     json!({
         "role": name(role),

@@ -1,8 +1,9 @@
 //! The options of `polyc compile`, and of inputs everywhere.
 
 use clap::ValueEnum;
-use ir::input::{Layout, Preprocessing};
-use std::path::{Path, PathBuf};
+use ir::input::options::PreprocessingOptions;
+use polyc::onnx::{BatchAxis, ImportOptions, MAX_VALUE};
+use std::path::PathBuf;
 
 /// Compiles an ONNX model to a public plan and secret weights
 ///
@@ -21,9 +22,11 @@ pub struct Args {
     /// for made-up ones
     ///
     /// A fifth of fifty inputs or more is held out to measure the accuracy. Labels are array `y` of
-    /// an .npz file; images that lie in subfolders have the position of theirs, sorted by name, as label.
-    #[arg(long, value_name = "PATH")]
-    pub calibrate: Option<PathBuf>,
+    /// an .npz file; images that lie in subfolders have the position of theirs, sorted by name, as label. The
+    /// inputs of a model that has several are arrays of their names in one .npz file, or files of their own:
+    /// --calibrate NAME=PATH for each.
+    #[arg(long, value_name = "[NAME=]PATH")]
+    pub calibrate: Vec<String>,
     /// Use at most this many calibration inputs; of a folder, taken evenly from all of it
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
@@ -64,9 +67,15 @@ pub struct Args {
     /// What to do with maximum pooling, which needs comparisons
     #[arg(long, value_enum, default_value_t = Pool::Refuse)]
     pub max_pool: Pool,
-    /// The output to compute, by name, where the model has several
+    /// The outputs to compute, by name [default: all]
     #[arg(long = "output-name", value_name = "NAME")]
-    pub output_name: Option<String>,
+    pub output_names: Vec<String>,
+    /// A size that the file leaves open, by the file's name for it or as INPUT.AXIS
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_size)]
+    pub dims: Vec<(String, usize)>,
+    /// Whether the first axis of the model's inputs counts inputs
+    #[arg(long, value_enum, default_value_t = BatchAxisArg::Auto)]
+    pub batch_axis: BatchAxisArg,
     #[command(flatten)]
     pub preprocessing: PreprocessingArgs,
     /// Range of made-up inputs
@@ -83,47 +92,32 @@ pub struct Args {
 /// How arrays and images become inputs.
 #[derive(clap::Args)]
 pub struct PreprocessingArgs {
-    /// Mean, subtracted: one, or one per channel (bytes and images are divided by 255 first)
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "M,…")]
-    mean: Vec<f32>,
-    /// Standard deviation, divided by: one, or one per channel
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "S,…")]
-    std: Vec<f32>,
-    /// Take bytes and images as they are, without dividing by 255
+    /// Mean, subtracted: one, or one per channel (bytes and images are divided by 255 first); of one of several
+    /// inputs as NAME=M,…
+    #[arg(long, allow_hyphen_values = true, value_name = "[NAME=]M,…")]
+    mean: Vec<String>,
+    /// Standard deviation, divided by: one, or one per channel; of one of several inputs as NAME=S,…
+    #[arg(long, allow_hyphen_values = true, value_name = "[NAME=]S,…")]
+    std: Vec<String>,
+    /// Take bytes and images as they are, without dividing by 255; integers of the model are never divided
     #[arg(long)]
     raw: bool,
-    /// Order of the axes of an array in the file: channels first (nchw) or last (nhwc); images that become
-    /// rows are read in this order
-    #[arg(long, value_enum, default_value_t = LayoutArg::Auto)]
-    layout: LayoutArg,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LayoutArg {
-    /// Whichever fits the model; where both do, a note says which was taken
-    Auto,
-    /// Channels first
-    Nchw,
-    /// Channels last
-    Nhwc,
-}
-
-impl Args {
-    /// The file or folder of real calibration inputs, if one is given.
-    pub fn calibration_file(&self) -> Option<&Path> {
-        self.calibrate.as_deref().filter(|file| *file != Path::new("synthetic"))
-    }
+    /// Order of the axes of an array in the file: channels first (nchw), last (nhwc), or whichever fits the
+    /// model (auto, the default; where both do, a note says which was taken); images that become rows are
+    /// read in this order
+    #[arg(long, value_name = "[NAME=]ORDER")]
+    layout: Vec<String>,
 }
 
 impl PreprocessingArgs {
     /// The options as the library takes them.
-    pub fn to_preprocessing(&self) -> Preprocessing {
-        let layout = match self.layout {
-            LayoutArg::Auto => Layout::Auto,
-            LayoutArg::Nchw => Layout::Nchw,
-            LayoutArg::Nhwc => Layout::Nhwc,
-        };
-        Preprocessing { mean: self.mean.clone(), std: self.std.clone(), raw: self.raw, layout }
+    pub fn to_options(&self) -> PreprocessingOptions {
+        PreprocessingOptions {
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            raw: self.raw,
+            layout: self.layout.clone(),
+        }
     }
 }
 
@@ -137,6 +131,17 @@ pub enum Activation {
     Quartic,
     /// Phases with the fewest harmonics that --accuracy-loss or --byte-budget allow; compiles a few times
     Auto,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum BatchAxisArg {
+    /// Where a proof shows that nothing mixes, moves or counts along it
+    Auto,
+    /// It does, whatever the nodes do along it: the model is compiled for a length of 1
+    #[value(name = "0")]
+    First,
+    /// It is an axis like any other: one input is all of it
+    None,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -160,6 +165,42 @@ pub enum Pool {
     /// 3x3, and a phase's correlations for each |a − b|; activations in front move behind, where they are
     /// fewer, so 2x2 windows need no more in total
     Fit,
+}
+
+impl Args {
+    /// The arguments of --calibrate, unless inputs are made up.
+    pub fn calibration(&self) -> Option<&[String]> {
+        match self.calibrate.as_slice() {
+            [] => None,
+            [only] if only == "synthetic" => None,
+            given => Some(given),
+        }
+    }
+
+    /// Where the calibration inputs come from, for people.
+    pub fn calibration_name(&self) -> String {
+        self.calibrate.join(", ")
+    }
+
+    /// What the import is asked for.
+    pub fn import_options(&self) -> ImportOptions {
+        ImportOptions {
+            outputs: self.output_names.clone(),
+            dims: self.dims.iter().cloned().collect(),
+            batch_axis: match self.batch_axis {
+                BatchAxisArg::Auto => BatchAxis::Proven,
+                BatchAxisArg::First => BatchAxis::First,
+                BatchAxisArg::None => BatchAxis::None,
+            },
+        }
+    }
+}
+
+fn parse_size(text: &str) -> Result<(String, usize), String> {
+    let size = text.rsplit_once('=').and_then(|(name, size)| Some((name, size.parse().ok()?)));
+    size.filter(|&(name, size)| !name.is_empty() && (1..=MAX_VALUE).contains(&size))
+        .map(|(name, size)| (name.to_owned(), size))
+        .ok_or_else(|| "expected NAME=N such as height=224".into())
 }
 
 fn parse_points(text: &str) -> Result<f64, String> {

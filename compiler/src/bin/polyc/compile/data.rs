@@ -2,12 +2,13 @@
 
 use super::arguments::Args;
 use anyhow::Result;
+use ir::Tensor;
 use ir::graph::Graph;
-use ir::input::Preprocessing;
-use ir::{Shape, Tensor};
-use polyc::data::{load_inputs, load_labels};
+use ir::plan::InputPort;
 use polyc::evaluate::class_count;
 use polyc::fit::Calibration;
+use polyc::onnx::Imported;
+use polyc::{data, ports};
 use std::path::Path;
 
 /// Inputs, as they are used.
@@ -25,38 +26,73 @@ const LEAST_TO_SPLIT: usize = 50;
 /// Made-up inputs that plans are measured on.
 const MADE_UP: usize = 32;
 
-/// Reads the calibration inputs and their labels, or makes some up.
-pub fn load(args: &Args, graph: &Graph, preprocessing: &Preprocessing) -> Result<Inputs> {
-    let shape = &graph.node(graph.input()).shape;
-    let Some(file) = args.calibration_file() else { return Ok(made_up(args, shape)) };
-    let data = load_inputs(file, shape, preprocessing, Some(args.count as usize))?;
-    data.notes.iter().for_each(|note| note!("note: {note}"));
-    let labels = labels(file, data.labels, class_count(&graph.node(graph.output()).shape));
-    let labels = labels.filter(|l| l.len() >= data.inputs.len());
-    let count = data.inputs.len();
+/// Inputs as they were read or made up.
+pub struct Read {
+    /// The model's input values.
+    pub inputs: Vec<Tensor<f32>>,
+    /// Labels that their files have.
+    labels: Option<Vec<usize>>,
+    is_synthetic: bool,
+}
+
+/// Reads the calibration inputs, or makes some up, and settles the units of several inputs.
+pub fn read(args: &Args, imported: &mut Imported) -> Result<(Vec<InputPort>, Read)> {
+    let declared: Vec<_> = imported.inputs.iter().map(|i| (i.name.as_str(), i.element)).collect();
+    let preprocessing =
+        args.preprocessing.to_options().resolve(&declared).map_err(anyhow::Error::msg)?;
+    let mut ports = ports::inputs(&imported.inputs, &preprocessing);
+    for port in &ports {
+        port.preprocessing.check(&port.shape).map_err(anyhow::Error::msg)?;
+    }
+    let (parts, labels) = match args.calibration() {
+        Some(arguments) => {
+            let data = data::load(arguments, "--calibrate", &ports, Some(args.count as usize))?;
+            data.notes.iter().for_each(|note| note!("note: {note}"));
+            let outputs = imported.outputs.first().map(|o| class_count(&o.shape)).unwrap_or(2);
+            (data.parts, labels(arguments, data.labels, outputs))
+        }
+        None => (made_up(args, &ports), None),
+    };
+    ports::settle_inputs(imported, &mut ports, &parts);
+    let inputs = data::join(&ports, &parts)?;
+    Ok((ports, Read { inputs, labels, is_synthetic: args.calibration().is_none() }))
+}
+
+/// Holds some of the inputs out.
+pub fn split(args: &Args, graph: &Graph, read: Read) -> Result<Inputs> {
+    let Read { inputs: all, labels, is_synthetic } = read;
+    let count = all.len();
+    if is_synthetic {
+        let held_out = all[..MADE_UP.min(count)].to_vec();
+        let made = Calibration::new(all, "synthetic inputs");
+        let calibration = Calibration { is_synthetic: true, ..made };
+        return Ok(Inputs { calibration, held_out, labels: None });
+    }
+    let labels = labels.filter(|l| l.len() >= count);
+    let is_sorted = args.calibrate.iter().any(|path| Path::new(path).is_dir());
     let is_few = count < LEAST_TO_SPLIT;
-    let is_out = |i: usize| is_held_out(i, count, file.is_dir());
+    let is_out = |i: usize| is_held_out(i, count, is_sorted);
     let out: Vec<usize> = (0..count).filter(|&i| is_few || is_out(i)).collect();
     let fitted: Vec<usize> = (0..count).filter(|&i| is_few || !is_out(i)).collect();
     let pick = |positions: &[usize]| -> Option<Vec<usize>> {
         labels.as_ref().map(|l| positions.iter().map(|&i| l[i]).collect())
     };
     let (of_fitted, labels) = (pick(&fitted), pick(&out));
-    let held_out: Vec<_> = out.iter().map(|&i| data.inputs[i].clone()).collect();
-    let inputs: Vec<_> = fitted.iter().map(|&i| data.inputs[i].clone()).collect();
-    let description = format!("{} inputs of {}", inputs.len(), file.display());
+    let held_out: Vec<_> = out.iter().map(|&i| all[i].clone()).collect();
+    let inputs: Vec<_> = fitted.iter().map(|&i| all[i].clone()).collect();
+    let description = format!("{} inputs of {}", inputs.len(), args.calibration_name());
     let mut calibration =
         Calibration { rows: fitted, labels: of_fitted, ..Calibration::new(inputs, description) };
     if calibration.limit(graph) {
         let used = calibration.inputs.len();
         note!("note: fitting on {used} inputs, as many as fit in memory");
-        calibration.description = format!("{used} inputs of {}", file.display());
+        calibration.description = format!("{used} inputs of {}", args.calibration_name());
     }
     Ok(Inputs { calibration, held_out, labels })
 }
 
-fn made_up(args: &Args, shape: &Shape) -> Inputs {
-    if args.calibrate.is_none() {
+fn made_up(args: &Args, ports: &[InputPort]) -> Vec<Vec<Tensor<f32>>> {
+    if args.calibrate.is_empty() {
         note!(
             "WARNING: no calibration data: activations are fitted on made-up inputs in [{}, {}], and \
              nothing can be promised about accuracy; give --calibrate FILE with a few hundred real inputs",
@@ -64,23 +100,24 @@ fn made_up(args: &Args, shape: &Shape) -> Inputs {
             args.input_range.1
         );
     }
-    let calibration = Calibration::synthetic(shape, args.input_range);
-    let held_out = calibration.inputs[..MADE_UP].to_vec();
-    Inputs { calibration, held_out, labels: None }
+    ports.iter().map(|port| Calibration::synthetic(&port.shape, args.input_range).inputs).collect()
 }
 
-/// The classes of the inputs of `file`, where it tells them.
-fn labels(file: &Path, of_folder: Option<Vec<usize>>, classes: usize) -> Option<Vec<usize>> {
-    let is_npz = file.extension().is_some_and(|e| e == "npz");
+/// The classes of the inputs, where a folder's names or array `y` of an archive tell them.
+fn labels(
+    arguments: &[String],
+    of_folder: Option<Vec<usize>>,
+    classes: usize,
+) -> Option<Vec<usize>> {
     match of_folder {
-        None if is_npz => load_labels(file, classes).unwrap_or_else(|why| {
+        None => data::labels_beside(arguments, classes).unwrap_or_else(|why| {
             note!("note: {why:#}; labels are left out");
             None
         }),
         Some(labels) if labels.iter().any(|&label| label >= classes) => {
             note!(
                 "note: {}: has more subfolders than the model has classes ({classes}); labels are left out",
-                file.display()
+                arguments.join(", ")
             );
             None
         }

@@ -8,7 +8,7 @@ use polyc::search::{Goal, Minimise};
 
 /// What is searched for; refuses options that contradict one another.
 pub fn goal(args: &Args) -> Result<Goal> {
-    let is_synthetic = args.calibration_file().is_none();
+    let is_synthetic = args.calibration().is_none();
     let is_auto = matches!(args.activation, Activation::Auto);
     if args.byte_budget.is_some() && !is_auto {
         bail!("--byte-budget needs --activation auto");

@@ -11,11 +11,12 @@ use crate::files;
 use anyhow::{Context, Result};
 use arguments::Pool;
 use data::Inputs;
-use ir::ElementType;
+use ir::Tensor;
 use ir::graph::{Graph, Op};
+use ir::plan::InputPort;
 use polyc::error::CompileError;
 use polyc::fit::name_rows;
-use polyc::onnx::{ImportError, ImportOptions, import_file};
+use polyc::onnx::{ImportError, Imported, import_file};
 use polyc::passes::{MaxPool, PassOptions};
 use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
 use polyc::{Prepared, prepare};
@@ -25,13 +26,10 @@ use std::path::Path;
 pub fn run(args: Args) -> Result<()> {
     let weights = output::check(&args)?;
     let goal = goal::goal(&args)?;
-    let (mut prepared, passes, element) = import(&args)?;
-    let mut preprocessing = args.preprocessing.to_preprocessing();
-    // Integers are what the file says: a model that takes bytes scales them itself.
-    preprocessing.raw |= element.is_whole();
-    let shape = &prepared.graph.node(prepared.graph.input()).shape;
-    preprocessing.check(shape).map_err(anyhow::Error::msg)?;
-    let inputs = data::load(&args, &prepared.graph, &preprocessing)?;
+    let mut imported = import(&args)?;
+    let (ports, read) = data::read(&args, &mut imported)?;
+    let (mut prepared, passes) = prepared(&args, imported, ports, &read.inputs)?;
+    let inputs = data::split(&args, &prepared.graph, read)?;
     let opened = prepared
         .open_clips(&inputs.calibration, &passes)
         .map_err(|e| refused(e, &args.model, args.json))?;
@@ -47,26 +45,35 @@ pub fn run(args: Args) -> Result<()> {
     output::print(&args, &weights, compiled, evaluation)
 }
 
-/// The network, ready to be fitted, by which passes, and what its input takes.
-fn import(args: &Args) -> Result<(Prepared, PassOptions, ElementType)> {
-    let import = ImportOptions { output: args.output_name.clone() };
-    let imported =
-        import_file(&args.model, &import).map_err(|e| refused(e.into(), &args.model, args.json))?;
+/// The network as the file has it.
+fn import(args: &Args) -> Result<Imported> {
+    let imported = import_file(&args.model, &args.import_options())
+        .map_err(|e| refused(e.into(), &args.model, args.json))?;
     for warning in &imported.warnings {
         note!("note: {warning}");
     }
+    Ok(imported)
+}
+
+/// The network, ready to be fitted.
+fn prepared(
+    args: &Args,
+    imported: Imported,
+    ports: Vec<InputPort>,
+    sample: &[Tensor<f32>],
+) -> Result<(Prepared, PassOptions)> {
     let max_pool = match args.max_pool {
         Pool::Refuse => MaxPool::Refuse,
         Pool::Average => MaxPool::Average,
         Pool::Fit => MaxPool::Fit,
     };
     let passes = PassOptions { max_pool };
-    let prepared =
-        prepare(imported.graph, &passes).map_err(|e| refused(e, &args.model, args.json))?;
+    let prepared = prepare(imported, ports, sample, &passes)
+        .map_err(|e| refused(e, &args.model, args.json))?;
     if args.max_pool == Pool::Average {
         note_averages(&prepared.graph);
     }
-    Ok((prepared, passes, imported.input_element))
+    Ok((prepared, passes))
 }
 
 /// Compiles until the goal is reached, and refuses what nobody should ship.

@@ -13,7 +13,11 @@ pub fn check(args: &Args) -> Result<PathBuf> {
     let is_input = |file: &Path| {
         file.canonicalize().is_ok_and(|f| args.output.canonicalize().is_ok_and(|o| o == f))
     };
-    if is_input(&args.model) || args.calibrate.as_deref().is_some_and(is_input) {
+    let of_calibration = |argument: &String| {
+        is_input(Path::new(argument))
+            || argument.split_once('=').is_some_and(|(_, path)| is_input(Path::new(path)))
+    };
+    if is_input(&args.model) || args.calibrate.iter().any(of_calibration) {
         bail!("{} is an input; give the plan another name", args.output.display());
     }
     let weights = files::weights_path(&args.output);
