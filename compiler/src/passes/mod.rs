@@ -3,6 +3,7 @@
 
 mod balance_channels;
 mod complete_square;
+mod elementwise_values;
 mod equalise_channels;
 mod expand_max_pool;
 mod fold_constants;

@@ -9,8 +9,10 @@
 //! gathered region are replaced by one activation each.
 
 use super::PassOptions;
+use super::elementwise_values::{ValueId, Values, renumber};
 use super::fold_normalization::per_axis;
 use crate::error::CompileError;
+use crate::onnx::UnsupportedNode;
 use ir::graph::{Graph, NodeId, Op};
 use ir::op::{Activation, Elementary, Expression};
 use ir::{Shape, Tensor};
@@ -18,40 +20,56 @@ use std::collections::{HashMap, HashSet};
 
 /// The highest degree that is kept as a polynomial; beyond it a function is fitted.
 const MAX_DEGREE: usize = 8;
+/// The most operations of all activations of a graph together.
+const MAX_OPERATIONS: usize = 1 << 18;
 
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Term {
     base: NodeId,
-    expression: Expression,
+    value: ValueId,
     nonlinear: bool,
 }
 
 pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError> {
     let order = graph.order();
     let mut shared: HashSet<NodeId> = HashSet::new();
-    let terms = loop {
-        let terms = terms(graph, &order, &shared);
+    let (terms, mut values) = loop {
+        let (terms, mut values) = terms(graph, &order, &shared);
         let found: Vec<NodeId> = order
             .iter()
             .copied()
             .filter(|id| {
-                !shared.contains(id) && terms[id].nonlinear && is_read_outside(graph, &terms, *id)
+                !shared.contains(id)
+                    && terms[id].nonlinear
+                    && is_read_outside(graph, &terms, &mut values, *id)
             })
             .collect();
         if found.is_empty() {
-            break terms;
+            break (terms, values);
         }
         shared.extend(found);
     };
+    let mut room = MAX_OPERATIONS;
     for &id in &order {
         if !shared.contains(&id) {
             continue;
         }
         // A shared node is its own base in `terms`; what it computes is the term it has otherwise.
-        let Some(term) = term(graph, &terms, id) else { continue };
+        let Some(term) = term(graph, &terms, &mut values, id) else { continue };
+        let expression =
+            values.as_expression(term.value, room).ok_or_else(|| too_long(graph, id))?;
+        room -= expression.operations.len();
         let base = graph.node(term.base);
         let channels = base.shape.channels();
-        let activation = match term.expression.as_polynomial(channels, MAX_DEGREE) {
+        let activation = match expression.as_polynomial(channels, MAX_DEGREE) {
+            Some(p) if p.coefficients.iter().flatten().any(|c| !(*c as f32).is_finite()) => {
+                return Err(unsupported(
+                    graph,
+                    id,
+                    "its factors together are infinite or not a number",
+                    "check the model's constants",
+                ));
+            }
             Some(p) if p.degree() <= 1 => {
                 graph.node_mut(id).op = affine(&p.coefficients, &base.shape.clone());
                 graph.set_operands(id, &[term.base]);
@@ -63,7 +81,7 @@ pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError
                 }
                 Activation::Polynomial(polynomial)
             }
-            None => Activation::Exact(term.expression),
+            None => Activation::Exact(expression),
         };
         graph.node_mut(id).op = Op::Activation(activation);
         graph.set_operands(id, &[term.base]);
@@ -71,98 +89,94 @@ pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError
     Ok(())
 }
 
-fn terms(graph: &Graph, order: &[NodeId], shared: &HashSet<NodeId>) -> HashMap<NodeId, Term> {
-    let mut terms = HashMap::new();
+fn too_long(graph: &Graph, id: NodeId) -> CompileError {
+    unsupported(
+        graph,
+        id,
+        &format!(
+            "elementwise operations in a row make functions of more than {MAX_OPERATIONS} operations"
+        ),
+        "put a linear layer between them",
+    )
+}
+
+fn unsupported(graph: &Graph, id: NodeId, reason: &str, advice: &str) -> CompileError {
+    let node = graph.node(id);
+    CompileError::Unsupported(vec![UnsupportedNode {
+        name: node.name.clone(),
+        operator: node.op.name().into(),
+        reason: reason.into(),
+        advice: advice.into(),
+    }])
+}
+
+fn terms(
+    graph: &Graph,
+    order: &[NodeId],
+    shared: &HashSet<NodeId>,
+) -> (HashMap<NodeId, Term>, Values) {
+    let (mut terms, mut values) = (HashMap::new(), Values::default());
     for &id in order {
-        let own = Term { base: id, expression: Expression::default(), nonlinear: false };
-        let value = match term(graph, &terms, id) {
-            Some(_) if shared.contains(&id) => own,
-            Some(term) => term,
-            None => own,
-        };
-        terms.insert(id, value);
+        let gathered =
+            if shared.contains(&id) { None } else { term(graph, &terms, &mut values, id) };
+        let own = || Term { base: id, value: values.base(id), nonlinear: false };
+        terms.insert(id, gathered.unwrap_or_else(own));
     }
-    terms
+    (terms, values)
 }
 
 /// What a node computes as an expression of its operands' base; `None` if it is not elementwise in one
 /// value.
-fn term(graph: &Graph, terms: &HashMap<NodeId, Term>, id: NodeId) -> Option<Term> {
+fn term(
+    graph: &Graph,
+    terms: &HashMap<NodeId, Term>,
+    values: &mut Values,
+    id: NodeId,
+) -> Option<Term> {
     let node = graph.node(id);
-    let operands: Vec<&Term> = graph.operands(id).iter().map(|o| &terms[o]).collect();
-    // A shared operand counts as linear: it is a base.
-    let nonlinear = |t: &Term| t.nonlinear && !t.expression.operations.is_empty();
-    let first = *operands.first()?;
-    let mut result = Term { nonlinear: nonlinear(first), ..first.clone() };
-    let operations = &mut result.expression.operations;
-    match &node.op {
+    let operands = graph.operands(id);
+    let first = *terms.get(operands.first()?)?;
+    let (value, nonlinear) = match &node.op {
         Op::Affine { scale, shift } => {
-            let operand = operations.len();
             let (scale, shift) = (channels(scale, &node.shape)?, channels(shift, &node.shape)?);
-            operations.push(Elementary::Affine { operand, scale, shift });
+            (values.affine(first.value, &scale, &shift), first.nonlinear)
         }
-        Op::Activation(Activation::Exact(inner)) => {
-            append(operations, inner);
-            result.nonlinear = true;
-        }
+        Op::Activation(Activation::Exact(inner)) => (values.expression(first.value, inner), true),
         Op::Add | Op::Multiply | Op::Divide => {
-            let second = *operands.get(1)?;
+            let second = *terms.get(operands.get(1)?)?;
             if first.base != second.base {
                 return None;
             }
-            let a = operations.len();
-            let b = append_from_base(operations, &second.expression);
-            operations.push(match node.op {
-                Op::Add => Elementary::Sum(a, b),
-                Op::Multiply => Elementary::Product(a, b),
-                _ => Elementary::Quotient(a, b),
-            });
-            result.nonlinear = match node.op {
-                Op::Add => nonlinear(first) || nonlinear(second),
-                _ => true,
-            };
+            let (a, b) = (first.value, second.value);
+            match node.op {
+                Op::Add => (values.sum(a, b), first.nonlinear || second.nonlinear),
+                Op::Multiply => (values.product(a, b), true),
+                _ => (values.quotient(a, b), true),
+            }
         }
         _ => return None,
-    }
-    Some(result)
+    };
+    Some(Term { base: first.base, value, nonlinear })
 }
 
 /// Appends `inner`, applied to the last value of `operations`.
 pub(super) fn append(operations: &mut Vec<Elementary>, inner: &Expression) {
-    let base = operations.len();
     let start = operations.len();
-    let at = |operand: usize| if operand == 0 { base } else { start + operand };
-    let moved: Vec<Elementary> = inner.operations.iter().map(|op| renumber(op, at)).collect();
+    let moved = inner.operations.iter().map(|op| renumber(op, |operand| start + operand));
+    let moved: Vec<Elementary> = moved.collect();
     operations.extend(moved);
-}
-
-/// Appends `inner`, applied to the base, and returns the index of its value.
-fn append_from_base(operations: &mut Vec<Elementary>, inner: &Expression) -> usize {
-    let start = operations.len();
-    let at = |operand: usize| if operand == 0 { 0 } else { start + operand };
-    let moved: Vec<Elementary> = inner.operations.iter().map(|op| renumber(op, at)).collect();
-    operations.extend(moved);
-    at(inner.operations.len())
-}
-
-fn renumber(operation: &Elementary, at: impl Fn(usize) -> usize) -> Elementary {
-    let mut operation = operation.clone();
-    match &mut operation {
-        Elementary::Affine { operand, .. }
-        | Elementary::Power { operand, .. }
-        | Elementary::Apply { operand, .. } => *operand = at(*operand),
-        Elementary::Sum(a, b) | Elementary::Product(a, b) | Elementary::Quotient(a, b) => {
-            (*a, *b) = (at(*a), at(*b));
-        }
-    }
-    operation
 }
 
 /// Whether a node is the output or has a reader that is not gathered with it.
-fn is_read_outside(graph: &Graph, terms: &HashMap<NodeId, Term>, id: NodeId) -> bool {
-    let gathered = |user: NodeId| {
-        term(graph, terms, user).is_some_and(|of_user| of_user.base == terms[&id].base)
-    };
+fn is_read_outside(
+    graph: &Graph,
+    terms: &HashMap<NodeId, Term>,
+    values: &mut Values,
+    id: NodeId,
+) -> bool {
+    let base = terms[&id].base;
+    let mut gathered =
+        |user: NodeId| term(graph, terms, values, user).is_some_and(|of_user| of_user.base == base);
     graph.output() == id || graph.uses(id).iter().any(|&(user, _)| !gathered(user))
 }
 
@@ -242,6 +256,52 @@ mod tests {
         });
         assert!(matches!(&graph.node(graph.output()).op, Op::Activation(Activation::Exact(_))));
         assert_eq!(graph.order().len(), 2);
+    }
+
+    #[test]
+    fn chains_grow_with_their_nodes() {
+        let relu = || Op::Activation(Activation::function(Function::Relu));
+        for op in [Op::Add, Op::Multiply] {
+            let graph = check(|g| {
+                let mut x = g.input();
+                x = add(g, affine_op(&[0.5, 0.9, 0.7], 0.1), &[x]);
+                x = add(g, relu(), &[x]);
+                for _ in 0..6 {
+                    x = add(g, op.clone(), &[x, x]);
+                }
+                x
+            });
+            assert_eq!(graph.order().len(), 2);
+        }
+        // Far more paths than nodes.
+        let mut graph = Graph::new("x", Shape::new([1, 3, 2]));
+        let mut x = graph.input();
+        for i in 0..2000 {
+            let bent = add(&mut graph, relu(), &[x]);
+            let op = if i % 2 == 0 { Op::Add } else { Op::Multiply };
+            x = add(&mut graph, op, &[x, bent]);
+        }
+        graph.set_output(x);
+        run(&mut graph, &PassOptions::default()).unwrap();
+        graph.remove_dead();
+        let Op::Activation(Activation::Exact(expression)) = &graph.node(graph.output()).op else {
+            panic!("not recognised")
+        };
+        assert!(expression.operations.len() <= 4000);
+    }
+
+    #[test]
+    fn a_factor_that_overflows_is_named() {
+        let mut graph = Graph::new("x", Shape::new([1, 3, 2]));
+        let mut x = graph.input();
+        let relu = add(&mut graph, Op::Multiply, &[x, x]);
+        x = relu;
+        for _ in 0..200 {
+            x = add(&mut graph, Op::Add, &[x, x]);
+        }
+        graph.set_output(x);
+        let error = run(&mut graph, &PassOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("infinite"), "{error}");
     }
 
     #[test]
