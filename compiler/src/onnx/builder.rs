@@ -24,15 +24,8 @@ impl Builder {
     /// A graph that is only its inputs, and the node of each. Several inputs are parts of one, whose rows are
     /// `items` items.
     pub(super) fn new(inputs: &[ModelInput], items: usize) -> Result<(Self, Vec<NodeId>), Refusal> {
-        let start = |name: &str, shape: Shape| Self {
-            graph: Graph::new(name, shape),
-            name: name.to_owned(),
-            warnings: Vec::new(),
-            ranges: Ranges::default(),
-            steps: Steps::default(),
-        };
         if let [only] = inputs {
-            let builder = start(&only.name, only.shape.clone());
+            let builder = Self::of(&only.name, only.shape.clone());
             let input = builder.graph.input();
             return Ok((builder, vec![input]));
         }
@@ -40,7 +33,7 @@ impl Builder {
         let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
         let total = Shape::new([items, lengths.iter().sum()]);
         check_size(&total)?;
-        let mut builder = start(&names.join(", "), total);
+        let mut builder = Self::of(&names.join(", "), total);
         let (all, mut from) = (builder.graph.input(), 0);
         let mut nodes = Vec::new();
         for (input, length) in inputs.iter().zip(lengths) {
@@ -50,6 +43,21 @@ impl Builder {
             from += length;
         }
         Ok((builder, nodes))
+    }
+
+    fn of(name: &str, shape: Shape) -> Self {
+        Self {
+            graph: Graph::new(name, shape),
+            name: name.to_owned(),
+            warnings: Vec::new(),
+            ranges: Ranges::default(),
+            steps: Steps::default(),
+        }
+    }
+
+    /// A graph whose input nothing reads.
+    pub(super) fn without_input() -> Self {
+        Self::of("", Shape::new([]))
     }
 
     /// Adds a warning unless it is there already.
@@ -113,6 +121,7 @@ impl Builder {
                 check_size(&reals.shape)?;
                 self.add(Op::Constant(reals.clone()), reals.shape, &[])
             }
+            Value::Sequence(_) => Err(invalid("an operand is a sequence")),
             Value::Unknown => Err(invalid("an operand is not known")),
         }
     }

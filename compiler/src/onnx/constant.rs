@@ -1,13 +1,14 @@
-//! Constants of a model and their evaluation at import: what depends on weights and shapes alone is
-//! computed by tract, one ONNX node at a time.
+//! Constants of a model, with the element types that they have in the file.
 
 use super::MAX_VALUE;
 use super::element;
 use super::quiet::{one_line, quietly};
 use ir::tensor::{Shape, Tensor};
 use std::sync::Arc;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
-use tract_onnx::prelude::{IntoArcTensor, IntoTValue, Tensor as Dense, TractResult};
+use tract_onnx::pb::TensorProto;
+use tract_onnx::prelude::{
+    DatumType, IntoArcTensor, IntoTValue, TValue, Tensor as Dense, TractResult,
+};
 
 /// A constant with the element type that it has in the file.
 #[derive(Clone)]
@@ -16,8 +17,9 @@ pub(super) struct Constant(pub(super) Arc<Dense>);
 impl Constant {
     /// A constant of the file. External data must have been read in before.
     pub(super) fn load(proto: &TensorProto) -> Result<Self, String> {
+        let most = MAX_VALUE.max(stored_elements(proto));
         let elements = proto.dims.iter().try_fold(1usize, |n, &d| {
-            n.checked_mul(usize::try_from(d).ok()?).filter(|&n| n <= MAX_VALUE)
+            n.checked_mul(usize::try_from(d).ok()?).filter(|&n| n <= most)
         });
         let Some(elements) = elements else {
             return Err(format!("tensor {:?} has impossible dimensions", proto.name));
@@ -41,6 +43,57 @@ impl Constant {
     /// Reals.
     pub(super) fn reals(tensor: &Tensor<f32>) -> Result<Self, String> {
         Self::of(Dense::from_shape(&tensor.shape.0, &tensor.data))
+    }
+
+    /// One truth value.
+    pub(super) fn truth(value: bool) -> Result<Self, String> {
+        Self::of(Dense::from_shape(&[], &[value]))
+    }
+
+    /// A result of tract's.
+    pub(super) fn evaluated(value: TValue) -> Self {
+        Self(value.into_arc_tensor())
+    }
+
+    /// As an operand of tract's.
+    pub(super) fn operand(&self) -> TValue {
+        self.0.clone().into_tvalue()
+    }
+
+    /// The element type.
+    pub(super) fn kind(&self) -> DatumType {
+        self.0.datum_type()
+    }
+
+    /// Reals in another element type.
+    pub(super) fn of_kind(tensor: &Tensor<f32>, kind: DatumType) -> Result<Self, String> {
+        let reals = Self::reals(tensor)?;
+        Self::of(reals.0.cast_to_dt(kind).map(|t| t.into_owned()))
+    }
+
+    /// The same elements under other dimensions.
+    pub(super) fn reshaped(&self, dims: &[usize]) -> Result<Self, String> {
+        Self::of((*self.0).clone().into_shape(dims))
+    }
+
+    /// One entry along an axis, which goes.
+    pub(super) fn entry(&self, axis: usize, index: usize) -> Result<Self, String> {
+        let entry = self.0.slice(axis, index, index + 1);
+        Self::of(entry.and_then(|mut t| t.remove_axis(axis).map(|()| t)))
+    }
+
+    /// Constants of one shape and type joined along a new axis.
+    pub(super) fn stack(axis: usize, parts: &[&Self]) -> Result<Self, String> {
+        let first = parts.first().ok_or("nothing to join")?;
+        if parts.iter().any(|p| p.dims() != first.dims() || p.kind() != first.kind()) {
+            return Err("what is joined differs in shape or type".into());
+        }
+        let widened = parts.iter().map(|part| {
+            let mut tensor = (*part.0).clone();
+            tensor.insert_axis(axis).map(|()| tensor)
+        });
+        let widened = widened.collect::<TractResult<Vec<Dense>>>();
+        Self::of(widened.and_then(|parts| Dense::stack_tensors(axis, &parts)))
     }
 
     fn of(tensor: TractResult<Dense>) -> Result<Self, String> {
@@ -79,92 +132,16 @@ impl Constant {
     }
 }
 
-/// The outputs of a node whose operands are all constant.
-pub(super) fn evaluate(
-    node: &NodeProto,
-    opset: i64,
-    operands: &[Option<Constant>],
-) -> Result<Vec<Constant>, String> {
-    let bound = result_bound(node, operands)
-        .ok_or("its operands are constants of a kind that is not evaluated at import")?;
-    if bound > MAX_VALUE {
-        return Err("its result has too many elements".into());
-    }
-    let graph = GraphProto {
-        node: vec![node.clone()],
-        output: node.output.iter().filter(|n| !n.is_empty()).map(|n| named(n)).collect(),
-        ..GraphProto::default()
-    };
-    let model = ModelProto {
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: opset }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    };
-    let inputs = operands.iter().flatten().map(|c| c.0.clone().into_tvalue()).collect();
-    let outputs = quietly(|| -> TractResult<_> {
-        let parsed = tract_onnx::onnx().parse(&model, None)?;
-        parsed.model.node(0).op.eval_out_of_plan(inputs)
-    })
-    .and_then(|r| r.map_err(|e| one_line(&format!("{e:#}"))))
-    .map_err(|e| format!("its operands are constants, but it cannot be evaluated: {e}"))?
-    .ok_or("its operands are constants, but it has no value at import")?;
-    Ok(outputs.into_iter().map(|t| Constant(t.into_arc_tensor())).collect())
-}
-
-fn named(name: &str) -> tract_onnx::pb::ValueInfoProto {
-    tract_onnx::pb::ValueInfoProto { name: name.to_owned(), ..Default::default() }
-}
-
-/// At least the number of elements of the result, known before anything is allocated; `None` for
-/// operators that are not evaluated.
-fn result_bound(node: &NodeProto, operands: &[Option<Constant>]) -> Option<usize> {
-    let operand = |i: usize| operands.get(i).and_then(Option::as_ref);
-    let total = operands.iter().flatten().map(Constant::elements).sum::<usize>();
-    let target = |i: usize| -> Option<usize> {
-        let dims = operand(i)?.to_integers()?;
-        dims.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?))
-    };
-    let bound = match node.op_type.as_str() {
-        "Shape" | "Size" => 16,
-        "Cast" | "CastLike" | "Identity" | "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze"
-        | "Transpose" | "Concat" | "Slice" | "Split" | "Neg" | "Abs" | "Sqrt" | "Exp" | "Log"
-        | "Erf" | "Reciprocal" | "Floor" | "Ceil" | "Round" | "Sign" | "Not" | "Relu"
-        | "Sigmoid" | "Tanh" | "Sin" | "Cos" | "Clip" | "ReduceSum" | "ReduceMean"
-        | "ReduceMax" | "ReduceMin" | "ReduceProd" => total,
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Sum" | "Mean" | "Max" | "Min" | "Equal"
-        | "Greater" | "Less" | "GreaterOrEqual" | "LessOrEqual" | "And" | "Or" | "Xor"
-        | "Where" => {
-            let rank = operands.iter().flatten().map(|c| c.dims().len()).max()?;
-            (0..rank).try_fold(1usize, |n, back| {
-                let dims = operands.iter().flatten().map(Constant::dims);
-                let longest = dims.filter_map(|d| d.iter().rev().nth(back)).max();
-                n.checked_mul(longest.copied().unwrap_or(1))
-            })?
-        }
-        "MatMul" | "Gemm" => operand(0)?.elements().checked_mul(operand(1)?.elements())?,
-        "Gather" => operand(0)?.elements().checked_mul(operand(1)?.elements())?,
-        "ConstantOfShape" => target(0)?,
-        "Expand" => target(1)?.checked_mul(operand(0)?.elements().max(1))?,
-        "Tile" => target(1)?.checked_mul(operand(0)?.elements())?,
-        "Range" => {
-            let at = |i: usize| operand(i)?.to_reals()?.data.first().map(|&v| f64::from(v));
-            let steps = (at(1)? - at(0)?) / at(2)?;
-            if !(steps.is_finite() && steps <= MAX_VALUE as f64) {
-                return None;
-            }
-            steps.max(0.0) as usize + 1
-        }
-        "Pad" => {
-            let rank = operand(0)?.dims().len();
-            let pads = operand(1)?.to_integers()?;
-            let bound = |axis: usize| -> Option<usize> {
-                let before = usize::try_from((*pads.get(axis)?).max(0)).ok()?;
-                let after = usize::try_from((*pads.get(axis + rank)?).max(0)).ok()?;
-                operand(0)?.dims()[axis].checked_add(before)?.checked_add(after)
-            };
-            (0..rank).try_fold(1usize, |n, axis| n.checked_mul(bound(axis)?))?
-        }
-        _ => return None,
-    };
-    Some(bound)
+/// As many elements as the tensor's own bytes can hold, of the smallest type, two to a byte.
+fn stored_elements(proto: &TensorProto) -> usize {
+    let bytes = 2 * proto.raw_data.len();
+    let typed = [
+        proto.float_data.len(),
+        proto.double_data.len(),
+        proto.int64_data.len(),
+        proto.uint64_data.len(),
+        2 * proto.int32_data.len(),
+        proto.string_data.len(),
+    ];
+    typed.into_iter().fold(bytes, usize::max)
 }

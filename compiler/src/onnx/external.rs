@@ -4,7 +4,7 @@ use super::ImportError;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use tract_onnx::pb::tensor_proto::DataLocation;
-use tract_onnx::pb::{GraphProto, TensorProto};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
 /// Reads external data into the tensors themselves.
 ///
@@ -14,8 +14,31 @@ pub(super) fn embed_external_data(
     graph: &mut GraphProto,
     folder: Option<&Path>,
 ) -> Result<(), ImportError> {
-    let attributes = graph.node.iter_mut().flat_map(|n| &mut n.attribute);
-    let tensors = attributes.filter_map(|a| a.t.as_mut()).chain(&mut graph.initializer);
+    embed(graph.initializer.iter_mut(), folder)?;
+    embed_in_nodes(&mut graph.node, folder)
+}
+
+/// As [`embed_external_data`], for the tensors and graphs among the nodes' attributes.
+///
+/// # Errors
+/// If a file is missing, too short, or not inside `folder`.
+pub(super) fn embed_in_nodes(
+    nodes: &mut [NodeProto],
+    folder: Option<&Path>,
+) -> Result<(), ImportError> {
+    for attribute in nodes.iter_mut().flat_map(|n| &mut n.attribute) {
+        embed(attribute.t.iter_mut().chain(&mut attribute.tensors), folder)?;
+        for graph in attribute.g.iter_mut().chain(&mut attribute.graphs) {
+            embed_external_data(graph, folder)?;
+        }
+    }
+    Ok(())
+}
+
+fn embed<'a>(
+    tensors: impl Iterator<Item = &'a mut TensorProto>,
+    folder: Option<&Path>,
+) -> Result<(), ImportError> {
     for tensor in tensors.filter(|t| t.data_location == Some(DataLocation::External as i32)) {
         let name = tensor.name.clone();
         tensor.raw_data = read(tensor, folder).map_err(|reason| {

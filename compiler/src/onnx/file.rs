@@ -1,8 +1,8 @@
 //! The file: protobuf, external data, which inputs and outputs are meant, and the nodes in between.
 
-use super::external::embed_external_data;
+use super::external::{self, embed_external_data};
 use super::quiet::{one_line, quietly};
-use super::{ImportError, ImportOptions, inputs};
+use super::{ImportError, ImportOptions, function, inputs, scope, versions};
 use ir::ElementType;
 use ir::tensor::Shape;
 use std::collections::{HashMap, HashSet};
@@ -59,8 +59,15 @@ impl Model {
         let Some(graph) = proto.graph.as_mut().filter(|g| !g.output.is_empty()) else {
             return Err(malformed("not an ONNX model, or a damaged one: it has no graph"));
         };
-        check_names(graph)?;
         embed_external_data(graph, folder)?;
+        for function in &mut proto.functions {
+            external::embed_in_nodes(&mut function.node, folder)?;
+        }
+        function::inline(&mut proto, bytes, opset)?;
+        let Some(graph) = proto.graph.as_mut() else {
+            return Err(malformed("not an ONNX model, or a damaged one: it has no graph"));
+        };
+        check_names(graph)?;
         let outputs = choose_outputs(graph, options)?;
         let order = needed_nodes(graph, &outputs)?;
         let inputs = inputs::declared(&used_inputs(graph, &order, &outputs)?, options)?;
@@ -113,17 +120,17 @@ fn check_names(graph: &GraphProto) -> Result<(), ImportError> {
         .flat_map(|n| n.input.iter().chain(&n.output).chain([&n.name, &n.op_type, &n.domain]));
     let values = graph.input.iter().chain(&graph.output).map(|v| &v.name);
     let mut names = nodes.chain(values).chain(graph.initializer.iter().map(|t| &t.name));
-    match names.find(|n| n.chars().any(char::is_control)) {
-        Some(name) => Err(malformed(format!("the name {name:?} has control characters"))),
-        None => Ok(()),
+    if let Some(name) = names.find(|n| n.chars().any(char::is_control)) {
+        return Err(malformed(format!("the name {name:?} has control characters")));
     }
+    graph.node.iter().flat_map(scope::graphs).try_for_each(check_names)
 }
 
 fn opset(proto: &ModelProto) -> Result<i64, ImportError> {
     let main = |domain: &str| domain.is_empty() || domain == "ai.onnx";
     let version = proto.opset_import.iter().find(|o| main(&o.domain)).map(|o| o.version);
     match version {
-        Some(version @ 7..=25) => Ok(version),
+        Some(version @ 1..=versions::NEWEST) => Ok(version),
         Some(version) => Err(ImportError::OperatorSet(version)),
         None => Err(malformed("not an ONNX model, or a damaged one: it names no operator set")),
     }
@@ -166,6 +173,7 @@ fn needed_nodes(graph: &GraphProto, outputs: &[String]) -> Result<Vec<usize>, Im
         Open,
         Done,
     }
+    let reads: Vec<Vec<&str>> = graph.node.iter().map(scope::reads).collect();
     let mut marks = vec![Mark::New; graph.node.len()];
     let mut order = Vec::new();
     // The first output's nodes come first.
@@ -177,19 +185,19 @@ fn needed_nodes(graph: &GraphProto, outputs: &[String]) -> Result<Vec<usize>, Im
         }
         marks[i] = Mark::Open;
         let node = &graph.node[i];
-        let Some(name) = node.input.get(position) else {
+        let Some(&name) = reads[i].get(position) else {
             marks[i] = Mark::Done;
             order.push(i);
             continue;
         };
         stack.push((i, position + 1));
-        match producer.get(name.as_str()) {
+        match producer.get(name) {
             Some(&p) if marks[p] == Mark::New => stack.push((p, 0)),
             Some(&p) if marks[p] == Mark::Open => {
                 return Err(malformed(format!("the value {name:?} depends on itself")));
             }
             Some(_) => {}
-            None if name.is_empty() || given.contains(name.as_str()) => {}
+            None if given.contains(name) => {}
             None => {
                 let reader = if node.name.is_empty() { &node.op_type } else { &node.name };
                 return Err(malformed(format!(
@@ -208,8 +216,8 @@ fn used_inputs<'a>(
     outputs: &[String],
 ) -> Result<Vec<&'a ValueInfoProto>, ImportError> {
     let initialized: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let of_nodes = order.iter().flat_map(|&i| &graph.node[i].input);
-    let read: HashSet<&str> = of_nodes.chain(outputs).map(String::as_str).collect();
+    let of_nodes = order.iter().flat_map(|&i| scope::reads(&graph.node[i]));
+    let read: HashSet<&str> = of_nodes.chain(outputs.iter().map(String::as_str)).collect();
     let is_used = |i: &&ValueInfoProto| {
         !initialized.contains(i.name.as_str()) && read.contains(i.name.as_str())
     };

@@ -103,7 +103,8 @@ impl Kinds {
     /// Notes the kinds of a node's results: the last one is that of the rest too, and constants have their
     /// own.
     pub(super) fn note(&mut self, node: &NodeProto, results: &[Value], kinds: &[Kind]) {
-        for (position, (name, result)) in node.output.iter().zip(results).enumerate() {
+        let named = node.output.iter().zip(results).enumerate();
+        for (position, (name, result)) in named.filter(|(_, (name, _))| !name.is_empty()) {
             let kind = match (kinds.get(position).or(kinds.last()), result) {
                 (Some(Kind::Of(_)) | None, Value::Constant(constant)) => {
                     Kind::Of(constant.element())
@@ -183,6 +184,7 @@ fn rule(call: &Call) -> Rule {
         | "Shape"
         | "Size" => Rule::Own,
         _ if call.proto.domain == super::operators::MICROSOFT => Rule::Own,
+        name if super::sequence::OPERATORS.contains(&name) => Rule::Own,
         _ => Rule::Real,
     }
 }

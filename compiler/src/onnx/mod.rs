@@ -6,6 +6,7 @@ mod activation;
 mod batch;
 mod builder;
 mod constant;
+mod control;
 mod convolution;
 mod dynamic;
 mod element;
@@ -13,6 +14,9 @@ mod elementwise;
 mod external;
 mod file;
 mod first_axis;
+mod fold;
+mod fold_check;
+mod function;
 mod geometry;
 mod inputs;
 mod integer;
@@ -28,9 +32,13 @@ mod quiet;
 mod range;
 mod reduction;
 mod resize;
+mod scope;
 mod selection;
+mod sequence;
 mod structure;
 mod translate;
+mod versions;
+mod walk;
 
 pub use operators::{Operator, supported_operators};
 pub use oracle::Oracle;
@@ -151,7 +159,7 @@ pub enum ImportError {
     #[error("{0}")]
     Malformed(String),
     /// An operator set version outside the supported range.
-    #[error("operator set {0} is not supported, expected 7 to 25; export the model again")]
+    #[error("operator set {0} is not supported, expected 1 to {newest}; export the model again", newest = versions::NEWEST)]
     OperatorSet(i64),
     /// The output asked for does not exist.
     #[error("the model has no output {wanted:?}; it has {found}")]

@@ -13,6 +13,8 @@ pub(super) enum Value {
     Constant(Constant),
     /// Computed from the input.
     Node(NodeId),
+    /// A sequence of known length.
+    Sequence(Vec<(Value, Kind)>),
     /// The result of a node that was refused.
     Unknown,
 }

@@ -6,7 +6,7 @@ use super::kind;
 use super::node::{self, Call, Refusal, Value, refuse};
 use super::{
     activation, convolution, dynamic, elementwise, integer, linear, normalization, pooling,
-    quantize, reduction, resize, selection, structure,
+    quantize, reduction, resize, selection, sequence, structure,
 };
 use ir::graph::NodeId;
 
@@ -56,6 +56,7 @@ static OPERATORS: &[Operator] = &[
     operator("Celu", "", One(activation::celu)),
     operator("Clip", "", One(activation::clip)),
     operator("Concat", "", One(structure::concat)),
+    operator("ConcatFromSequence", "", Typed(sequence::concat)),
     operator("Constant", "", Many(structure::constant)),
     operator("ConstantOfShape", "of constants", One(structure::constant_only)),
     operator("Conv", "1-D and 2-D, constant weights", One(convolution::conv)),
@@ -104,6 +105,9 @@ static OPERATORS: &[Operator] = &[
         One(elementwise::mul),
     ),
     operator("Neg", "", One(activation::neg)),
+    operator("Optional", "with an element", Typed(sequence::optional)),
+    operator("OptionalGetElement", "", Typed(sequence::optional)),
+    operator("OptionalHasElement", "", Typed(sequence::has_element)),
     operator("PRelu", "one slope, or one per channel", One(activation::prelu)),
     operator("Pad", "constant amounts", One(selection::pad)),
     operator("Pow", "one constant exponent, or one constant positive base", One(elementwise::pow)),
@@ -126,6 +130,12 @@ static OPERATORS: &[Operator] = &[
     operator("Reshape", "constant target shape", One(structure::reshape)),
     operator("Resize", "nearest and linear, constant sizes", One(resize::resize)),
     operator("Selu", "", One(activation::selu)),
+    operator("SequenceAt", "constant position", Typed(sequence::at)),
+    operator("SequenceConstruct", "", Typed(sequence::construct)),
+    operator("SequenceEmpty", "", Typed(sequence::construct)),
+    operator("SequenceErase", "constant position", Typed(sequence::erase)),
+    operator("SequenceInsert", "constant position", Typed(sequence::insert)),
+    operator("SequenceLength", "", Typed(sequence::length)),
     operator("Shape", "", Many(structure::shape_of)),
     operator("Sigmoid", "", One(activation::sigmoid)),
     operator("Sign", "", One(activation::sign)),
@@ -137,6 +147,7 @@ static OPERATORS: &[Operator] = &[
     operator("Softsign", "", One(activation::softsign)),
     operator("SpaceToDepth", "", One(structure::space_to_depth)),
     operator("Split", "", Many(selection::split)),
+    operator("SplitToSequence", "constant lengths", Typed(sequence::split)),
     operator("Sqrt", "", One(activation::sqrt)),
     operator("Squeeze", "", One(structure::squeeze)),
     operator("Sub", "", One(elementwise::sub)),
@@ -203,11 +214,7 @@ const REFUSED: &[(&[&str], &str, &str)] = &[
         "it normalises by statistics of the input itself",
         "train the model with BatchNormalization instead",
     ),
-    (
-        &["RNN", "LSTM", "GRU", "Scan", "Loop", "If"],
-        "recurrence and control flow are not supported",
-        "expected a feed-forward graph: unroll it before export",
-    ),
+    (&["RNN", "LSTM", "GRU"], "recurrence is not supported", "expected a feed-forward graph"),
     (
         &["TopK", "NonMaxSuppression", "NonZero", "Unique", "ArgMin", "OneHot", "Compress"],
         "selection that depends on the input is not supported",
@@ -245,14 +252,15 @@ pub(super) fn qualified(domain: &str, operator: &str) -> String {
     if is_onnx(domain) { operator.to_owned() } else { format!("{domain}.{operator}") }
 }
 
-fn is_onnx(domain: &str) -> bool {
+/// Whether a domain is ONNX's own.
+pub(super) fn is_onnx(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
 }
 
 /// Whether a node of constants alone is evaluated at import as it stands.
 pub(super) fn is_foldable(domain: &str, operator: &str) -> bool {
     let own = ["Constant", "CastLike", "DequantizeLinear", "QuantizeLinear"];
-    is_onnx(domain) && !own.contains(&operator)
+    is_onnx(domain) && !own.contains(&operator) && !sequence::OPERATORS.contains(&operator)
 }
 
 /// Whether a refused operator is known to give results of its first operand's shape.

@@ -10,9 +10,13 @@ pub(super) fn identity(_: &mut Builder, call: &Call) -> Result<NodeId, Refusal> 
     call.value(0)
 }
 
-pub(super) fn dropout(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    if call.optional_scalar(2)?.is_some_and(|training| training != 0.0) {
-        b.warn(format!("the Dropout {} is in training mode; it is left out", b.name));
+pub(super) fn dropout(_: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let ratio = call.optional_scalar(1)?.unwrap_or(call.float("ratio", 0.5));
+    if ratio != 0.0 && call.optional_scalar(2)?.is_some_and(|training| training != 0.0) {
+        return Err(refuse(
+            "it is in training mode, where its result is random",
+            "export the model in inference mode",
+        ));
     }
     call.value(0)
 }
@@ -141,10 +145,18 @@ pub(super) fn concat(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     let nodes = operands.iter().filter(|v| !is_empty(v)).map(|v| b.node(v));
     let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
     let Some(&first) = nodes.first() else { return Err(invalid("it has no operands")) };
-    let mut dims = b.dims(first);
-    let axis = axis_of(call.int("axis", 1), dims.len())?;
+    let axis = axis_of(call.int("axis", 1), b.rank(first))?;
+    join(b, &nodes, axis)
+}
+
+/// Values joined along an axis.
+pub(super) fn join(b: &mut Builder, nodes: &[NodeId], axis: usize) -> Result<NodeId, Refusal> {
+    let mut dims = nodes.first().map(|&first| b.dims(first)).unwrap_or_default();
+    if axis >= dims.len() {
+        return Err(invalid(format!("its operands have no axis {axis}")));
+    }
     dims[axis] = 0;
-    for &node in &nodes {
+    for &node in nodes {
         let mut other = b.dims(node);
         let length = other.get(axis).copied().unwrap_or(0);
         other.iter_mut().skip(axis).take(1).for_each(|d| *d = dims[axis]);
@@ -153,10 +165,10 @@ pub(super) fn concat(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
         }
         dims[axis] += length;
     }
-    if let &[only] = nodes.as_slice() {
+    if let &[only] = nodes {
         return Ok(only);
     }
-    b.add(Op::Concat(axis), Shape(dims), &nodes)
+    b.add(Op::Concat(axis), Shape(dims), nodes)
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -186,7 +198,11 @@ pub(super) fn space_to_depth(b: &mut Builder, call: &Call) -> Result<NodeId, Ref
         return Err(invalid(format!("blocks of {block} do not divide an image of {h} by {w}")));
     }
     let split = b.reshape(x, &[n, c, h / block, block, w / block, block])?;
-    let turned = b.transpose(split, &[0, 3, 5, 1, 2, 4])?;
+    let permutation = match call.string("mode", "DCR").as_str() {
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        _ => [0, 3, 5, 1, 2, 4],
+    };
+    let turned = b.transpose(split, &permutation)?;
     b.reshape(turned, &[n, c * block * block, h / block, w / block])
 }
 

@@ -1,18 +1,15 @@
-//! The walk over the nodes of a file: constants are folded, the rest goes to the table of operators,
-//! and what is refused is collected.
+//! A file as a graph: its inputs and constants, the walk over its nodes, its outputs.
 
 use super::builder::Builder;
-use super::constant::{self, Constant};
+use super::constant::Constant;
 use super::file::Model;
 use super::kind::{self, Kind, Kinds};
-use super::node::{Call, Refusal, Value};
-use super::operators::{self, Translation};
-use super::{ImportError, UnsupportedNode};
+use super::node::{Refusal, Value, refuse};
+use super::walk::Walk;
+use super::{ImportError, UnsupportedNode, scope};
 use ir::graph::{Graph, NodeId, Op};
-use ir::tensor::{Shape, Tensor};
+use ir::tensor::Shape;
 use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
-use tract_onnx::pb::NodeProto;
 
 /// Translates a model whose inputs have `rows` entries along the first axis where the file leaves that
 /// open. `apart` says that inputs and outputs are made of as many rows, one item each, instead of one item.
@@ -35,39 +32,9 @@ pub(super) fn translate(
             builder.ranges.set(node, range);
         }
     }
-    let read: HashSet<&str> = reads(model);
-    let shapes = LazyLock::new(|| model.stated_shapes(rows));
-    let mut refused = Vec::new();
-    for &index in &model.order {
-        let node = &model.graph().node[index];
-        builder.name = node_name(node).to_owned();
-        let results = match results(&mut builder, node, &values, &kinds, model) {
-            Ok((results, of_results)) => {
-                kinds.note(node, &results, &of_results);
-                results
-            }
-            Err(refusal) => {
-                refused.extend(refusal.map(|r| unsupported(node, r)));
-                for name in &node.output {
-                    let shape = shapes.get(name).cloned();
-                    let shape = shape.or_else(|| kept_shape(&builder, node, &values));
-                    values.insert(name.clone(), placeholder(&mut builder, shape));
-                }
-                continue;
-            }
-        };
-        for name in node.output.iter().skip(results.len()) {
-            if read.contains(name.as_str()) {
-                refused.push(unsupported(node, extra_output(name)));
-            }
-            values.insert(name.clone(), Value::Unknown);
-        }
-        values.extend(node.output.iter().cloned().zip(results));
-    }
-    if !refused.is_empty() {
-        return Err(ImportError::Unsupported(refused));
-    }
-    finish(builder, model, values, &kinds, items)
+    let mut walk = Walk::new(model, builder, values, kinds, model.stated_shapes(rows));
+    walk.run()?;
+    finish(walk.builder, model, walk.values, &walk.kinds, items)
 }
 
 /// A graph with the node of every value of the file that depends on the inputs.
@@ -91,11 +58,15 @@ fn finish(
     for name in &model.outputs {
         builder.name.clone_from(name);
         let value = values.get(name).unwrap_or(&Value::Unknown);
-        match kind::output(&mut builder, value, kinds.get(name)) {
+        let made = match value {
+            Value::Sequence(_) => Err(refuse("it is a sequence", "expected a tensor")),
+            _ => kind::output(&mut builder, value, kinds.get(name)),
+        };
+        match made {
             Ok(Value::Node(id)) => outputs.push((name.clone(), id)),
             Ok(Value::Constant(_)) => builder
                 .warn(format!("the output {name} does not depend on the input; it is left out")),
-            Ok(Value::Unknown) => {
+            Ok(Value::Unknown | Value::Sequence(_)) => {
                 return Err(ImportError::Internal("an output was not translated".into()));
             }
             Err(Refusal { reason, advice }) => {
@@ -160,116 +131,7 @@ fn initial_values(model: &Model) -> Result<HashMap<String, Value>, ImportError> 
 /// Every value that a needed node or the model's output reads.
 fn reads(model: &Model) -> HashSet<&str> {
     let nodes = model.order.iter().map(|&i| &model.graph().node[i]);
-    let mut names: HashSet<&str> = nodes.flat_map(|n| &n.input).map(String::as_str).collect();
+    let mut names: HashSet<&str> = nodes.flat_map(scope::reads).collect();
     names.extend(model.outputs.iter().map(String::as_str));
     names
-}
-
-/// The results of a node and what their numbers are; `Err(None)` where nothing can be said because an operand is unknown.
-fn results(
-    builder: &mut Builder,
-    node: &NodeProto,
-    values: &HashMap<String, Value>,
-    kinds: &Kinds,
-    model: &Model,
-) -> Result<(Vec<Value>, Vec<Kind>), Option<Refusal>> {
-    let operands: Vec<Option<Value>> = node.input.iter().map(|n| values.get(n).cloned()).collect();
-    let translation = operators::find(&node.domain, &node.op_type);
-    let of_operands = kinds.of_operands(node, &operands);
-    let call = Call { proto: node, opset: model.opset, operands, kinds: of_operands };
-    let constants: Option<Vec<Option<Constant>>> = call
-        .operands
-        .iter()
-        .map(|o| match o {
-            None => Some(None),
-            Some(Value::Constant(constant)) => Some(Some(constant.clone())),
-            Some(_) => None,
-        })
-        .collect();
-    if let Some(constants) =
-        constants.filter(|_| operators::is_foldable(&node.domain, &node.op_type))
-    {
-        return match constant::evaluate(node, model.opset, &constants) {
-            Ok(results) => {
-                let kinds = if call.kinds.iter().all(|k| k.element().is_some()) {
-                    Vec::new()
-                } else {
-                    kind::of_results(&call).map_err(Some)?
-                };
-                Ok((results.into_iter().map(Value::Constant).collect(), kinds))
-            }
-            Err(reason) => {
-                let advice = "fold the model's constants before export";
-                Err(Some(super::node::refuse(reason, advice)))
-            }
-        };
-    }
-    let translation = translation.map_err(Some)?;
-    if call.operands.iter().flatten().any(|o| matches!(o, Value::Unknown)) {
-        return Err(None);
-    }
-    translated(builder, &call, translation).map_err(Some)
-}
-
-fn translated(
-    builder: &mut Builder,
-    call: &Call,
-    translation: Translation,
-) -> Result<(Vec<Value>, Vec<Kind>), Refusal> {
-    let mut kinds = kind::of_results(call)?;
-    let results = match translation {
-        Translation::One(translate) => vec![Value::Node(translate(builder, call)?)],
-        Translation::Many(translate) => translate(builder, call)?,
-        Translation::Typed(translate) => {
-            let (results, own): (Vec<_>, Vec<_>) = translate(builder, call)?.into_iter().unzip();
-            if kinds.is_empty() {
-                kinds = own;
-            }
-            results
-        }
-    };
-    kind::check_results(builder, call, &results, &kinds)?;
-    Ok((results, kinds))
-}
-
-fn extra_output(name: &str) -> Refusal {
-    super::node::refuse(
-        format!("its result {name:?} is not supported"),
-        "change the model so that only the first result is used",
-    )
-}
-
-/// The shape of the result of a refused operator that is known not to change shapes.
-fn kept_shape(
-    builder: &Builder,
-    node: &NodeProto,
-    values: &HashMap<String, Value>,
-) -> Option<Shape> {
-    match values.get(node.input.first()?)? {
-        Value::Node(id) if operators::keeps_shape(&node.op_type) => Some(builder.shape(*id)),
-        _ => None,
-    }
-}
-
-/// Stands for the result of a refused node, so that the nodes behind it are checked as well.
-fn placeholder(builder: &mut Builder, shape: Option<Shape>) -> Value {
-    let Some(shape) = shape else { return Value::Unknown };
-    let zeros = Op::Constant(Tensor::zeros(shape.clone()));
-    builder.add(zeros, shape.clone(), &[]).map_or(Value::Unknown, Value::Node)
-}
-
-fn node_name(node: &NodeProto) -> &str {
-    if !node.name.is_empty() {
-        return &node.name;
-    }
-    node.output.iter().find(|n| !n.is_empty()).map_or(node.op_type.as_str(), String::as_str)
-}
-
-fn unsupported(node: &NodeProto, refusal: Refusal) -> UnsupportedNode {
-    UnsupportedNode {
-        name: node_name(node).to_owned(),
-        operator: operators::qualified(&node.domain, &node.op_type),
-        reason: refusal.reason,
-        advice: refusal.advice,
-    }
 }
