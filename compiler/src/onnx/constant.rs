@@ -50,9 +50,13 @@ impl Constant {
         Self::of(Dense::from_shape(&[], &[value]))
     }
 
-    /// A result of tract's.
-    pub(super) fn evaluated(value: TValue) -> Self {
-        Self(value.into_arc_tensor())
+    /// A result of tract's, whose shapes are of a type of its own.
+    pub(super) fn evaluated(value: TValue) -> Result<Self, String> {
+        let tensor = value.into_arc_tensor();
+        match tensor.datum_type() {
+            DatumType::TDim => Self::of(tensor.cast_to::<i64>().map(|t| t.into_owned())),
+            _ => Ok(Self(tensor)),
+        }
     }
 
     /// As an operand of tract's.

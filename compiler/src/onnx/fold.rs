@@ -78,8 +78,11 @@ fn by_tract(
     operands: &[Option<Constant>],
     room: usize,
 ) -> Result<Vec<Constant>, Unable> {
-    if fold_check::NOT_BY_TRACT.contains(&node.op_type.as_str()) {
-        return Err(Unable::Other("it is evaluated otherwise".into()));
+    let tract = tract_onnx::onnx();
+    if fold_check::NOT_BY_TRACT.contains(&node.op_type.as_str())
+        || !tract.op_register.0.contains_key(&node.op_type)
+    {
+        return Err(Unable::Other(format!("no evaluation of {} is known", node.op_type)));
     }
     let mut node = node.clone();
     for (i, name) in node.output.iter_mut().enumerate().filter(|(_, n)| n.is_empty()) {
@@ -96,9 +99,8 @@ fn by_tract(
         graph: Some(graph),
         ..ModelProto::default()
     };
-    let failed = |e: String| Unable::Other(e);
-    let op = attempt(|| Ok(tract_onnx::onnx().parse(&model, None)?.model.node(0).op.clone()))
-        .map_err(failed)?;
+    let failed = Unable::Other;
+    let op = attempt(|| Ok(tract.parse(&model, None)?.model.node(0).op.clone())).map_err(failed)?;
     let bound = match fold_check::result_bound(&node, operands) {
         Some(bound) => bound,
         None => inferred_bound(op.clone(), &node, operands).map_err(failed)?,
@@ -109,7 +111,7 @@ fn by_tract(
     let inputs = operands.iter().flatten().map(Constant::operand).collect();
     let results = attempt(|| op.eval_out_of_plan(inputs)).map_err(failed)?;
     let results = results.ok_or_else(|| Unable::Other("it has no value at import".into()))?;
-    Ok(results.into_iter().map(Constant::evaluated).collect())
+    results.into_iter().map(|r| Constant::evaluated(r).map_err(Unable::Other)).collect()
 }
 
 fn attempt<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {

@@ -291,10 +291,9 @@ pub(super) fn result_bound(node: &NodeProto, operands: &[Option<Constant>]) -> O
 pub(super) fn work(node: &NodeProto, operands: &[Option<Constant>], result: usize) -> u64 {
     let at = Operands { node, constants: operands };
     let dims = |i: usize| at.get(i).map_or(&[][..], Constant::dims);
-    let total: u64 = at.all().map(|c| c.elements() as u64).fold(result as u64, u64::saturating_add);
-    let each = match node.op_type.as_str() {
+    let of_each_result = match node.op_type.as_str() {
         "MatMul" | "MatMulInteger" => dims(0).last().copied().unwrap_or(1),
-        "Gemm" => dims(0).iter().copied().max().unwrap_or(1),
+        "Gemm" => dims(0).get(usize::from(at.int("transA", 0) == 0)).copied().unwrap_or(1),
         "Conv" | "ConvInteger" => dims(1).iter().skip(1).product(),
         "ConvTranspose" => dims(1).iter().product(),
         "AveragePool" | "MaxPool" => {
@@ -309,5 +308,6 @@ pub(super) fn work(node: &NodeProto, operands: &[Option<Constant>], result: usiz
         }
         _ => 1,
     };
-    total.saturating_mul(each as u64)
+    let read = at.all().map(|c| c.elements() as u64).fold(0, u64::saturating_add);
+    (result as u64).saturating_mul(of_each_result as u64).saturating_add(read)
 }

@@ -125,7 +125,7 @@ def operators(graph):
     return names
 
 
-def variants(model, inputs, outputs):
+def variants(name, model, inputs, outputs):
     """(variant, model, x, output, y, tolerance) of a test."""
     free = free_inputs(model.graph)
     if len(free) != len(inputs) or any(v is None for v in inputs):
@@ -141,8 +141,8 @@ def variants(model, inputs, outputs):
         for i in numeric:
             one = with_one_input(model, free[i].name, inputs)
             yield free[i].name + at, one, as_reals(inputs[i]), output.name, y, tolerance
-        # `Add` broadcasts from operator set 7 on.
-        if opset >= 7 and y.size < 100_000 and np.isfinite(y).all():
+        # `Add` broadcasts from operator set 7 on; whole networks take long.
+        if opset >= 7 and not name.startswith("light/") and y.size < 100_000 and np.isfinite(y).all():
             one, x, total = folded(model, inputs, output.name, y)
             yield "folded" + at, one, x, "conformance_y", total, tolerance
 
@@ -160,7 +160,7 @@ def main():
     lines = []
     for name, model, inputs, outputs in tests():
         names = ",".join(sorted(set(operators(model.graph))))
-        for variant, one, x, output, y, tolerance in variants(model, inputs, outputs):
+        for variant, one, x, output, y, tolerance in variants(name, model, inputs, outputs):
             number = len(lines)
             (folder / f"{number}.onnx").write_bytes(one.SerializeToString())
             np.savez(folder / f"{number}.npz", x=np.ascontiguousarray(x), y=np.ascontiguousarray(y))
