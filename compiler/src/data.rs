@@ -101,10 +101,8 @@ fn load_part(path: &Path, port: &InputPort, is_only: bool, limit: Option<usize>)
     }
     let in_file = || path.display().to_string();
     let bytes = std::fs::read(path).with_context(in_file)?;
-    let read = how
-        .read(&bytes, (&port.name, is_only), shape, limit)
-        .map_err(anyhow::Error::msg)
-        .with_context(in_file)?;
+    let read =
+        port.read(&bytes, is_only, limit).map_err(anyhow::Error::msg).with_context(in_file)?;
     let notes = read.notes.iter().map(|note| format!("{}: {note}", path.display())).collect();
     Ok(Part { inputs: read.tensors, labels: None, notes })
 }

@@ -40,7 +40,7 @@ pub fn read(bytes: &[u8], name: Option<&str>) -> Result<Array, ArrayError> {
     if bytes.starts_with(b"PK") { read_npz(Cursor::new(bytes), name) } else { read_npy(bytes) }
 }
 
-/// Reads one `.npy` array of any integer or float type.
+/// Reads one `.npy` array of booleans, integers or floats of any width.
 pub fn read_npy(bytes: &[u8]) -> Result<Array, ArrayError> {
     decode(Cursor::new(bytes), bytes.len())
 }
@@ -131,6 +131,10 @@ fn decode(reader: impl Read, available: usize) -> Result<Array, ArrayError> {
     let data = match text.as_str() {
         "f4" => file.into_vec::<f32>().map_err(malformed)?,
         "f8" => read!(f64),
+        "b1" => {
+            let bits = file.into_vec::<bool>().map_err(malformed)?;
+            bits.into_iter().map(|b| f32::from(u8::from(b))).collect()
+        }
         "u1" => read!(u8),
         "i1" => read!(i8),
         "u2" => read!(u16),

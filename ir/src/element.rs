@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The largest magnitude up to which every integer is an `f32`.
-pub const MOST_EXACT: f64 = (1u32 << 24) as f64;
+/// The largest magnitude of integers that an `f32` tells from their neighbours.
+pub const MOST_EXACT: f64 = ((1u32 << 24) - 1) as f64;
 
 /// The type of an element.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,24 +60,30 @@ impl fmt::Display for ElementType {
     }
 }
 
-/// Reals as elements of a type of whole numbers, kept within its range.
+/// Reals as elements of a type of whole numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Integers {
     /// The type.
     pub element: ElementType,
-    /// Whether fractions are cut off, as ONNX's `Cast` does; otherwise they are rounded, halves to even, as
-    /// `QuantizeLinear` does.
+    /// Whether fractions are cut off and the rest wraps around, as `Cast` does it in ONNX Runtime (ONNX leaves
+    /// numbers outside the type's range open); otherwise numbers are rounded, halves to even, and saturate, as
+    /// in `QuantizeLinear`.
     pub truncates: bool,
 }
 
 impl Integers {
     /// The integer for a real.
     pub fn at(self, x: f32) -> f32 {
-        let whole = if self.truncates { x.trunc() } else { x.round_ties_even() };
-        match self.element.range() {
-            Some((low, high)) => whole.clamp(low as f32, high as f32),
-            None => whole,
+        let (low, high) = self.element.range().unwrap_or((f64::MIN, f64::MAX));
+        let x = f64::from(x);
+        if !self.truncates {
+            return x.round_ties_even().clamp(low, high) as f32;
         }
+        let whole = x.trunc();
+        if (low..=high).contains(&whole) {
+            return whole as f32;
+        }
+        (low + (whole - low).rem_euclid(high - low + 1.0)) as f32
     }
 }
 
@@ -105,5 +111,7 @@ mod tests {
         assert_eq!(rounded, [0.0, 2.0, 2.0, 255.0, 0.0]);
         let truncated = [2.9, -2.9, 300.5].map(|x| at(64, true, true, x));
         assert_eq!(truncated, [2.0, -2.0, 300.0]);
+        assert_eq!([-0.9, -3.2, 257.9].map(|x| at(8, false, true, x)), [0.0, 253.0, 1.0]);
+        assert_eq!([-129.0, 128.0].map(|x| at(8, true, true, x)), [127.0, -128.0]);
     }
 }

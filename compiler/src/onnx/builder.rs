@@ -18,6 +18,8 @@ pub(super) struct Builder {
     pub ranges: Ranges,
     /// The steps of quantised values.
     pub steps: Steps,
+    /// Whether quantised values are rounded.
+    pub keeps_rounding: bool,
 }
 
 impl Builder {
@@ -52,6 +54,7 @@ impl Builder {
             warnings: Vec::new(),
             ranges: Ranges::default(),
             steps: Steps::default(),
+            keeps_rounding: false,
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Model {
     pub outputs: Vec<String>,
     /// The nodes that the outputs need, operands before readers.
     pub order: Vec<usize>,
+    /// [`ImportOptions::keeps_rounding`].
+    pub keeps_rounding: bool,
     pub warnings: Vec<String>,
 }
 
@@ -71,7 +73,8 @@ impl Model {
         let outputs = choose_outputs(graph, options)?;
         let order = needed_nodes(graph, &outputs)?;
         let inputs = inputs::declared(&used_inputs(graph, &order, &outputs)?, options)?;
-        Ok(Self { opset, inputs, outputs, order, warnings: Vec::new(), proto })
+        let keeps_rounding = options.keeps_rounding;
+        Ok(Self { opset, inputs, outputs, order, keeps_rounding, warnings: Vec::new(), proto })
     }
 
     pub(super) fn graph(&self) -> &GraphProto {

@@ -156,7 +156,8 @@ pub(super) fn qlinear_global_average_pool(b: &mut Builder, call: &Call) -> Typed
 
 /// Its attribute `opset` says which Softmax is meant.
 pub(super) fn qlinear_softmax(b: &mut Builder, call: &Call) -> Typed {
-    let meant = Call { opset: call.int("opset", 13), ..call.with(call.operands.clone()) };
+    let (operands, kinds) = (call.operands.clone(), call.kinds.clone());
+    let meant = Call { opset: call.int("opset", 13), kinds, ..call.with(operands) };
     unary(b, &meant, normalization::softmax)
 }
 

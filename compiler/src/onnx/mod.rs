@@ -130,6 +130,8 @@ pub struct ImportOptions {
     pub dims: BTreeMap<String, usize>,
     /// Whether the first axis of the inputs is a batch.
     pub batch_axis: BatchAxis,
+    /// Keeps the rounding of quantised values, which no plan computes: to compare with what runs the file.
+    pub keeps_rounding: bool,
 }
 
 /// Whether the first axis of a model's inputs is a batch.

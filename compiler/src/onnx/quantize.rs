@@ -7,10 +7,10 @@ use super::builder::Builder;
 use super::constant::Constant;
 use super::kind::{Kind, REAL, UINT8, element_of};
 use super::node::{Call, Refusal, Typed, Value, axis_of, invalid, refuse};
-use ir::ElementType;
 use ir::graph::{NodeId, Op};
 use ir::op::Function;
 use ir::tensor::{Shape, Tensor, broadcasts_to};
+use ir::{ElementType, Integers};
 
 /// The steps of quantised values, for a note on what rounding is left out.
 #[derive(Default)]
@@ -212,7 +212,7 @@ pub(super) fn dequantized_constant(x: &Tensor<f32>, parameters: &Parameters) -> 
     Tensor { shape: x.shape.clone(), data }
 }
 
-/// `x/scale + zero point`, saturated but not rounded.
+/// `x/scale + zero point`, saturated but not rounded unless that is asked for.
 pub(super) fn quantized(
     b: &mut Builder,
     x: NodeId,
@@ -225,8 +225,12 @@ pub(super) fn quantized(
         return Err(invalid(format!("its scales do not fit the shape {shape}")));
     }
     let (low, high) = element.range().ok_or_else(|| invalid("it quantises to no integers"))?;
-    b.steps.add(scale);
     let factor = scale.map(|s| 1.0 / s);
+    if b.keeps_rounding {
+        let q = b.affine(x, factor, zero.clone())?;
+        return b.add(Op::Integers(Integers { element, truncates: false }), shape, &[q]);
+    }
+    b.steps.add(scale);
     if !(parameters.is_single() && scale.data[0] > 0.0) {
         let q = b.affine(x, factor, zero.clone())?;
         return saturated(b, q, (low, high), 1.0);

@@ -73,7 +73,11 @@ fn of_node(graph: &Graph, id: NodeId, operands: &[Range]) -> Range {
         }
         Op::Integers(integers) => {
             let (low, high) = integers.element.range().unwrap_or(UNBOUNDED);
-            (first.0.floor().clamp(low, high), first.1.ceil().clamp(low, high))
+            let whole = (first.0.floor(), first.1.ceil());
+            match whole.0 >= low && whole.1 <= high {
+                true => whole,
+                false => (low, high),
+            }
         }
         // Whatever else there is: saying less is never wrong.
         _ => UNBOUNDED,

@@ -23,6 +23,7 @@ pub(super) fn translate(
     let (mut builder, nodes) = Builder::new(&inputs, items)
         .map_err(|r| ImportError::Malformed(format!("the inputs together: {}", r.reason)))?;
     builder.warnings = model.warnings.clone();
+    builder.keeps_rounding = model.keeps_rounding;
     let mut values = initial_values(model)?;
     let mut kinds = Kinds::new(model.graph());
     for (input, node) in model.inputs.iter().zip(nodes) {

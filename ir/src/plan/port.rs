@@ -4,8 +4,8 @@
 use super::Plan;
 use crate::element::{ElementType, Integers};
 use crate::graph;
-use crate::input::Preprocessing;
 use crate::input::options::PreprocessingOptions;
+use crate::input::{Inputs, Preprocessing};
 use crate::ring::low_mask;
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -115,6 +115,30 @@ impl InputPort {
         let preprocessing = Preprocessing::default();
         let element = ElementType::Real;
         vec![Self { name: name.into(), shape, element, unit: 1.0, limit, preprocessing }]
+    }
+
+    /// The inputs in a file's bytes ([`Preprocessing::read`]), of the port's type.
+    ///
+    /// # Errors
+    /// One line, to follow the file's name.
+    pub fn read(
+        &self,
+        bytes: &[u8],
+        is_only: bool,
+        limit: Option<usize>,
+    ) -> Result<Inputs, String> {
+        let read = self.preprocessing.read(bytes, (&self.name, is_only), &self.shape, limit)?;
+        let Some((low, high)) = self.element.input_range() else { return Ok(read) };
+        for (input, tensor) in read.tensors.iter().enumerate() {
+            let fits = |v: &&f32| v.fract() == 0.0 && (low..=high).contains(&f64::from(**v));
+            if let Some(other) = tensor.data.iter().find(|v| !fits(v)) {
+                return Err(format!(
+                    "input {input} holds {other}; the model takes {}, whole numbers from {low} to {high}",
+                    self.element
+                ));
+            }
+        }
+        Ok(read)
     }
 }
 
@@ -351,5 +375,20 @@ mod tests {
         let swapped = join(&ports, &[b, a.clone()]).err().unwrap().to_string();
         assert!(swapped.starts_with("input a has shape [1, 3, 1]"), "{swapped}");
         assert!(matches!(join(&ports, &[a]), Err(InputError::Count { found: 1, expected: 2 })));
+    }
+
+    #[test]
+    fn a_port_of_integers_takes_integers() {
+        let byte = ElementType::Integer { bits: 8, signed: false };
+        let port = InputPort { element: byte, ..port("a", &[1, 2], 1.0) };
+        let read = |values: [f32; 2]| {
+            let array = Tensor::new(Shape::new([1, 2]), values.to_vec());
+            port.read(&crate::array_file::write_npy(&array), true, None).map(|i| i.tensors)
+        };
+        assert_eq!(read([0.0, 255.0]).unwrap()[0].data, [0.0, 255.0]);
+        for values in [[0.5, 1.0], [1.0, 256.0], [-1.0, 0.0]] {
+            let refused = read(values).err().unwrap();
+            assert!(refused.contains("uint8, whole numbers from 0 to 255"), "{refused}");
+        }
     }
 }

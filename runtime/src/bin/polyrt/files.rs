@@ -128,8 +128,7 @@ pub fn inputs(arguments: &InputArguments, plan: &Plan) -> Result<Vec<Tensor<f32>
             return Err(BadInput::error(format!("input {name} has no file: --input {name}=FILE")));
         };
         let bad = |e: String| BadInput::error(format!("{}: {e}", path.display()));
-        let name = (port.name.as_str(), ports.len() == 1);
-        let read = port.preprocessing.read(&read(path)?, name, &port.shape, None).map_err(bad)?;
+        let read = port.read(&read(path)?, ports.len() == 1, None).map_err(bad)?;
         read.notes.iter().for_each(|note| note!("note: {}: {note}", path.display()));
         let rows = read.tensors.len();
         if rows > MAX_BATCH as usize {

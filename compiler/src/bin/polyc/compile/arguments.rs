@@ -192,6 +192,7 @@ impl Args {
                 BatchAxisArg::First => BatchAxis::First,
                 BatchAxisArg::None => BatchAxis::None,
             },
+            keeps_rounding: false,
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::arguments::Args;
 use anyhow::Result;
-use ir::Tensor;
 use ir::graph::Graph;
 use ir::plan::InputPort;
+use ir::{ElementType, Tensor};
 use polyc::evaluate::class_count;
 use polyc::fit::Calibration;
 use polyc::onnx::Imported;
@@ -92,15 +92,32 @@ pub fn split(args: &Args, graph: &Graph, read: Read) -> Result<Inputs> {
 }
 
 fn made_up(args: &Args, ports: &[InputPort]) -> Vec<Vec<Tensor<f32>>> {
+    let ranges: Vec<(f32, f32)> = ports.iter().map(|port| made_up_range(args, port)).collect();
     if args.calibrate.is_empty() {
+        let mut named: Vec<String> = ranges.iter().map(|(l, h)| format!("[{l}, {h}]")).collect();
+        named.dedup();
         note!(
-            "WARNING: no calibration data: activations are fitted on made-up inputs in [{}, {}], and \
+            "WARNING: no calibration data: activations are fitted on made-up inputs in {}, and \
              nothing can be promised about accuracy; give --calibrate FILE with a few hundred real inputs",
-            args.input_range.0,
-            args.input_range.1
+            named.join(", ")
         );
     }
-    ports.iter().map(|port| Calibration::synthetic(&port.shape, args.input_range).inputs).collect()
+    let made_up = |(port, range): (&InputPort, &(f32, f32))| {
+        let inputs = Calibration::synthetic(&port.shape, *range).inputs;
+        let whole = |x: Tensor<f32>| if port.element.is_whole() { x.map(f32::round) } else { x };
+        inputs.into_iter().map(whole).collect()
+    };
+    ports.iter().zip(&ranges).map(made_up).collect()
+}
+
+/// Where a port's made-up inputs lie: of small integers, anywhere.
+fn made_up_range(args: &Args, port: &InputPort) -> (f32, f32) {
+    match port.element {
+        ElementType::Bool | ElementType::Integer { bits: ..=8, .. } => {
+            port.element.range().map_or(args.input_range, |(l, h)| (l as f32, h as f32))
+        }
+        _ => args.input_range,
+    }
 }
 
 /// The classes of the inputs, where a folder's names or array `y` of an archive tell them.

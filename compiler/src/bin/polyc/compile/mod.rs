@@ -35,7 +35,7 @@ pub fn run(args: Args) -> Result<()> {
         .map_err(|e| refused(e, &args.model, args.json))?;
     if !opened.is_empty() {
         note!(
-            "note: bounds of {} clips that no calibration input reaches are left out",
+            "note: clips whose bounds no calibration input reaches are left out: {}",
             opened.len()
         );
     }
