@@ -300,10 +300,15 @@ impl Packing {
         &self.planes
     }
 
+    /// `(j₀, j₁)`: bits per coefficient of the two components of an answer.
+    pub fn answer_bits(&self) -> (u32, u32) {
+        (self.planes.ring, self.lwe.second_bits(self.planes.ring))
+    }
+
     /// Bytes to party 0 and to party 1.
     pub fn bytes(&self) -> (usize, usize) {
         let (images, channels, outputs) = self.groups();
-        let (low, high) = self.lwe.answer_bits(self.planes.ring);
+        let (low, high) = self.answer_bits();
         let seconds = images * outputs * packed_bytes(self.lwe.degree(), high);
         let firsts = packed_bytes(self.items * self.planes.result_elements(), low);
         (images * channels * self.lwe.ciphertext_bytes(), seconds + firsts)
@@ -436,6 +441,12 @@ impl Plan {
     /// The packing of a linear step for some inferences at once; `None` for other steps.
     pub fn packing(&self, step: usize, items: usize) -> Option<Packing> {
         Packing::new(Planes::of(self, step)?, items, &self.rlwe)
+    }
+
+    /// The share of a step's results that two parties without a dealer have a unit more or less of, by the
+    /// roundings of the encryption: see [`RingLwe::off_by_one`].
+    pub fn off_by_one(&self, step: usize) -> f64 {
+        self.packing(step, 1).map_or(0.0, |packing| packing.lwe.off_by_one(packing.ring()))
     }
 }
 

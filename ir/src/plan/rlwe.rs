@@ -1,37 +1,48 @@
-//! Parameters of the ring-LWE encryption that makes linear correlations, with the argument for each.
+//! Parameters of the ring-LWE encryption that makes linear correlations and products of phases, with the
+//! argument for each.
 //!
 //! Party 1 encrypts its mask `r` under its own key, plaintext modulus `2^k`; party 0 multiplies by its
-//! weights, subtracts its share and floods the noise. Notation: ring `Z_q[X]/(X^N+1)`, ternary secret,
-//! errors from a centred binomial distribution of variance [`ERROR_VARIANCE`], weights below `W` in
-//! magnitude of which `n` meet in one coefficient.
+//! weights, re-randomises, and sends what remains of both components in fewer bits. Notation: ring
+//! `Z_q[X]/(X^N+1)`, ternary secret, errors from a centred binomial distribution of variance
+//! [`ERROR_VARIANCE`], weights below `W` in magnitude of which `n` meet in one coefficient.
 //!
-//! *Security.* [`RingLwe::is_secure`] is the table of the homomorphic encryption standard (Albrecht et al.
-//! 2018, table 1, classical, ternary secrets): at most 109, 218, 438 bits of `q` for `N` = 4096, 8192,
+//! *Security.* [`RingLwe::is_secure`] is the table of the security guidelines for homomorphic encryption
+//! (Bossuat et al. 2024, classical, ternary secrets): at most 106, 214, 430 bits of `q` for `N` = 4096, 8192,
 //! 16384 give 128 bits.
 //!
 //! *Noise.* A coefficient of the product carries `Σ w·e` (variance `n·W²·σ²`, encoding errors of at most
 //! a half included) and, from re-randomising, `u·e' + e''·s` (variance `2·N·⅔·σ²`). Their sum is below
 //! `B` = [`TAIL`] standard deviations but with probability `2·exp(−TAIL²/2)` = 2^−57.
 //!
-//! *Flooding.* Party 0 adds a uniform integer of `±2^f`, `2^f ≥ 2^40·B`: what party 1 sees is within
-//! `B/2^(f+1) ≤ 2^−41` of a distribution that does not depend on the weights, per coefficient.
+//! *Linear answers are rounded.* Party 0 rounds every wanted coefficient of the first component to `k` bits
+//! and takes its share off mod `2^k`: a one-time pad, whatever key and ciphertexts were. What is left to bound is
+//! that the rounding, and with it the sum of the shares, depends on the noise: it does where the coefficient lies
+//! within `B` of a boundary between two steps of `q/2^k`. For a uniform second component that happens with
+//! probability `2B·2^k/q`, which `q` keeps below `2^−`[`HIDING`].
 //!
-//! *Decryption* needs the error below half of `q/2^k`: flooding and noise take at most an eighth, so
-//! `q ≥ 2^(k + 3)·(2^f + B)`. Before it answers, party 0 switches the modulus down to `2^j`: rounding
-//! the first component costs `2^−(j₀−k+1)` steps, a fourth, and the second, times the secret, at most
-//! `TAIL·√(N/18)` units of `2^−(j₁−k)` steps, an eighth. Flooding fills a sixteenth, so that the sum stays
-//! below seven sixteenths and the noise.
+//! *Answers of slots are flooded.* One wrong coefficient would ruin all slots of a plaintext, so these keep bits
+//! below the plaintext's: party 0 adds a uniform integer of `±2^f`, `2^f ≥ 2^40·B`, so that what party 1 sees is
+//! within `B/2^(f+1) ≤ 2^−41` of a distribution that does not depend on party 0's numbers, per coefficient.
+//! Decryption needs the error below half of `q/2^k`: flooding and noise take at most an eighth, so
+//! `q ≥ 2^(k + 3)·(2^f + B)`. The first component keeps `j₀ = k + 1` bits, whose rounding costs a fourth.
+//!
+//! *The second component* keeps `j₁` bits: rounding it costs, times the secret, `√(N/18)` units of `2^−(j₁−k)`
+//! steps in standard deviation, and at most an eighth of a step within [`TAIL`] deviations. For slots, flooding
+//! fills a sixteenth, so that the sum stays below seven sixteenths and the noise. For linear answers it is the rate
+//! at which two rounded shares are one unit off their sum: [`RingLwe::off_by_one`].
 
 use serde::{Deserialize, Serialize};
 
 /// Variance of an error: a centred binomial distribution of 42 coins.
 pub const ERROR_VARIANCE: f64 = 10.5;
-/// Statistical security of the flooding, in bits.
-pub const FLOODING: u32 = 40;
+/// Statistical security of what hides the noise, in bits per coefficient.
+pub const HIDING: u32 = 40;
 /// Standard deviations within which a sum of errors is taken to lie.
 pub const TAIL: f64 = 9.0;
 /// `(log₂ N, largest log₂ q)` for 128 bits of security.
-const SECURE: [(u32, u32); 3] = [(12, 109), (13, 218), (14, 438)];
+const SECURE: [(u32, u32); 3] = [(12, 106), (13, 214), (14, 430)];
+/// By how many bits the product of the largest primes of their widths falls short at most.
+const PRIME_LOSS: f64 = 0.1;
 /// The widest prime that the transforms take at full speed.
 const MAX_PRIME_BITS: u32 = 50;
 /// The narrowest prime: weights of 32 bits stay below it.
@@ -58,6 +69,17 @@ pub struct Demand {
     pub ring: u32,
     /// Variance of a coefficient of the product's noise, before it is re-randomised.
     pub variance: f64,
+    /// What hides that noise.
+    pub hiding: Hiding,
+}
+
+/// What hides the noise of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hiding {
+    /// The first component is rounded to the plaintext's bits.
+    Rounding,
+    /// Noise that is much larger.
+    Flooding,
 }
 
 /// Bytes of a seed that expands into all second components of a session.
@@ -72,12 +94,13 @@ impl Demand {
     /// Of sums of `terms` products with signed weights of `weight_bits` bits.
     pub fn linear(ring: u32, weight_bits: u32, terms: usize) -> Self {
         let weight = f64::from(weight_bits - 1).exp2();
-        Self { ring, variance: terms as f64 * weight * weight * (ERROR_VARIANCE + 0.25) }
+        let variance = terms as f64 * weight * weight * (ERROR_VARIANCE + 0.25);
+        Self { ring, variance, hiding: Hiding::Rounding }
     }
 
     /// `f`: flooding is uniform in `±2^f`.
     pub fn flooding_bits(&self, log_degree: u32) -> u32 {
-        self.noise_bound(log_degree).log2().ceil() as u32 + FLOODING
+        self.noise_bound(log_degree).log2().ceil() as u32 + HIDING
     }
 
     /// `B`: what the noise does not exceed.
@@ -87,8 +110,15 @@ impl Demand {
         TAIL * (self.variance + refreshed).sqrt()
     }
 
+    /// Bits that the widths of the primes must sum to.
     fn modulus_bits(&self, log_degree: u32) -> u32 {
-        self.ring + 3 + self.flooding_bits(log_degree) + 1
+        let exact = match self.hiding {
+            Hiding::Rounding => {
+                f64::from(self.ring + 1 + HIDING) + self.noise_bound(log_degree).log2()
+            }
+            Hiding::Flooding => f64::from(self.ring + 3 + self.flooding_bits(log_degree) + 1),
+        };
+        (exact + PRIME_LOSS).ceil() as u32
     }
 }
 
@@ -100,8 +130,7 @@ impl RingLwe {
 
     /// The cheapest secure parameters of one degree.
     pub fn cheapest_of_degree(demand: &Demand, log_degree: u32) -> Option<Self> {
-        // A tenth of a bit for primes that are a little below their power of two.
-        let bits = demand.modulus_bits(log_degree) + 1;
+        let bits = demand.modulus_bits(log_degree);
         let primes = bits.div_ceil(MAX_PRIME_BITS).max(2);
         let prime_bits = bits.div_ceil(primes).max(MIN_PRIME_BITS);
         let found = Self { log_degree, prime_bits, primes };
@@ -126,9 +155,9 @@ impl RingLwe {
             && self.modulus_bits() <= most
     }
 
-    /// Whether a product can be decrypted, flooding included.
+    /// Whether a product's noise is hidden, and the product can be decrypted.
     pub fn has_room_for(&self, demand: &Demand) -> bool {
-        self.modulus_bits() > demand.modulus_bits(self.log_degree)
+        self.modulus_bits() >= demand.modulus_bits(self.log_degree)
     }
 
     /// Bytes of a fresh ciphertext: its second component is a seed, sent once for all.
@@ -136,10 +165,23 @@ impl RingLwe {
         self.degree() * self.primes as usize * self.prime_bits as usize / 8
     }
 
-    /// `(j₀, j₁)`: bits per coefficient of the two components of an answer.
-    pub fn answer_bits(&self, ring: u32) -> (u32, u32) {
-        let rounding = TAIL * (self.degree() as f64 / 18.0).sqrt();
-        (ring + 1, ring + 3 + rounding.log2().ceil() as u32)
+    /// `j₁`: bits per coefficient of the second component of an answer.
+    pub fn second_bits(&self, ring: u32) -> u32 {
+        ring + 3 + (TAIL * self.second_deviation()).log2().ceil() as u32
+    }
+
+    /// The share of linear results whose two shares sum to a unit more or less than the result: those that lie
+    /// between two roundings, the mean of what rounding the second component moves them by.
+    pub fn off_by_one(&self, ring: u32) -> f64 {
+        // The mean magnitude of a normal distribution.
+        let mean = (2.0 / std::f64::consts::PI).sqrt() * self.second_deviation();
+        mean * f64::from(self.second_bits(ring) - ring).exp2().recip()
+    }
+
+    /// Standard deviation of a coefficient of the secret's product with what rounding the second component drops, in
+    /// the units to which it is rounded: variance ⅔·N of the secret times a twelfth.
+    fn second_deviation(&self) -> f64 {
+        (self.degree() as f64 / 18.0).sqrt()
     }
 }
 
@@ -149,11 +191,11 @@ mod tests {
 
     #[test]
     fn rings_of_16_bits_and_weights_of_8_fit_the_smallest_degree() {
-        let demand = Demand::linear(16, 8, 4608);
+        let demand = Demand::linear(16, 8, 576);
         let found = RingLwe::cheapest(&demand).unwrap();
-        assert_eq!((found.log_degree, found.primes), (12, 2));
-        assert!(found.prime_bits <= 41, "{found:?}");
+        assert_eq!(found, RingLwe { log_degree: 12, prime_bits: 37, primes: 2 });
         assert!(found.is_secure() && found.has_room_for(&demand));
+        assert!(!RingLwe { prime_bits: 36, ..found }.has_room_for(&demand));
     }
 
     #[test]
@@ -164,12 +206,40 @@ mod tests {
                     let demand = Demand::linear(ring, weight_bits, terms);
                     let found = RingLwe::cheapest(&demand).unwrap();
                     assert!(found.is_secure() && found.has_room_for(&demand), "{demand:?}");
-                    let q = f64::from(found.modulus_bits()) - 0.1;
-                    let flood = f64::from(demand.flooding_bits(found.log_degree)).exp2();
-                    let noise = demand.noise_bound(found.log_degree) + flood;
-                    assert!(noise.log2() + f64::from(ring) + 3.0 <= q, "{demand:?}");
+                    let q = f64::from(found.modulus_bits()) - PRIME_LOSS;
+                    // Within the noise's bound of a boundary, on either side.
+                    let near = 2.0 * demand.noise_bound(found.log_degree);
+                    assert!(near.log2() + f64::from(ring) - q <= -40.0, "{demand:?}");
                 }
             }
         }
+    }
+
+    /// A rounding differs from that without noise where a boundary lies between the two: for uniform places
+    /// with the mean of the noise in steps, for any noise within a bound below twice that.
+    #[test]
+    fn roundings_differ_as_often_as_the_noise_is_wide() {
+        let mut state = 1u64;
+        let mut uniform = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        };
+        let lwe = RingLwe { log_degree: 12, prime_bits: 37, primes: 2 };
+        let deviation = lwe.second_deviation() / f64::from(lwe.second_bits(16) - 16).exp2();
+        let (count, mut differ) = (400_000, 0.0);
+        for _ in 0..count {
+            // Nearly normal: twelve uniform numbers.
+            let noise = ((0..12).map(|_| uniform()).sum::<f64>() - 6.0) * deviation;
+            let place = uniform();
+            let sum = (place + 0.5).floor() + (0.5 - place + noise).floor();
+            assert!(sum.abs() <= 1.0, "{sum}");
+            differ += f64::from(u8::from(sum != 0.0));
+        }
+        let rate = lwe.off_by_one(16);
+        assert!((0.0055..0.0062).contains(&rate), "{rate}");
+        let spread = (rate * f64::from(count)).sqrt();
+        assert!((differ - rate * f64::from(count)).abs() < 6.0 * spread, "{differ} {rate}");
     }
 }

@@ -25,7 +25,7 @@
 //! the elements at hand fill.
 
 use super::offline::{ProductCost, extension_bytes};
-use super::rlwe::{Demand, ERROR_VARIANCE, RingLwe};
+use super::rlwe::{Demand, ERROR_VARIANCE, Hiding, RingLwe};
 use super::{Phase, Plan, StepOp};
 use crate::ring::packed_bytes;
 
@@ -148,7 +148,7 @@ impl SlotPacking {
         let (k, degree) = (self.moduli.len() as f64, self.lwe.degree() as f64);
         let factor = k * self.plain_modulus() as f64 / 2.0;
         let product = 2.0 * degree * factor * factor * (ERROR_VARIANCE + k / 4.0);
-        Demand { ring: self.plain_bits(), variance: product }
+        Demand { ring: self.plain_bits(), variance: product, hiding: Hiding::Flooding }
     }
 
     /// What the noise does not exceed.
@@ -161,9 +161,14 @@ impl SlotPacking {
         2 * self.chunks() * self.lwe.ciphertext_bytes()
     }
 
+    /// `(j₀, j₁)`: bits per coefficient of the two components of an answer.
+    pub fn answer_bits(&self) -> (u32, u32) {
+        (self.plain_bits() + 1, self.lwe.second_bits(self.plain_bits()))
+    }
+
     /// Bytes of party 0's answers to the ciphertexts.
     pub fn answer_bytes(&self) -> usize {
-        let (low, high) = self.lwe.answer_bits(self.plain_bits());
+        let (low, high) = self.answer_bits();
         let degree = self.lwe.degree();
         2 * self.chunks() * (packed_bytes(degree, low) + packed_bytes(degree, high))
     }
@@ -285,7 +290,7 @@ mod tests {
                 assert!(packing.moduli.iter().all(|&t| t > 4 * packing.bound));
                 let q = f64::from(lwe.modulus_bits()) - 0.1;
                 let bits = f64::from(packing.plain_bits());
-                let flood = packing.noise_bound().log2() + f64::from(crate::plan::rlwe::FLOODING);
+                let flood = packing.noise_bound().log2() + f64::from(crate::plan::rlwe::HIDING);
                 assert!(flood + bits + 4.0 <= q, "{lwe:?}");
             }
         }

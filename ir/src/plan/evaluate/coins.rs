@@ -27,6 +27,11 @@ impl Coins {
         }
     }
 
+    /// Coins apart from these, which stay as they are.
+    pub fn apart(&self, number: usize) -> Self {
+        Self { state: self.state.map(|state| mix(state ^ mix(number as u64))) }
+    }
+
     pub fn draw(&mut self) -> u64 {
         let state = self.state.get_or_insert(0);
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,10 +1,10 @@
 //! The exact evaluator: the plan's integer arithmetic in the clear.
 //!
-//! Linear steps are what the two parties compute, bit for bit. In activations each truncation of the
-//! protocol is exact to one unit: it adds a carry that depends on the masks. [`Rounding::Nearest`]
-//! rounds instead, which is within one unit of either outcome of the carry; [`Rounding::Sampled`]
-//! draws the masks' low bits and the rounding of the cosine tables as the protocol does, which shows
-//! the noise that a run has.
+//! In activations each truncation of the protocol is exact to one unit: it adds a carry that depends on the
+//! masks. A linear result is what the two parties compute, or in less than one case of a hundred a unit beside
+//! it, if no dealer made their correlations. [`Rounding::Nearest`] rounds instead, which is within one unit of
+//! either outcome of the carry, and moves nothing; [`Rounding::Sampled`] draws the masks' low bits, the rounding of
+//! the cosine tables and the linear results that are off as the protocol does, which shows the noise that a run has.
 
 mod coins;
 mod noise;
@@ -39,6 +39,8 @@ pub struct Evaluator<'a> {
     phases: Vec<Option<Vec<Vec<u64>>>>,
     /// Per phase step: the protocol's tables, made when carries are first drawn.
     sampled: Vec<OnceLock<SampledPhase>>,
+    /// Per step the share of results that are a unit off, found when carries are first drawn.
+    off_by_one: Vec<OnceLock<f64>>,
     last_use: Vec<usize>,
 }
 
@@ -59,6 +61,7 @@ impl<'a> Evaluator<'a> {
             )
         });
         let sampled = plan.steps.iter().map(|_| OnceLock::new()).collect();
+        let off_by_one = plan.steps.iter().map(|_| OnceLock::new()).collect();
         let mut last_use = vec![0; plan.steps.len()];
         for (index, step) in plan.steps.iter().enumerate() {
             for operand in &step.operands {
@@ -66,7 +69,7 @@ impl<'a> Evaluator<'a> {
             }
         }
         last_use[plan.output.index()] = usize::MAX;
-        Self { plan, weights, phases: phases.collect(), sampled, last_use }
+        Self { plan, weights, phases: phases.collect(), sampled, off_by_one, last_use }
     }
 
     /// The output's ring elements for an encoded input. `observe` sees the index and the value of every
@@ -186,8 +189,27 @@ impl<'a> Evaluator<'a> {
             _ => {
                 let mut y = step.apply_linear(secrets, operands);
                 step.add_bias(secrets, &mut y);
+                if coins.sampled() {
+                    self.move_some(index, &mut y, coins.apart(index));
+                }
                 y
             }
+        }
+    }
+
+    /// Moves as many results of a linear step by a unit as the parties' roundings do.
+    fn move_some(&self, index: usize, y: &mut Tensor<u64>, mut coins: Coins) {
+        let rate = *self.off_by_one[index].get_or_init(|| self.plan.off_by_one(index));
+        if rate == 0.0 {
+            return;
+        }
+        let mask = low_mask(self.plan.steps[index].ring);
+        let half = (rate / 2.0 * 64f64.exp2()) as u64;
+        for v in &mut y.data {
+            let draw = coins.draw();
+            let up = u64::from(draw < half);
+            let down = u64::from(draw > u64::MAX - half);
+            *v = v.wrapping_add(up).wrapping_sub(down) & mask;
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::session::Finished;
 use crate::testing::plans;
 use ir::Tensor;
 use ir::plan::{Evaluator, PhaseProducts, Plan, Rounding, Weights};
+use ir::ring::to_signed;
 use std::time::Duration;
 
 /// Both parties of a run without a dealer.
@@ -33,6 +34,36 @@ fn run(
         let party1 = agreed.prepare_party1().unwrap().run(&encoded).unwrap();
         (party0.join().unwrap(), party1)
     })
+}
+
+/// A plan of one linear step: its results are the evaluator's, or a unit beside them as often as predicted, in a run
+/// and in what the evaluator draws.
+#[test]
+fn linear_results_are_a_unit_off_as_often_as_predicted() {
+    let mut builder = plans::Builder::new([1, 8, 16, 16], 16);
+    let output = builder.convolution(0, 32, 16, 127);
+    let (plan, weights) = builder.finish(output);
+    let inputs = plans::inputs(&plan, 8, 5);
+    let (_, party1) = run(&plan, &weights, &inputs);
+    let evaluator = Evaluator::new(&plan, &weights);
+    let evaluate = |rounding: fn(u64) -> Rounding| {
+        let encoded = inputs.iter().map(|x| plan.encode_input(x).unwrap());
+        let run = |(i, x)| evaluator.run(&x, rounding(i), |_, _| ());
+        (0..).zip(encoded).map(run).collect::<Vec<_>>()
+    };
+    let exact = evaluate(|_| Rounding::Nearest);
+    let expected = plan.off_by_one(output) * (8 * 32 * 16 * 16) as f64;
+    for outputs in [party1.output, evaluate(Rounding::Sampled)] {
+        let pairs = outputs.iter().zip(&exact).flat_map(|(a, b)| a.data.iter().zip(&b.data));
+        let errors: Vec<i64> =
+            pairs.map(|(a, b)| to_signed(a.wrapping_sub(*b) & 0xffff, 16)).collect();
+        assert!(errors.iter().all(|e| e.abs() <= 1));
+        let (off, sum) = (errors.iter().filter(|&&e| e != 0).count(), errors.iter().sum::<i64>());
+        let six = 6.0 * expected.sqrt();
+        println!("{off} of {} are off, {expected:.1} expected; sum {sum}", errors.len());
+        assert!(expected > 300.0 && (off as f64 - expected).abs() < six, "{off} {expected}");
+        assert!((sum as f64).abs() < six, "{sum}");
+    }
 }
 
 #[test]

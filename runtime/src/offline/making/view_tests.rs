@@ -16,6 +16,7 @@
 //! two that their bits are fair.
 
 use super::{party0, party1};
+use crate::handshake::HELLO_BYTES;
 use crate::local::run_without_dealer;
 use crate::net::{MemoryChannel, Tap, memory_pair};
 use crate::offline::Role;
@@ -211,7 +212,7 @@ fn parts(plan: &Plan, exchange: &Exchange) -> [Vec<Part>; 3] {
                     && packing.bytes().0 == exchange.bytes[0]
             });
             let lwe = lwe.unwrap();
-            let (low, high) = lwe.answer_bits(packing.ring());
+            let (low, high) = packing.answer_bits();
             [
                 vec![Part::ciphertexts(&name("ciphertexts"), images * channels, *lwe)],
                 vec![
@@ -520,7 +521,7 @@ fn no_length_depends_on_a_secret() {
         // And they are the plan's: hello, confirmation, offline, online.
         let (offline, online) = (plan.offline_traffic(3), plan.traffic(3));
         let [sent, received] = expected.map(|lengths| lengths.iter().sum::<usize>());
-        let (hello, confirm) = (96, 16);
+        let (hello, confirm) = (HELLO_BYTES, 16);
         assert_eq!(sent, hello + confirm + offline.1 + online.1);
         assert_eq!(received, hello + confirm + offline.0 + online.0);
         for seeds in [[Some(1), Some(2)], [None, None]] {

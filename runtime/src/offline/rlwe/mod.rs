@@ -5,17 +5,21 @@
 //! only `c₀` travels, transformed. [`Packing`] says where `r` and `W` stand, so that one product of
 //! polynomials is a convolution or a matrix product; no rotations, no evaluation keys.
 //!
-//! *The answer.* Party 0 sums the products, adds an encryption of zero under party 1's public key
-//! (`u·(b, a') + (0, e₁)`), so that the second component says nothing of the weights but under ring-LWE,
-//! and to every wanted coefficient of the first one `−q/2^k·s₀` and uniform flooding. It switches the
-//! modulus to a power of two ([`RingLwe::answer_bits`]) and sends the second component and the wanted
-//! coefficients of the first. Bounds, parameters and their argument stand in [`ir::plan::rlwe`]; the
-//! flooding here fills all the room that they leave.
+//! *The answer.* Party 0 sums the products and adds an encryption of zero under party 1's public key
+//! (`u·(b, a') + (0, e₁)`), so that the second component says nothing of the weights but under ring-LWE.
+//! It rounds every wanted coefficient of the first one to `k` bits and takes `s₀` off mod `2^k`, rounds the
+//! second one to a power of two ([`Packing::answer_bits`]), and sends both. Party 1 rounds the second
+//! component's product with its secret and adds: two roundings of parts whose sum is next to a whole number,
+//! so that one share in about 170 is a unit off ([`RingLwe::off_by_one`]). Bounds, parameters and their argument
+//! stand in [`ir::plan::rlwe`].
 //!
 //! *What each sees.* Party 0: ring-LWE ciphertexts under a key that it does not have. Party 1: a second
-//! component that is pseudorandom, and first components that decrypt to `W·r − s₀`, uniform, with noise
-//! whose distribution is within 2^−41 per coefficient of one that does not depend on `W`.
+//! component that is pseudorandom, and first components that are uniform whatever it sent, for they are padded
+//! by `s₀` after all of their bits are fixed. No bit below is sent: a peer that sends no ciphertexts but numbers of
+//! its choice would read the weights from it.
 
+#[cfg(test)]
+mod attack_tests;
 mod ring;
 mod sampling;
 mod slots;
@@ -136,8 +140,8 @@ impl SecretKeys {
             return Err(malformed);
         }
         let key = &self.keys[packing.set];
-        let (k, degree) = (packing.ring(), key.ring.degree());
-        let (low, high) = key.lwe.answer_bits(k);
+        let degree = key.ring.degree();
+        let (k, high) = packing.answer_bits();
         let (images, _, outputs) = packing.groups();
         let second_bytes = packed_bytes(degree, high);
         let (seconds, firsts) = message.split_at(images * outputs * second_bytes);
@@ -152,9 +156,8 @@ impl SecretKeys {
         let half = 1u128 << (high - k - 1);
         for (index, products) in products.iter().enumerate() {
             packing.results((index / outputs, index % outputs), |at, item, element| {
-                let first = read_wide(&mut reader, low) << (high - low);
-                let sum = first.wrapping_add(products[at]).wrapping_add(half);
-                shares[item][element] = (sum >> (high - k)) as u64 & low_mask(k);
+                let own = (products[at].wrapping_add(half) >> (high - k)) as u64;
+                shares[item][element] = reader.next(k).wrapping_add(own) & low_mask(k);
             });
         }
         if !reader.is_exhausted() {
@@ -261,11 +264,10 @@ impl PublicKeys {
         for image in 0..images {
             answers.iter().for_each(|of_output| bytes.extend_from_slice(&of_output[image].second));
         }
-        let (low, _) = lwe.answer_bits(packing.ring());
         let mut packer = Packer::with_capacity(packing.bytes().1 - bytes.len());
         for image in 0..images {
             let firsts = answers.iter().flat_map(|of_output| of_output[image].firsts.iter());
-            firsts.for_each(|&first| push_wide(&mut packer, first, low));
+            firsts.for_each(|&first| packer.push(first, packing.ring()));
         }
         bytes.extend(packer.finish());
         Ok(bytes)
@@ -308,7 +310,7 @@ impl PublicKeys {
         ring.add_small(&mut sums[1], &errors, degree as i64);
     }
 
-    /// Re-randomises, takes off the shares, floods, and switches the modulus.
+    /// Re-randomises, rounds, and takes off the shares.
     fn finish(
         &self,
         packing: &Packing,
@@ -318,23 +320,22 @@ impl PublicKeys {
         shares: &[Elements],
     ) -> Answer {
         let key = &self.keys[packing.set];
-        let (ring, k) = (&key.ring, packing.ring());
-        let (low, high) = key.lwe.answer_bits(k);
+        let ring = &key.ring;
+        let (k, high) = packing.answer_bits();
         let index = image * packing.groups().2 + output;
         self.refresh(packing.set, number, index, sums);
         let mut wanted = vec![];
         packing.results((image, output), |at, item, element| wanted.push((at, item, element)));
-        let mut flood = self.flood(number, index, k);
-        let mut first = |&(at, item, element): &(usize, usize, usize)| {
-            let share = u128::from(shares[item][element]) << (128 - k);
-            let fraction = ring.fraction(&sums[0], at).wrapping_sub(share);
-            round_fraction(fraction.wrapping_add(flood()), low)
+        // The order matters: what is taken off a rounded number is a one-time pad for all of it.
+        let first = |&(at, item, element): &(usize, usize, usize)| {
+            let rounded = round_fraction(ring.fraction(&sums[0], at), k) as u64;
+            rounded.wrapping_sub(shares[item][element]) & low_mask(k)
         };
-        let firsts = wanted.iter().map(&mut first).collect();
+        let firsts = wanted.iter().map(first).collect();
         Answer { second: pack_fractions(ring, &sums[1], high), firsts }
     }
 
-    /// The flooding of an answer with a plaintext modulus of `k` bits, coefficient by coefficient: uniform
+    /// The flooding of an answer to slots with a plaintext modulus of `k` bits, coefficient by coefficient: uniform
     /// in `±2^−(k+4)` of a turn, which is `2^f` errors or more.
     fn flood(&self, number: u32, index: usize, k: u32) -> impl FnMut() -> u128 {
         let room = 128 - k - 3;
@@ -350,7 +351,7 @@ impl PublicKeys {
 /// An answer's packed second component, and the wanted coefficients of the first.
 struct Answer {
     second: Vec<u8>,
-    firsts: Vec<u128>,
+    firsts: Vec<u64>,
 }
 
 /// `c₀ = c₀ − a·s`, transformed; `c₀` comes in coefficients.

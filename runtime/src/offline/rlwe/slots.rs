@@ -171,7 +171,7 @@ impl SecretKeys {
         }
         let key = &self.keys[packing.set];
         let (degree, slots) = (key.ring.degree(), Slots::new(&key.ring, packing));
-        let (low, high) = key.lwe.answer_bits(packing.plain_bits());
+        let (low, high) = packing.answer_bits();
         let (first_bytes, second_bytes) = (packed_bytes(degree, low), packed_bytes(degree, high));
         let decrypt = |answer: &[u8]| {
             let (second, first) = answer.split_at(second_bytes);
@@ -277,7 +277,7 @@ impl PublicKeys {
         let packing = slots.packing;
         let key = &self.keys[packing.set];
         let (ring, k, index) = (&key.ring, packing.plain_bits(), 2 * chunk + side);
-        let (low, high) = key.lwe.answer_bits(k);
+        let (low, high) = packing.answer_bits();
         self.refresh(packing.set, number, index, sums);
         let mut bytes = pack_fractions(ring, &sums[1], high);
         // B less party 0's shares.
