@@ -12,6 +12,7 @@
 
 pub mod calibration;
 mod least_squares;
+mod memory;
 mod resolve;
 mod rounding;
 pub(crate) mod simulate;
@@ -20,6 +21,7 @@ mod walk;
 
 pub use calibration::{Calibration, name_rows};
 pub use least_squares::Harmonics;
+pub use memory::Needs;
 pub use spread::Spread;
 
 use crate::Stretched;

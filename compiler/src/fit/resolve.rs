@@ -14,16 +14,20 @@ use faer::linalg::solvers::Solve;
 use faer::{Mat, MatRef, Side};
 use ir::graph::Op;
 use ir::{Shape, Tensor};
-use ndarray::{ArrayView2, linalg::general_mat_mul};
+use ndarray::{ArrayView2, linalg::general_mat_mul, s};
 use rayon::prelude::*;
 
 /// Rows of the regression at most.
 const MAX_ROWS: usize = 40_000;
 /// Operators with more inputs per output get no Gram matrix: they are solved from the rows' side if
 /// there are few rows, or keep their weights.
-const MAX_FAN_IN: usize = 4608;
+pub(super) const MAX_FAN_IN: usize = 4608;
 /// Rows of a solve from the rows' side at most.
 const MAX_DUAL_ROWS: usize = 4096;
+/// Rows of a chunk that is added to the sums at once.
+const CHUNK_ROWS: usize = 4096;
+/// Columns of a Gram matrix that are computed at once.
+const BLOCK: usize = 256;
 /// Ridges tried, relative to the mean diagonal of the Gram matrix.
 const RIDGES: [f64; 7] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0];
 /// Wider systems than this, where a factorisation takes a second and more, try every second ridge.
@@ -181,14 +185,19 @@ impl<'a> Problem<'a> {
             return Group { solution, moments: None };
         }
         let (fit, held_out) = (part(0, split), part(split, inputs.len()));
-        let solution = match targets {
-            Some(targets) if rows < self.fan_in && rows <= MAX_DUAL_ROWS => {
-                Some(self.solve_from_rows(group, split, inputs, targets))
-            }
-            Some(_) => Some(self.solve(group, &fit, &held_out)),
-            None => None,
-        };
+        if let Some(targets) = targets.filter(|_| rows < self.fan_in && rows <= MAX_DUAL_ROWS) {
+            let solution = Some(self.solve_from_rows(group, split, inputs, targets));
+            return Group { solution, moments: Some(fit.plus(held_out).into_inputs()) };
+        }
+        let old = self.old(group);
+        let ridge = targets.map(|_| {
+            let solve = |ridge| fit.ridge_solution(&old, ridge);
+            self.choose(self.fan_in, &old, solve, |solution| held_out.error(solution))
+        });
+        // The split is over: one matrix less while the weights are solved for on everything.
         let all = fit.plus(held_out);
+        let solve = |ridge: Option<f64>| ridge.and_then(|ridge| all.ridge_solution(&old, ridge));
+        let solution = ridge.map(|ridge| self.solution(&old, solve(ridge)));
         Group { solution, moments: Some(all.into_inputs()) }
     }
 
@@ -201,21 +210,7 @@ impl<'a> Problem<'a> {
         })
     }
 
-    fn solve(&self, group: usize, fit: &Moments, held_out: &Moments) -> Solution {
-        let old = self.old(group);
-        let held_out_mean = held_out.scaled();
-        let fit_mean = fit.scaled();
-        let ridge = self.choose(
-            self.fan_in,
-            &old,
-            |ridge| fit_mean.ridge_solution(&old, ridge),
-            |solution| held_out_mean.error(solution),
-        );
-        let all = fit.plus_ref(held_out).scaled();
-        self.solution(&old, ridge.and_then(|ridge| all.ridge_solution(&old, ridge)))
-    }
-
-    /// The same from the rows' side, for fewer rows than inputs.
+    /// Solves from the rows' side, for fewer rows than inputs.
     fn solve_from_rows(
         &self,
         group: usize,
@@ -269,7 +264,7 @@ impl<'a> Problem<'a> {
         Solution { weights, bias, is_new }
     }
 
-    /// Accumulates in parallel over chunks of inputs; `first` is the index of the first of them.
+    /// Accumulates over chunks of inputs, each in parallel; `first` is the index of the first of them.
     fn moments(
         &self,
         group: usize,
@@ -277,21 +272,17 @@ impl<'a> Problem<'a> {
         inputs: &[&Tensor<f32>],
         targets: Option<&[&Tensor<f32>]>,
     ) -> Moments {
-        // Chunks of a thousand rows and more: adding up the matrices must not cost more than making them.
-        let chunk_size = (1024 * self.step).div_ceil(self.places).max(32);
+        // Chunks of some thousand rows: adding up the matrices must not cost more than making them.
+        let chunk_size = (CHUNK_ROWS * self.step).div_ceil(self.places);
         let size = self.fan_in + 1;
         let outputs = if targets.is_some() { self.outputs } else { 0 };
-        let zero = || Moments::zero(size, outputs);
-        inputs
-            .par_chunks(chunk_size)
-            .enumerate()
-            .fold(zero, |mut sums, (chunk, inputs)| {
-                let targets = targets.map(|t| &t[chunk * chunk_size..][..inputs.len()]);
-                let (a, y) = self.gather(group, first + chunk * chunk_size, inputs, targets);
-                sums.add(&a, &y, size, outputs);
-                sums
-            })
-            .reduce(zero, Moments::plus)
+        let mut sums = Moments::zero(size, outputs);
+        for (chunk, inputs) in inputs.chunks(chunk_size).enumerate() {
+            let targets = targets.map(|t| &t[chunk * chunk_size..][..inputs.len()]);
+            let (a, y) = self.gather(group, first + chunk * chunk_size, inputs, targets);
+            sums.add(&a, &y, size, outputs);
+        }
+        sums
     }
 
     /// Rows and targets of a few inputs as matrices.
@@ -318,13 +309,11 @@ impl<'a> Problem<'a> {
         inputs: &[&Tensor<f32>],
         targets: Option<&[&Tensor<f32>]>,
     ) -> (Vec<f32>, Vec<f32>) {
-        let (mut a, mut y) = (Vec::new(), Vec::new());
-        for (i, x) in inputs.iter().enumerate() {
+        let of_input = |(i, x): (usize, &&Tensor<f32>)| {
+            let (mut a, mut y) = (Vec::new(), Vec::new());
             let index = first + i;
             let start = (index * self.places).next_multiple_of(self.step) - index * self.places;
             let chosen = || (start..self.places).step_by(self.step);
-            let root = self.roots[index];
-            let (a_before, y_before) = (a.len(), y.len());
             match self.op {
                 Op::Convolution { geometry, .. } => {
                     for place in chosen() {
@@ -340,22 +329,29 @@ impl<'a> Problem<'a> {
                     }
                 }
             }
+            if let Some(target) = targets.map(|t| t[i]) {
+                for place in chosen() {
+                    y.extend((0..self.outputs).map(|o| {
+                        let at = match self.op {
+                            Op::Convolution { .. } => {
+                                (group * self.outputs + o) * self.places + place
+                            }
+                            _ => place * self.outputs + o,
+                        };
+                        target.data[at] - self.full_bias.data[at]
+                    }));
+                }
+            }
+            let root = self.roots[index];
             if root != 1.0 {
-                a[a_before..].iter_mut().for_each(|v| *v *= root);
+                a.iter_mut().chain(&mut y).for_each(|v| *v *= root);
             }
-            let Some(target) = targets.map(|t| t[i]) else { continue };
-            for place in chosen() {
-                y.extend((0..self.outputs).map(|o| {
-                    let at = match self.op {
-                        Op::Convolution { .. } => (group * self.outputs + o) * self.places + place,
-                        _ => place * self.outputs + o,
-                    };
-                    target.data[at] - self.full_bias.data[at]
-                }));
-            }
-            y[y_before..].iter_mut().for_each(|v| *v *= root);
-        }
-        (a, y)
+            (a, y)
+        };
+        let parts: Vec<(Vec<f32>, Vec<f32>)> =
+            inputs.par_iter().enumerate().map(of_input).collect();
+        let (a, y): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        (a.concat(), y.concat())
     }
 }
 
@@ -456,15 +452,28 @@ impl Moments {
         let shapes = "rows have one length";
         let a = ArrayView2::from_shape((rows, size), a).expect(shapes);
         let y = ArrayView2::from_shape((rows, outputs), y).expect(shapes);
-        let mut gram = ndarray::Array2::<f32>::zeros((size, size));
-        general_mat_mul(1.0, &a.t(), &a, 0.0, &mut gram);
-        let mut right = ndarray::Array2::<f32>::zeros((size, outputs));
-        general_mat_mul(1.0, &a.t(), &y, 0.0, &mut right);
-        for j in 0..size {
-            for i in 0..size {
-                self.gram[(i, j)] += f64::from(gram[(i, j)]);
+        // The lower triangle in blocks of columns; the rest of a block of the diagonal is its mirror image.
+        let blocks: Vec<(usize, ndarray::Array2<f32>)> = (0..size)
+            .into_par_iter()
+            .step_by(BLOCK)
+            .map(|from| {
+                let to = (from + BLOCK).min(size);
+                let mut block = ndarray::Array2::zeros((size - from, to - from));
+                let (rows, columns) = (a.slice(s![.., from..]), a.slice(s![.., from..to]));
+                general_mat_mul(1.0, &rows.t(), &columns, 0.0, &mut block);
+                (from, block)
+            })
+            .collect();
+        for (from, block) in blocks {
+            for ((i, j), &v) in block.indexed_iter() {
+                self.gram[(from + i, from + j)] += f64::from(v);
+                if i >= BLOCK {
+                    self.gram[(from + j, from + i)] += f64::from(v);
+                }
             }
         }
+        let mut right = ndarray::Array2::<f32>::zeros((size, outputs));
+        general_mat_mul(1.0, &a.t(), &y, 0.0, &mut right);
         for j in 0..outputs {
             for i in 0..size {
                 self.right[(i, j)] += f64::from(right[(i, j)]);
@@ -482,35 +491,15 @@ impl Moments {
         self
     }
 
-    fn plus_ref(&self, other: &Self) -> Self {
-        Self {
-            gram: &self.gram + &other.gram,
-            right: &self.right + &other.right,
-            squares: self.squares + other.squares,
-            rows: self.rows + other.rows,
-        }
-    }
-
-    /// Means instead of sums.
-    fn scaled(&self) -> Self {
-        let factor = 1.0 / self.rows.max(1.0);
-        Self {
-            gram: &self.gram * faer::Scale(factor),
-            right: &self.right * faer::Scale(factor),
-            squares: self.squares * factor,
-            rows: 1.0,
-        }
-    }
-
-    /// `(G + D)⁻¹ (R + D·old)`.
+    /// `(G + D)⁻¹ (R + D·old)`, `G` and `R` means over the rows.
     fn ridge_solution(&self, old: &Mat<f64>, ridge: f64) -> Option<Mat<f64>> {
-        let fan_in = self.gram.nrows() - 1;
-        let mean = (0..fan_in).map(|i| self.gram[(i, i)]).sum::<f64>() / fan_in as f64;
+        let (fan_in, share) = (self.gram.nrows() - 1, faer::Scale(1.0 / self.rows.max(1e-300)));
+        let (mut left, mut right) = (&self.gram * share, &self.right * share);
+        let mean = (0..fan_in).map(|i| left[(i, i)]).sum::<f64>() / fan_in as f64;
         if !(mean.is_finite() && mean > 0.0) {
             return None;
         }
         let diagonal = |i: usize| mean * if i < fan_in { ridge } else { BIAS_RIDGE };
-        let (mut left, mut right) = (self.gram.clone(), self.right.clone());
         for i in 0..=fan_in {
             left[(i, i)] += diagonal(i);
             for o in 0..right.ncols() {
@@ -520,7 +509,7 @@ impl Moments {
         Some(left.llt(Side::Lower).ok()?.solve(&right))
     }
 
-    /// Mean squared error of a solution on these rows: `Y² − 2·Wᵀ·R + Wᵀ·G·W`.
+    /// Squared error of a solution on these rows: `Y² − 2·Wᵀ·R + Wᵀ·G·W`.
     fn error(&self, solution: &Mat<f64>) -> f64 {
         let product = &self.gram * solution;
         let mut error = self.squares;

@@ -1,9 +1,16 @@
 //! Two-dimensional convolution (ONNX `Conv`; one-dimensional ones have height 1) of images
 //! `[N, C, H, W]` over the reals, and of one image, `[1, C, H, W]`, in rings.
 
-use super::matrix::{Word, multiply_reals, multiply_words};
+use super::matrix::{Word, multiply_reals_into, multiply_words};
+use crate::ring::low_mask;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Inputs that are gathered at once.
+const GATHERED: usize = 1 << 17;
+/// Outputs whose inputs are gathered at once, at least.
+const LEAST_OUTPUTS: usize = 128;
 
 /// Geometry of a convolution. Pairs are (height, width).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,47 +52,61 @@ impl Convolution {
         input.0[1] / self.groups * self.kernel[0] * self.kernel[1]
     }
 
-    /// The inputs of every output of one group: `[fan_in, oh·ow]` row-major.
-    pub fn patches<S: Copy, T: Copy>(
+    /// The inputs of some rows of a group's outputs: `[fan_in, rows·ow]` row-major.
+    fn patches<S: Copy, T: Copy>(
         &self,
-        image: &[S],
-        input: &Shape,
-        output: &Shape,
+        (image, input): (&[S], &Shape),
+        (rows, width): (Range<usize>, usize),
         group: usize,
         zero: T,
         convert: impl Fn(S) -> T,
-    ) -> Vec<T> {
-        let (height, width) = (input.0[2], input.0[3]);
-        let (oh, ow) = (output.0[2], output.0[3]);
+        patches: &mut Vec<T>,
+    ) {
+        let (height, columns) = (input.0[2], input.0[3]);
         let channels = input.0[1] / self.groups;
-        let mut patches = Vec::with_capacity(self.fan_in(input) * oh * ow);
+        patches.clear();
         for channel in 0..channels {
-            let start = (group * channels + channel) * height * width;
-            let plane = &image[start..start + height * width];
+            let start = (group * channels + channel) * height * columns;
+            let plane = &image[start..start + height * columns];
             for ky in 0..self.kernel[0] {
                 for kx in 0..self.kernel[1] {
-                    for y in 0..oh {
+                    // The outputs that this tap reads inside the image, a whole run of them.
+                    let shift = kx * self.dilation[1];
+                    let step = self.stride[1];
+                    let first = self.padding[1].saturating_sub(shift).div_ceil(step).min(width);
+                    let end = (columns + self.padding[1]).saturating_sub(shift).div_ceil(step);
+                    let end = end.clamp(first, width);
+                    for y in rows.clone() {
                         let row = (y * self.stride[0] + ky * self.dilation[0])
                             .checked_sub(self.padding[0]);
                         let Some(row) = row.filter(|&r| r < height) else {
-                            patches.resize(patches.len() + ow, zero);
+                            patches.resize(patches.len() + width, zero);
                             continue;
                         };
-                        let line = &plane[row * width..(row + 1) * width];
-                        for x in 0..ow {
-                            let column = (x * self.stride[1] + kx * self.dilation[1])
-                                .wrapping_sub(self.padding[1]);
-                            patches.push(line.get(column).map_or(zero, |&v| convert(v)));
+                        let line = &plane[row * columns..(row + 1) * columns];
+                        patches.resize(patches.len() + first, zero);
+                        if end > first {
+                            let from = &line[first * step + shift - self.padding[1]..];
+                            let taken = from.iter().step_by(step).take(end - first);
+                            patches.extend(taken.map(|&v| convert(v)));
                         }
+                        patches.resize(patches.len() + width - end, zero);
                     }
                 }
             }
         }
-        patches
     }
 
-    /// Appends the inputs of one output place of a group, zeros where they are padding: a column of
-    /// [`Self::patches`].
+    /// The rows of the output in blocks whose inputs are gathered at once: few enough for a cache, but some
+    /// hundreds of outputs.
+    fn row_blocks(&self, fan_in: usize, output: &Shape) -> impl Iterator<Item = Range<usize>> {
+        let (height, width) = (output.0[2], output.0[3]);
+        let outputs = (GATHERED / fan_in.max(1)).max(LEAST_OUTPUTS);
+        let rows = (outputs / width.max(1)).max(1);
+        (0..height).step_by(rows).map(move |first| first..(first + rows).min(height))
+    }
+
+    /// Appends the inputs of one output place of a group, zeros where they are padding.
     pub fn patch(
         &self,
         image: &[f32],
@@ -123,13 +144,18 @@ impl Convolution {
         output: &Shape,
     ) -> Vec<f32> {
         let (k, n) = (self.fan_in(input), output.0[2] * output.0[3]);
-        let rows = output.0[1] / self.groups;
+        let outputs = output.0[1] / self.groups;
         let of_image = image.len() / input.0[0];
         let mut out = vec![0.0; output.elements()];
-        for (index, out) in out.chunks_exact_mut(rows * n).enumerate() {
+        let mut patches = Vec::new();
+        for (index, out) in out.chunks_exact_mut(outputs * n).enumerate() {
             let (image, group) = (&image[index / self.groups * of_image..], index % self.groups);
-            let patches = self.patches(image, input, output, group, 0.0, |v| v);
-            multiply_reals(&weights[group * rows * k..(group + 1) * rows * k], &patches, out, k, n);
+            let weights = &weights[group * outputs * k..][..outputs * k];
+            for rows in self.row_blocks(k, output) {
+                let columns = rows.start * output.0[3]..rows.end * output.0[3];
+                self.patches((image, input), (rows, output.0[3]), group, 0.0, |v| v, &mut patches);
+                multiply_reals_into(weights, &patches, out, k, (columns, n));
+            }
         }
         out
     }
@@ -159,20 +185,26 @@ impl Convolution {
         bits: u32,
     ) -> Vec<u64> {
         let (k, n) = (self.fan_in(input), output.0[2] * output.0[3]);
-        let rows = output.0[1] / self.groups;
-        let mut out = Vec::with_capacity(output.elements());
+        let outputs = output.0[1] / self.groups;
+        let mut out = vec![0; output.elements()];
         let weights: Vec<W> = weights.iter().map(|&w| W::weight(w)).collect();
-        for group in 0..self.groups {
-            let patches = self.patches(image, input, output, group, W::default(), W::low);
-            let mut words = vec![W::default(); rows * n];
-            multiply_words(
-                &weights[group * rows * k..(group + 1) * rows * k],
-                &patches,
-                &mut words,
-                k,
-                n,
-            );
-            out.extend(words.iter().map(|w| w.element() & crate::ring::low_mask(bits)));
+        let (mut patches, mut words) = (Vec::new(), Vec::new());
+        for (group, out) in out.chunks_exact_mut(outputs * n).enumerate() {
+            let weights = &weights[group * outputs * k..][..outputs * k];
+            for rows in self.row_blocks(k, output) {
+                let columns = rows.start * output.0[3]..rows.end * output.0[3];
+                let (rows, zero) = ((rows, output.0[3]), W::default());
+                self.patches((image, input), rows, group, zero, W::low, &mut patches);
+                words.clear();
+                words.resize(outputs * columns.len(), zero);
+                multiply_words(weights, &patches, &mut words, k, columns.len());
+                let lines = words.chunks_exact(columns.len()).zip(out.chunks_exact_mut(n));
+                for (words, line) in lines {
+                    for (v, word) in line[columns.clone()].iter_mut().zip(words) {
+                        *v = word.element() & low_mask(bits);
+                    }
+                }
+            }
         }
         out
     }

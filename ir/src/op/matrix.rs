@@ -2,7 +2,8 @@
 //! that every faster kernel is tested against.
 
 use crate::tensor::Element;
-use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul};
+use ndarray::{ArrayView2, ArrayViewMut2, linalg::general_mat_mul, s};
+use std::ops::Range;
 
 /// An unsigned machine word whose arithmetic wraps; rings of up to its width are computed in it.
 pub trait Word: Element + Default {
@@ -163,6 +164,23 @@ fn multiply_panels<W: Word>(weights: &[W], x: &[W], out: &mut [W], k: usize, n: 
             row += rows;
         }
     }
+}
+
+/// Some columns of `out[m][n] = Σ_k weights[m][k]·x[k][n]` over the reals; `x` has those columns alone.
+pub(super) fn multiply_reals_into(
+    weights: &[f32],
+    x: &[f32],
+    out: &mut [f32],
+    k: usize,
+    (columns, n): (Range<usize>, usize),
+) {
+    let m = out.len() / n;
+    let shapes = "slices have the sizes that their dimensions say";
+    let w = ArrayView2::from_shape((m, k), weights).expect(shapes);
+    let x = ArrayView2::from_shape((k, columns.len()), x).expect(shapes);
+    let mut out = ArrayViewMut2::from_shape((m, n), out).expect(shapes);
+    let mut out = out.slice_mut(s![.., columns]);
+    general_mat_mul(1.0, &w, &x, 0.0, &mut out);
 }
 
 /// `out[m][n] = Σ_k weights[m][k]·x[k][n]` over the reals.
