@@ -99,7 +99,7 @@ fn take(path: &Path, options: &PassOptions) -> Result<Outcome, String> {
 
 fn compile_and_run(prepared: Prepared) -> Result<Outcome, String> {
     let shape = prepared.graph.node(prepared.graph.input()).shape.clone();
-    let mut calibration = Calibration::synthetic(&shape, (0.0, 1.0));
+    let mut calibration = Calibration::synthetic(&shape, (0.0, 1.0), 256);
     calibration.inputs.truncate(if shape.elements() > 4096 { 16 } else { 64 });
     let original = prepared.original.clone();
     let options = CompileOptions::default();

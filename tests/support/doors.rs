@@ -38,7 +38,7 @@ pub fn compile_bytes(model: &[u8]) -> Compiled {
     let imported = import_bytes(model, &ImportOptions::default()).unwrap();
     let prepared = prepare_plain(imported, &PassOptions::default()).unwrap();
     let shape = prepared.graph.node(prepared.graph.input()).shape.clone();
-    let calibration = Calibration::synthetic(&shape, (-1.0, 1.0));
+    let calibration = Calibration::synthetic(&shape, (-1.0, 1.0), 256);
     compile("small", &prepared, &calibration, &CompileOptions::default(), &mut |_| ()).unwrap()
 }
 

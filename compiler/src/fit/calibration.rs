@@ -1,9 +1,8 @@
 //! The inputs that a network is fitted on.
 
-use ir::graph::{Graph, NodeId, Statistics};
+use ir::graph::Statistics;
 use ir::{Shape, Tensor};
 use rayon::prelude::*;
-use std::collections::HashMap;
 
 /// Inputs of the model's shape, preprocessed as in training.
 pub struct Calibration {
@@ -19,58 +18,20 @@ pub struct Calibration {
     pub description: String,
 }
 
-/// Bytes that the values of a fit may take.
-const MEMORY: usize = 2 << 30;
-/// Fewer inputs than this are not fitted on, whatever they take.
-const LEAST_INPUTS: usize = 32;
-
 /// How many rows are named.
 const MOST_NAMED: usize = 5;
 
-/// Inputs made up when nobody gave any.
+/// Inputs made up at most when nobody gave any.
 const SYNTHETIC_INPUTS: usize = 256;
 
 impl Calibration {
-    /// How many inputs a fit of `graph` holds in memory: teacher's and student's values of all nodes
-    /// between their making and their last reader, the widest moment of the walk.
-    pub fn capacity(graph: &Graph) -> usize {
-        let order = graph.order();
-        let mut readers: HashMap<NodeId, usize> =
-            order.iter().map(|&id| (id, graph.uses(id).len())).collect();
-        let size = |id: NodeId| 2 * size_of::<f32>() * graph.node(id).shape.elements();
-        let (mut live, mut most) = (0, 1);
-        for &id in &order {
-            live += size(id);
-            most = most.max(live);
-            for operand in graph.operands(id) {
-                if let Some(n) = readers.get_mut(&operand) {
-                    *n -= 1;
-                    if *n == 0 {
-                        live -= size(operand);
-                    }
-                }
-            }
-        }
-        // Operands are held until scales are settled, and values are made beside those they replace.
-        (MEMORY / (2 * most)).max(LEAST_INPUTS)
-    }
-
-    /// Keeps as many inputs as a fit of `graph` holds in memory, evenly; whether some were left out.
-    pub fn limit(&mut self, graph: &Graph) -> bool {
-        let (count, capacity) = (self.inputs.len(), Self::capacity(graph));
-        if count <= capacity {
-            return false;
-        }
-        let is_kept = |index: usize| (index + 1) * capacity / count > index * capacity / count;
-        let mut index = 0..count;
-        self.inputs.retain(|_| index.next().is_some_and(is_kept));
-        let mut index = 0..count;
-        self.rows.retain(|_| index.next().is_some_and(is_kept));
-        if let Some(labels) = &mut self.labels {
-            let mut index = 0..count;
-            labels.retain(|_| index.next().is_some_and(is_kept));
-        }
-        true
+    /// Keeps at most so many inputs, evenly; whether some were left out.
+    pub fn limit(&mut self, most: usize) -> bool {
+        let count = self.inputs.len();
+        self.inputs = evenly(std::mem::take(&mut self.inputs), most);
+        self.rows = evenly(std::mem::take(&mut self.rows), most);
+        self.labels = self.labels.take().map(|labels| evenly(labels, most));
+        self.inputs.len() < count
     }
 
     /// Inputs as they were given, all of them.
@@ -80,14 +41,25 @@ impl Calibration {
     }
 
     /// Smooth random images in `range`: noise on a coarse grid, interpolated along the last two axes,
-    /// with a random contrast and a little noise per element, some of them mostly dark. Deterministic: nothing here is secret.
-    pub fn synthetic(shape: &Shape, range: (f32, f32)) -> Self {
-        let inputs: Vec<_> = (0..SYNTHETIC_INPUTS)
+    /// with a random contrast and a little noise per element, some of them mostly dark; at most `count`.
+    /// Deterministic: nothing here is secret.
+    pub fn synthetic(shape: &Shape, range: (f32, f32), count: usize) -> Self {
+        let inputs: Vec<_> = (0..count.clamp(1, SYNTHETIC_INPUTS))
             .into_par_iter()
             .map(|i| smooth_image(shape, range, &mut Noise(0x5eed_0000 + i as u64)))
             .collect();
         Self { is_synthetic: true, ..Self::new(inputs, "synthetic inputs") }
     }
+}
+
+/// At most so many of a list, taken evenly from all of it.
+pub fn evenly<T>(list: Vec<T>, most: usize) -> Vec<T> {
+    let count = list.len();
+    if count <= most {
+        return list;
+    }
+    let is_kept = |index: usize| (index + 1) * most / count > index * most / count;
+    list.into_iter().enumerate().filter(|(i, _)| is_kept(*i)).map(|(_, entry)| entry).collect()
 }
 
 /// Some rows, for people.
@@ -171,27 +143,15 @@ impl Noise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ir::graph::Op;
-    use ir::op::{Activation, Function};
 
     #[test]
-    fn inputs_are_limited_by_what_their_values_take() {
-        // Two values of 32 MiB live at once, on two sides, twice.
-        let shape = Shape::new([1, 8, 1024, 1024]);
-        let mut graph = Graph::new("x", shape.clone());
-        let relu = Op::Activation(Activation::function(Function::Relu));
-        let mut value = graph.input();
-        for _ in 0..3 {
-            value = graph.add("relu", relu.clone(), shape.clone(), &[value]);
-        }
-        graph.set_output(value);
-        assert_eq!(Calibration::capacity(&graph), LEAST_INPUTS);
-        let small = Graph::new("x", Shape::new([1, 1 << 16]));
-        assert_eq!(Calibration::capacity(&small), 2048);
+    fn inputs_are_taken_evenly() {
         let inputs = (0..3000).map(|i| Tensor::new(Shape::new([1]), vec![i as f32])).collect();
         let mut calibration = Calibration::new(inputs, "");
-        assert!(calibration.limit(&small) && !calibration.limit(&small));
-        assert_eq!(calibration.inputs.len(), 2048);
-        assert!(calibration.inputs.iter().any(|x| x.data[0] > 2990.0), "taken evenly");
+        assert!(calibration.limit(2048) && !calibration.limit(2048));
+        assert_eq!((calibration.inputs.len(), calibration.rows.len()), (2048, 2048));
+        assert!(calibration.inputs.iter().any(|x| x.data[0] > 2990.0), "from all of them");
+        let in_step = calibration.inputs.iter().zip(&calibration.rows);
+        assert!(in_step.clone().all(|(x, &row)| x.data[0] == row as f32));
     }
 }

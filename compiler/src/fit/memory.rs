@@ -43,7 +43,8 @@ impl Needs {
             .max()
             .unwrap_or(0);
         let inputs = graph.node(graph.input()).shape.elements();
-        let activations = order.iter().filter(|&&id| matches!(graph.node(id).op, Op::Activation(_)));
+        let activations =
+            order.iter().filter(|&&id| matches!(graph.node(id).op, Op::Activation(_)));
         let activated: usize = activations.map(|&id| graph.node(id).shape.elements()).sum();
         Self {
             fixed: PROGRAM
@@ -52,8 +53,21 @@ impl Needs {
             // The input itself stays: given, held out or not, and as the walk's own.
             per_input: size_of::<f32>() * (live(graph, &order) + 2 * inputs),
             // Ring elements, and every activation's value where runs are compared with one.
-            per_thread: size_of::<u64>() * most_at_once(graph, &order) + size_of::<u16>() * activated,
+            per_thread: size_of::<u64>() * most_at_once(graph, &order)
+                + size_of::<u16>() * activated,
         }
+    }
+}
+
+impl Needs {
+    /// How many inputs a fit holds within so many bytes.
+    pub fn inputs(&self, memory: usize) -> usize {
+        memory.saturating_sub(self.fixed) / self.per_input.max(1)
+    }
+
+    /// On how many threads at most a plan is evaluated within so many bytes; one at least.
+    pub fn threads(&self, memory: usize) -> usize {
+        (memory.saturating_sub(self.fixed) / self.per_thread.max(1)).max(1)
     }
 }
 
@@ -85,7 +99,8 @@ fn most_at_once(graph: &Graph, order: &[NodeId]) -> usize {
 fn live(graph: &Graph, order: &[NodeId]) -> usize {
     let mut values = Values::new(graph, order);
     let mut open: BTreeSet<usize> = BTreeSet::new();
-    let position: HashMap<NodeId, usize> = order.iter().enumerate().map(|(i, &id)| (id, i)).collect();
+    let position: HashMap<NodeId, usize> =
+        order.iter().enumerate().map(|(i, &id)| (id, i)).collect();
     let mut most = 0;
     for (index, &id) in order.iter().enumerate() {
         values.add(id);
@@ -173,7 +188,10 @@ mod tests {
         let values = 2 * 2 + MOMENTARY + 2;
         let needs = Needs::of(&rectifiers(3, &shape));
         assert_eq!(needs.per_input, 4 * values * shape.elements());
-        assert_eq!(needs, Needs { per_thread: needs.per_thread, ..Needs::of(&rectifiers(1, &shape)) });
+        assert_eq!(
+            needs,
+            Needs { per_thread: needs.per_thread, ..Needs::of(&rectifiers(1, &shape)) }
+        );
         // The first value has a second reader at the end.
         let mut graph = rectifiers(3, &shape);
         let first = graph.order()[1];

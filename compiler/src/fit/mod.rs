@@ -19,7 +19,7 @@ pub(crate) mod simulate;
 mod spread;
 mod walk;
 
-pub use calibration::{Calibration, name_rows};
+pub use calibration::{Calibration, evenly, name_rows};
 pub use least_squares::Harmonics;
 pub use memory::Needs;
 pub use spread::Spread;

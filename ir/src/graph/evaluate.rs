@@ -172,6 +172,19 @@ fn add_broadcast(y: &mut [f32], constant: &Tensor<f32>, shape: &Shape) {
     if constant.data.iter().all(|&v| v == 0.0) {
         return;
     }
+    // One number for a run of elements, most often: per channel, or for all.
+    let lead = constant.shape.0.iter().rev().take_while(|&&d| d == 1).count();
+    let run: usize = shape.0[shape.rank() - lead..].iter().product();
+    let is_per_axis = constant.shape.0.iter().filter(|&&d| d != 1).count() <= 1;
+    let axis = constant.shape.rank().checked_sub(lead + 1).map(|i| constant.shape.0[i]);
+    let matches = axis.is_none_or(|d| shape.0[shape.rank() - lead - 1] == d);
+    if is_per_axis && matches {
+        let constants = constant.data.iter().cycle();
+        for (run, c) in y.chunks_exact_mut(run).zip(constants) {
+            run.iter_mut().for_each(|v| *v += c);
+        }
+        return;
+    }
     let constant = constant.broadcast(shape);
     for (v, c) in y.iter_mut().zip(&constant.data) {
         *v += c;

@@ -87,8 +87,13 @@ impl Convolution {
                         patches.resize(patches.len() + first, zero);
                         if end > first {
                             let from = &line[first * step + shift - self.padding[1]..];
-                            let taken = from.iter().step_by(step).take(end - first);
-                            patches.extend(taken.map(|&v| convert(v)));
+                            // A run without steps is copied, many at a time.
+                            if step == 1 {
+                                patches.extend(from[..end - first].iter().map(|&v| convert(v)));
+                            } else {
+                                let taken = from.iter().step_by(step).take(end - first);
+                                patches.extend(taken.map(|&v| convert(v)));
+                            }
                         }
                         patches.resize(patches.len() + width - end, zero);
                     }

@@ -19,6 +19,7 @@ macro_rules! note {
 mod compile;
 mod evaluate;
 mod files;
+mod memory;
 mod report;
 
 use clap::{Parser, Subcommand};

@@ -32,6 +32,31 @@ pub fn carry_noise(evaluator: &Evaluator<'_>, inputs: &[Tensor<u64>], rounds: u6
     NoiseTally::finish(evaluator.plan, &tallies)
 }
 
+/// Ring elements in as few bytes as their ring needs: those of all activations are kept at once.
+enum Kept {
+    Narrow(Vec<u16>),
+    Middle(Vec<u32>),
+    Wide(Vec<u64>),
+}
+
+impl Kept {
+    fn new(elements: &[u64], ring: u32) -> Self {
+        match ring {
+            0..=16 => Self::Narrow(elements.iter().map(|&v| v as u16).collect()),
+            17..=32 => Self::Middle(elements.iter().map(|&v| v as u32).collect()),
+            _ => Self::Wide(elements.to_vec()),
+        }
+    }
+
+    fn elements(&self) -> Box<dyn Iterator<Item = u64> + '_> {
+        match self {
+            Self::Narrow(elements) => Box::new(elements.iter().map(|&v| u64::from(v))),
+            Self::Middle(elements) => Box::new(elements.iter().map(|&v| u64::from(v))),
+            Self::Wide(elements) => Box::new(elements.iter().copied()),
+        }
+    }
+}
+
 /// What carries did to the evaluations of one input.
 pub struct NoiseTally {
     /// The largest mean square of an output's error.
@@ -58,17 +83,17 @@ impl NoiseTally {
     /// those of other inputs.
     pub fn of(evaluator: &Evaluator<'_>, input: &Tensor<u64>, index: u64, rounds: u64) -> Self {
         let plan = evaluator.plan;
-        let mut rounded: Vec<(usize, Tensor<u64>)> = Vec::new();
+        let mut rounded: Vec<(usize, Kept)> = Vec::new();
         let nearest =
             plan.decode_output(&evaluator.run(input, Rounding::Nearest, |step, value| {
                 if plan.steps[step].op.is_activation() {
-                    rounded.push((step, value.clone()));
+                    rounded.push((step, Kept::new(&value.data, plan.steps[step].ring)));
                 }
             }));
-        let tally = |(step, value): &(usize, Tensor<u64>)| {
+        let tally = |(step, value): &(usize, Kept)| {
             let ring = plan.steps[*step].ring;
             let mut tally = StepTally { step: *step, ..StepTally::default() };
-            for &v in &value.data {
+            for v in value.elements() {
                 let v = to_signed(v, ring) as f64;
                 tally.count += 1.0;
                 tally.sum += v;
@@ -87,8 +112,8 @@ impl NoiseTally {
                     return;
                 }
                 let (ring, before) = (plan.steps[step].ring, &rounded[position].1);
-                let errors = value.data.iter().zip(&before.data).map(|(a, b)| {
-                    let error = to_signed(a.wrapping_sub(*b) & low_mask(ring), ring) as f64;
+                let errors = value.data.iter().zip(before.elements()).map(|(a, b)| {
+                    let error = to_signed(a.wrapping_sub(b) & low_mask(ring), ring) as f64;
                     error * error / rounds as f64
                 });
                 steps[position].errors += errors.sum::<f64>();

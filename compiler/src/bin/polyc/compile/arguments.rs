@@ -1,5 +1,6 @@
 //! The options of `polyc compile`, and of inputs everywhere.
 
+use crate::memory;
 use clap::ValueEnum;
 use ir::input::options::PreprocessingOptions;
 use polyc::onnx::{BatchAxis, ImportOptions, MAX_VALUE};
@@ -27,9 +28,13 @@ pub struct Args {
     /// --calibrate NAME=PATH for each.
     #[arg(long, value_name = "[NAME=]PATH")]
     pub calibrate: Vec<String>,
-    /// Use at most this many calibration inputs; of a folder, taken evenly from all of it
+    /// Use at most this many calibration inputs, made-up ones too; of a folder, taken evenly from all of it
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
+    /// Use at most about this much memory, such as 4GiB: fewer calibration inputs, fewer threads [default: half
+    /// of what the machine or the control group has]
+    #[arg(long, value_name = "SIZE", value_parser = memory::parse)]
+    memory: Option<usize>,
     /// What activations are fitted with
     #[arg(long, value_enum, default_value_t = Activation::Phase)]
     pub activation: Activation,
@@ -168,6 +173,11 @@ pub enum Pool {
 }
 
 impl Args {
+    /// Bytes of memory to use.
+    pub fn memory(&self) -> usize {
+        self.memory.unwrap_or_else(memory::available)
+    }
+
     /// The arguments of --calibrate, unless inputs are made up.
     pub fn calibration(&self) -> Option<&[String]> {
         match self.calibrate.as_slice() {

@@ -1,12 +1,13 @@
 //! The inputs that a model is fitted on, and those that are held out.
 
 use super::arguments::Args;
-use anyhow::Result;
+use crate::memory;
+use anyhow::{Result, bail};
 use ir::graph::Graph;
 use ir::plan::InputPort;
 use ir::{ElementType, Tensor};
 use polyc::evaluate::class_count;
-use polyc::fit::Calibration;
+use polyc::fit::{Calibration, Needs, evenly};
 use polyc::onnx::Imported;
 use polyc::{data, ports};
 use std::path::Path;
@@ -23,6 +24,10 @@ pub struct Inputs {
 
 /// Fewer inputs are both fitted on and held out.
 const LEAST_TO_SPLIT: usize = 50;
+/// Fewer inputs are not fitted on for want of memory.
+const LEAST_FITTED: usize = 2;
+/// Plans are measured on as many inputs as they are fitted on, or on this many.
+const LEAST_MEASURED: usize = 16;
 /// Made-up inputs that plans are measured on.
 const MADE_UP: usize = 32;
 
@@ -61,11 +66,12 @@ pub fn read(args: &Args, imported: &mut Imported) -> Result<(Vec<InputPort>, Rea
 /// Holds some of the inputs out.
 pub fn split(args: &Args, graph: &Graph, read: Read) -> Result<Inputs> {
     let Read { inputs: all, labels, is_synthetic } = read;
-    let count = all.len();
+    let (count, most) = (all.len(), most_inputs(args, graph)?);
     if is_synthetic {
         let held_out = all[..MADE_UP.min(count)].to_vec();
         let made = Calibration::new(all, "synthetic inputs");
-        let calibration = Calibration { is_synthetic: true, ..made };
+        let mut calibration = Calibration { is_synthetic: true, ..made };
+        calibration.limit(most);
         return Ok(Inputs { calibration, held_out, labels: None });
     }
     let labels = labels.filter(|l| l.len() >= count);
@@ -78,17 +84,39 @@ pub fn split(args: &Args, graph: &Graph, read: Read) -> Result<Inputs> {
         labels.as_ref().map(|l| positions.iter().map(|&i| l[i]).collect())
     };
     let (of_fitted, labels) = (pick(&fitted), pick(&out));
+    let measured = most.max(LEAST_MEASURED);
+    let (out, labels) = (evenly(out, measured), labels.map(|labels| evenly(labels, measured)));
     let held_out: Vec<_> = out.iter().map(|&i| all[i].clone()).collect();
     let inputs: Vec<_> = fitted.iter().map(|&i| all[i].clone()).collect();
     let description = format!("{} inputs of {}", inputs.len(), args.calibration_name());
     let mut calibration =
         Calibration { rows: fitted, labels: of_fitted, ..Calibration::new(inputs, description) };
-    if calibration.limit(graph) {
+    if calibration.limit(most) {
         let used = calibration.inputs.len();
-        note!("note: fitting on {used} inputs, as many as fit in memory");
+        note!(
+            "note: fitting on {used} inputs, as many as fit in {} of memory (--memory)",
+            memory::text(args.memory())
+        );
         calibration.description = format!("{used} inputs of {}", args.calibration_name());
     }
     Ok(Inputs { calibration, held_out, labels })
+}
+
+/// How many inputs a fit within the memory holds.
+fn most_inputs(args: &Args, graph: &Graph) -> Result<usize> {
+    let (needs, memory) = (Needs::of(graph), args.memory());
+    let most = needs.inputs(memory);
+    if most < LEAST_FITTED {
+        bail!(
+            "{}: a fit takes {} and {} for every input, more than {}: give --memory {}, or more",
+            args.model.display(),
+            memory::text(needs.fixed),
+            memory::text(needs.per_input),
+            memory::text(memory),
+            memory::text(needs.fixed + (LEAST_FITTED + 1) * needs.per_input).replace(' ', "")
+        );
+    }
+    Ok(most)
 }
 
 fn made_up(args: &Args, ports: &[InputPort]) -> Vec<Vec<Tensor<f32>>> {
@@ -103,7 +131,7 @@ fn made_up(args: &Args, ports: &[InputPort]) -> Vec<Vec<Tensor<f32>>> {
         );
     }
     let made_up = |(port, range): (&InputPort, &(f32, f32))| {
-        let inputs = Calibration::synthetic(&port.shape, *range).inputs;
+        let inputs = Calibration::synthetic(&port.shape, *range, args.count as usize).inputs;
         let whole = |x: Tensor<f32>| if port.element.is_whole() { x.map(f32::round) } else { x };
         inputs.into_iter().map(whole).collect()
     };

@@ -7,7 +7,7 @@ mod output;
 
 pub use arguments::{Args, PreprocessingArgs};
 
-use crate::files;
+use crate::{files, memory};
 use anyhow::{Context, Result};
 use arguments::Pool;
 use data::Inputs;
@@ -15,15 +15,17 @@ use ir::Tensor;
 use ir::graph::{Graph, Op};
 use ir::plan::InputPort;
 use polyc::error::CompileError;
-use polyc::fit::name_rows;
+use polyc::fit::{Needs, name_rows};
 use polyc::onnx::{ImportError, Imported, import_file};
 use polyc::passes::{MaxPool, PassOptions};
 use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
 use polyc::{Prepared, prepare};
 use std::path::Path;
+use std::time::Instant;
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<()> {
+    let start = Instant::now();
     let weights = output::check(&args)?;
     let goal = goal::goal(&args)?;
     let mut imported = import(&args)?;
@@ -42,7 +44,13 @@ pub fn run(args: Args) -> Result<()> {
     let measured = compile(&args, &prepared, &inputs, goal)?;
     let Measured { compiled, evaluation, .. } = &measured;
     output::write(&args, &weights, compiled)?;
-    output::print(&args, &weights, compiled, evaluation)
+    output::print(&args, &weights, compiled, evaluation)?;
+    if !args.json {
+        let seconds = start.elapsed().as_secs_f64();
+        let peak = memory::peak().map_or("unknown".into(), memory::text);
+        say!("peak {peak}, {seconds:.0} s");
+    }
+    Ok(())
 }
 
 /// The network as the file has it.
@@ -83,11 +91,15 @@ fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs, goal: Goal) -> Res
     let name = args.model.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
     let bar = files::bar("fitting")?;
     let held_out = HeldOut { inputs: held_out, labels: labels.as_deref() };
+    let progress = |stage: &str, share: f64| {
+        bar.set_message(stage.to_owned());
+        bar.set_position(files::position(share));
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = Needs::of(&prepared.graph).threads(args.memory()).min(cores);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let measured =
-        search(&name, prepared, calibration, held_out, &options, goal, &|stage, share| {
-            bar.set_message(stage.to_owned());
-            bar.set_position(files::position(share));
-        });
+        pool.install(|| search(&name, prepared, calibration, held_out, &options, goal, &progress));
     bar.finish_and_clear();
     let in_model = || args.model.display().to_string();
     let measured = measured.with_context(in_model)?;
