@@ -72,6 +72,24 @@ pub enum Function {
     Cos,
     /// −1, 0 or 1
     Sign,
+    /// inverse cosine, of −1 to 1
+    Acos,
+    /// inverse hyperbolic cosine, from 1 on
+    Acosh,
+    /// inverse sine, of −1 to 1
+    Asin,
+    /// inverse hyperbolic sine
+    Asinh,
+    /// inverse tangent
+    Atan,
+    /// inverse hyperbolic tangent, between −1 and 1
+    Atanh,
+    /// hyperbolic cosine
+    Cosh,
+    /// hyperbolic sine
+    Sinh,
+    /// tangent
+    Tan,
 }
 
 impl Function {
@@ -116,6 +134,15 @@ impl Function {
                     x.signum()
                 }
             }
+            Self::Acos => x.acos(),
+            Self::Acosh => x.acosh(),
+            Self::Asin => x.asin(),
+            Self::Asinh => x.asinh(),
+            Self::Atan => x.atan(),
+            Self::Atanh => x.atanh(),
+            Self::Cosh => x.cosh(),
+            Self::Sinh => x.sinh(),
+            Self::Tan => x.tan(),
         }
     }
 
@@ -131,7 +158,10 @@ impl Function {
             | Self::Softsign
             | Self::Erf
             | Self::Exp
-            | Self::Sign => true,
+            | Self::Sign
+            | Self::Asinh
+            | Self::Atan
+            | Self::Sinh => true,
             Self::LeakyRelu { alpha } | Self::HardSigmoid { alpha, .. } | Self::Elu { alpha } => {
                 alpha >= 0.0
             }
@@ -145,7 +175,13 @@ impl Function {
             | Self::Sqrt
             | Self::Abs
             | Self::Sin
-            | Self::Cos => false,
+            | Self::Cos
+            | Self::Acos
+            | Self::Acosh
+            | Self::Asin
+            | Self::Atanh
+            | Self::Cosh
+            | Self::Tan => false,
         }
     }
 }
@@ -240,6 +276,11 @@ mod tests {
             Function::Sin,
             Function::Cos,
             Function::Sign,
+            Function::Asinh,
+            Function::Atan,
+            Function::Cosh,
+            Function::Sinh,
+            Function::Tan,
         ];
         for function in functions {
             let rises = grid.windows(2).all(|x| function.at(x[1]) >= function.at(x[0]) - 1e-13);
