@@ -4,6 +4,7 @@ use super::builder::Builder;
 use super::node::{Call, Refusal, invalid, refuse};
 use ir::graph::NodeId;
 use ir::op::{Elementary, Function};
+use ir::tensor::{Tensor, broadcasts_to};
 
 /// Translations of operators that are one function without attributes.
 macro_rules! functions {
@@ -16,7 +17,14 @@ macro_rules! functions {
 
 functions! {
     abs => Function::Abs;
+    acos => Function::Acos;
+    acosh => Function::Acosh;
+    asin => Function::Asin;
+    asinh => Function::Asinh;
+    atan => Function::Atan;
+    atanh => Function::Atanh;
     cos => Function::Cos;
+    cosh => Function::Cosh;
     erf => Function::Erf;
     exp => Function::Exp;
     hard_swish => Function::HardSwish;
@@ -26,9 +34,11 @@ functions! {
     sigmoid => Function::Sigmoid;
     sign => Function::Sign;
     sin => Function::Sin;
+    sinh => Function::Sinh;
     softplus => Function::Softplus;
     softsign => Function::Softsign;
     sqrt => Function::Sqrt;
+    tan => Function::Tan;
     tanh => Function::Tanh;
 }
 
@@ -154,10 +164,14 @@ pub(super) fn prelu(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
                 d == if i + 1 == channel_axis_from_end { shape.channels() } else { 1 }
             });
     if !is_per_channel {
-        return Err(refuse(
-            format!("a slope of shape {} is not supported", slope.shape),
-            "expected one slope, or one per channel",
-        ));
+        // `slope·x + (1 − slope)·relu(x)`
+        if !broadcasts_to(&slope.shape, &shape) {
+            return Err(invalid(format!("a slope of shape {} does not fit {shape}", slope.shape)));
+        }
+        let relu = b.function(x, Function::Relu)?;
+        let rest = b.affine(relu, slope.map(|s| 1.0 - s), Tensor::scalar(0.0))?;
+        let line = b.affine(x, slope, Tensor::scalar(0.0))?;
+        return b.sum(line, rest);
     }
     let scale = slope.data.iter().map(|&s| -decimal(s)).collect();
     let relu = |operand| Elementary::Apply { function: Function::Relu, operand };
@@ -171,4 +185,35 @@ pub(super) fn prelu(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
             Elementary::Sum(1, 4),
         ],
     )
+}
+
+/// `x + bias` below `−lambd`, `x − bias` above `lambd`, 0 between: without a jump if both are one.
+pub(super) fn shrink(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let (bias, lambd) = (coefficient(call, "bias", 0.0), coefficient(call, "lambd", 0.5));
+    if bias != lambd || lambd < 0.0 {
+        return Err(refuse(
+            "the function has jumps, which have no good approximation",
+            "expected a bias equal to lambd, a continuous function",
+        ));
+    }
+    let clip = Function::Clip { low: -lambd, high: lambd };
+    b.expression(
+        call.value(0)?,
+        vec![
+            Elementary::Apply { function: clip, operand: 0 },
+            Elementary::Affine { operand: 1, scale: vec![-1.0], shift: vec![0.0] },
+            Elementary::Sum(0, 2),
+        ],
+    )
+}
+
+/// `x` above `alpha`, 0 elsewhere: without a jump if `alpha` is 0.
+pub(super) fn thresholded_relu(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    match call.float("alpha", 1.0) {
+        0.0 => b.function(call.value(0)?, Function::Relu),
+        _ => Err(refuse(
+            "the function has a jump, which has no good approximation",
+            "expected an alpha of 0, or Relu",
+        )),
+    }
 }

@@ -3,9 +3,11 @@
 use super::activation::{clipped, inverse};
 use super::builder::Builder;
 use super::node::{Call, Refusal, Value, invalid, refuse};
+use super::structure::join;
 use ir::graph::{NodeId, Op};
 use ir::op::{Elementary, Function};
 use ir::tensor::{Shape, Tensor};
+use std::collections::BTreeMap;
 
 /// Two operands that broadcast: a value and a constant either way round, or two values of one shape.
 enum Pair {
@@ -70,7 +72,7 @@ fn multiply_constant(b: &mut Builder, x: NodeId, c: Tensor<f32>) -> Result<NodeI
     b.affine(x, c, Tensor::scalar(0.0))
 }
 
-fn add_pair(b: &mut Builder, left: &Value, right: &Value) -> Result<NodeId, Refusal> {
+pub(super) fn add_values(b: &mut Builder, left: &Value, right: &Value) -> Result<NodeId, Refusal> {
     match pair(b, left, right)? {
         Pair::ValueConstant(x, c) | Pair::ConstantValue(c, x) => add_constant(b, x, c),
         Pair::Values(x, y) => b.sum(x, y),
@@ -78,7 +80,7 @@ fn add_pair(b: &mut Builder, left: &Value, right: &Value) -> Result<NodeId, Refu
 }
 
 pub(super) fn add(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    add_pair(b, call.operand(0)?, call.operand(1)?)
+    add_values(b, call.operand(0)?, call.operand(1)?)
 }
 
 pub(super) fn sub(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
@@ -95,7 +97,15 @@ fn difference(b: &mut Builder, x: NodeId, y: NodeId) -> Result<NodeId, Refusal> 
 }
 
 pub(super) fn mul(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    match pair(b, call.operand(0)?, call.operand(1)?)? {
+    multiply_values(b, call.operand(0)?, call.operand(1)?)
+}
+
+pub(super) fn multiply_values(
+    b: &mut Builder,
+    left: &Value,
+    right: &Value,
+) -> Result<NodeId, Refusal> {
+    match pair(b, left, right)? {
         Pair::ValueConstant(x, c) | Pair::ConstantValue(c, x) => multiply_constant(b, x, c),
         Pair::Values(x, y) => {
             let shape = b.shape(x);
@@ -118,31 +128,70 @@ pub(super) fn div(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     }
 }
 
+/// A power with a constant exponent, or of a constant base: `c^x` is `e^(x·ln c)`.
 pub(super) fn pow(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    let uniform = |c: &Tensor<f32>| {
-        let first = c.data.first().copied()?;
-        c.data.iter().all(|&v| v == first).then_some(f64::from(first))
-    };
-    let advice = "expected one constant exponent";
     match pair(b, call.operand(0)?, call.operand(1)?)? {
-        Pair::ValueConstant(x, c) => match uniform(&c) {
-            Some(1.0) => Ok(x),
-            Some(exponent) => b.expression(x, vec![Elementary::Power { operand: 0, exponent }]),
-            None => Err(refuse("exponents that differ are not supported", advice)),
-        },
-        Pair::ConstantValue(c, x) => match uniform(&c).filter(|&base| base > 0.0) {
-            Some(base) => {
-                let inner =
-                    Elementary::Affine { operand: 0, scale: vec![base.ln()], shift: vec![0.0] };
-                let outer = Elementary::Apply { function: Function::Exp, operand: 1 };
-                b.expression(x, vec![inner, outer])
+        Pair::ValueConstant(x, exponents) => powers(b, x, &exponents),
+        Pair::ConstantValue(bases, x) => {
+            if bases.data.iter().any(|&base| base <= 0.0) {
+                return Err(refuse(
+                    "a power of a base that is not positive is no function of reals",
+                    "expected positive constant bases",
+                ));
             }
-            None => Err(refuse("bases that differ or are not positive are not supported", advice)),
-        },
-        Pair::Values(..) => {
-            Err(refuse("an exponent computed from the input is not supported", advice))
+            let inner = multiply_constant(b, x, bases.map(f32::ln))?;
+            b.function(inner, Function::Exp)
+        }
+        Pair::Values(..) => Err(refuse(
+            "base and exponent are computed from the input",
+            "expected a constant exponent, or a constant base",
+        )),
+    }
+}
+
+/// Elements to constant powers: those of one exponent together.
+fn powers(b: &mut Builder, x: NodeId, exponents: &Tensor<f32>) -> Result<NodeId, Refusal> {
+    const MOST_EXPONENTS: usize = 64;
+    let shape = b.shape(x);
+    // The axes in front over which exponents do not differ stay apart: a batch among them.
+    let lead = shape.rank() - exponents.shape.0.iter().skip_while(|&&d| d == 1).count();
+    let inner = Shape(shape.0[lead..].to_vec());
+    let exponents = Tensor::new(
+        Shape(exponents.shape.0[exponents.shape.rank().saturating_sub(inner.rank())..].to_vec()),
+        exponents.data.clone(),
+    );
+    let exponents = exponents.broadcast(&inner);
+    let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (i, exponent) in exponents.data.iter().enumerate() {
+        groups.entry(exponent.to_bits()).or_default().push(i as u32);
+        if groups.len() > MOST_EXPONENTS {
+            return Err(refuse(
+                format!("its elements have more than {MOST_EXPONENTS} exponents"),
+                "expected fewer different exponents",
+            ));
         }
     }
+    let power = |b: &mut Builder, x, bits| match f64::from(f32::from_bits(bits)) {
+        1.0 => Ok(x),
+        exponent => b.expression(x, vec![Elementary::Power { operand: 0, exponent }]),
+    };
+    if let (1, Some(&bits)) = (groups.len(), groups.keys().next()) {
+        return power(b, x, bits);
+    }
+    let flat = b.reshape(x, &[&shape.0[..lead], &[inner.elements()]].concat())?;
+    let mut source = vec![None; exponents.data.len()];
+    let (mut parts, mut next) = (Vec::new(), 0);
+    for (bits, places) in groups {
+        let part = b.take(flat, lead, places.iter().map(|&p| Some(p)).collect())?;
+        parts.push(power(b, part, bits)?);
+        for place in places {
+            source[place as usize] = Some(next);
+            next += 1;
+        }
+    }
+    let all = join(b, &parts, lead)?;
+    let ordered = b.take(all, lead, source)?;
+    b.reshape(ordered, &shape.0)
 }
 
 /// Combines operands from the left, the constants among them included.
@@ -164,17 +213,21 @@ fn fold(
 }
 
 pub(super) fn sum(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    fold(b, call, add_pair)
+    fold(b, call, add_values)
 }
 
 pub(super) fn mean(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    let total = fold(b, call, add_pair)?;
+    let total = fold(b, call, add_values)?;
     let count = call.operands.iter().flatten().count();
     if count == 1 { Ok(total) } else { b.scaled(total, 1.0 / count as f32, 0.0) }
 }
 
 pub(super) fn max(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    fold(b, call, |b, left, right| match pair(b, left, right)? {
+    fold(b, call, larger)
+}
+
+pub(super) fn larger(b: &mut Builder, left: &Value, right: &Value) -> Result<NodeId, Refusal> {
+    match pair(b, left, right)? {
         Pair::ValueConstant(x, c) | Pair::ConstantValue(c, x) => match c.data.as_slice() {
             [bound] => clipped(b, x, Some(*bound), None),
             _ => {
@@ -188,11 +241,15 @@ pub(super) fn max(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
             let excess = b.function(difference, Function::Relu)?;
             b.sum(excess, y)
         }
-    })
+    }
 }
 
 pub(super) fn min(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    fold(b, call, |b, left, right| match pair(b, left, right)? {
+    fold(b, call, smaller)
+}
+
+pub(super) fn smaller(b: &mut Builder, left: &Value, right: &Value) -> Result<NodeId, Refusal> {
+    match pair(b, left, right)? {
         Pair::ValueConstant(x, c) | Pair::ConstantValue(c, x) => match c.data.as_slice() {
             [bound] => clipped(b, x, None, Some(*bound)),
             _ => {
@@ -206,7 +263,7 @@ pub(super) fn min(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
             let excess = b.function(below, Function::Relu)?;
             difference(b, y, excess)
         }
-    })
+    }
 }
 
 /// `Where` with a constant condition: both sides masked and added.
@@ -224,7 +281,7 @@ pub(super) fn select(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
         let side = widened(b, side, &mask)?;
         sides.push(Value::Node(multiply_constant(b, side, mask)?));
     }
-    add_pair(b, &sides[0], &sides[1])
+    add_values(b, &sides[0], &sides[1])
 }
 
 /// `Trilu`: one triangle of the last two axes, zeros elsewhere.

@@ -18,7 +18,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    fn trivial() -> Self {
+    pub(super) fn trivial() -> Self {
         Self { length: 1, kernel: 1, stride: 1, dilation: 1, begin: 0, end: 0 }
     }
 
@@ -115,64 +115,75 @@ pub(super) fn kernel_shape(call: &Call, n: usize) -> Result<Vec<usize>, Refusal>
     positive(call, "kernel_shape", n)
 }
 
-/// The dimensions of an image operand, `[N, C, L]` or `[N, C, H, W]`.
+/// The dimensions of an image operand, `[N, C, spatial…]`.
 pub(super) fn image(builder: &Builder, x: NodeId) -> Result<Vec<usize>, Refusal> {
     let dims = builder.dims(x);
     match dims.len() {
-        3 | 4 => Ok(dims),
-        5 => Err(refuse(
-            "three-dimensional images are not supported",
-            "expected one or two spatial axes",
+        0..=2 => Err(invalid(format!("its operand has shape {dims:?}, expected [1, C, H, W]"))),
+        rank if rank - 2 <= MAX_SPATIAL => Ok(dims),
+        rank => Err(refuse(
+            format!("{} spatial axes are not supported", rank - 2),
+            format!("expected at most {MAX_SPATIAL}"),
         )),
-        _ => Err(invalid(format!("its operand has shape {dims:?}, expected [1, C, H, W]"))),
     }
 }
 
-/// Gives an image and its axes height 1 where they have one spatial axis only.
+/// Images have no more spatial axes: with one tap axis each, two of them go beyond the largest rank.
+pub(super) const MAX_SPATIAL: usize = 4;
+
+/// Gives an image of one spatial axis height 1.
 pub(super) fn lift(
     builder: &mut Builder,
     x: NodeId,
-    axes: &[Axis],
-) -> Result<(NodeId, [Axis; 2]), Refusal> {
-    let dims = builder.dims(x);
-    match (dims.as_slice(), axes) {
-        (&[n, c, l], &[axis]) => Ok((builder.reshape(x, &[n, c, 1, l])?, [Axis::trivial(), axis])),
-        (_, &[rows, columns]) => Ok((x, [rows, columns])),
-        _ => Err(invalid("its operand is no image")),
+    axes: &mut Vec<Axis>,
+) -> Result<NodeId, Refusal> {
+    match builder.dims(x).as_slice() {
+        &[n, c, l] => {
+            axes.insert(0, Axis::trivial());
+            builder.reshape(x, &[n, c, 1, l])
+        }
+        _ => Ok(x),
     }
 }
 
-/// Takes the height away again that [`lift`] gave.
-pub(super) fn lower(builder: &mut Builder, y: NodeId, axes: usize) -> Result<NodeId, Refusal> {
-    let dims = builder.dims(y);
-    if axes == 1 { builder.reshape(y, &[dims[0], dims[1], dims[3]]) } else { Ok(y) }
+/// Takes the height away again that [`lift`] gave an image of `spatial` axes.
+pub(super) fn lower(b: &mut Builder, y: NodeId, spatial: usize) -> Result<NodeId, Refusal> {
+    let dims = b.dims(y);
+    if spatial == 1 { b.reshape(y, &[dims[0], dims[1], dims[3]]) } else { Ok(y) }
 }
 
-/// Crops an image where paddings are negative, which become 0.
+/// Crops an axis where its paddings are negative, which become 0.
 pub(super) fn crop(
     builder: &mut Builder,
-    mut x: NodeId,
-    axes: &mut [Axis; 2],
+    x: NodeId,
+    position: usize,
+    axis: &mut Axis,
 ) -> Result<NodeId, Refusal> {
-    for (i, axis) in axes.iter_mut().enumerate() {
-        let (from, to) = ((-axis.begin).max(0), axis.length as i64 + axis.end.min(0));
-        x = builder.window(x, 2 + i, from, to)?;
-        axis.length = (to - from) as usize;
-        (axis.begin, axis.end) = (axis.begin.max(0), axis.end.max(0));
-    }
+    let (from, to) = ((-axis.begin).max(0), axis.length as i64 + axis.end.min(0));
+    let x = builder.window(x, position, from, to)?;
+    axis.length = (to - from) as usize;
+    (axis.begin, axis.end) = (axis.begin.max(0), axis.end.max(0));
     Ok(x)
 }
 
-/// Pads with zeros, or crops, as the axes say.
-pub(super) fn pad(
+/// Lays the taps of `windows` windows along an axis one after the other, zeros where they are padding.
+pub(super) fn unfold(
     builder: &mut Builder,
-    mut x: NodeId,
-    axes: &mut [Axis; 2],
+    x: NodeId,
+    position: usize,
+    axis: &Axis,
+    windows: usize,
 ) -> Result<NodeId, Refusal> {
-    for (i, axis) in axes.iter_mut().enumerate() {
-        x = builder.window(x, 2 + i, -axis.begin, axis.length as i64 + axis.end)?;
-        axis.length = axis.padded() as usize;
-        (axis.begin, axis.end) = (0, 0);
+    let dims = builder.dims(x);
+    let others = dims.iter().product::<usize>() / dims[position].max(1);
+    let taps = windows.checked_mul(axis.kernel);
+    if taps.and_then(|n| n.checked_mul(others)).is_none_or(|n| n > MAX_VALUE) {
+        return Err(too_large("the taps of its windows"));
     }
-    Ok(x)
+    let tap = |window: usize, tap: usize| {
+        let at = (window * axis.stride + tap * axis.dilation) as i64 - axis.begin;
+        (0..axis.length as i64).contains(&at).then_some(at as u32)
+    };
+    let all = (0..windows).flat_map(|w| (0..axis.kernel).map(move |t| (w, t)));
+    builder.take(x, position, all.map(|(w, t)| tap(w, t)).collect())
 }

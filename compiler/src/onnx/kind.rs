@@ -171,7 +171,7 @@ fn rule(call: &Call) -> Rule {
             _ => Rule::Divides,
         },
         "Div" | "ReduceMean" => Rule::Divides,
-        "ArgMax" => Rule::Index,
+        "ArgMax" | "ArgMin" => Rule::Index,
         "Cast"
         | "CastLike"
         | "ConvInteger"

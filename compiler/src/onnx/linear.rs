@@ -1,6 +1,7 @@
 //! `Gemm` and `MatMul`: products of a value and a constant matrix.
 
 use super::builder::Builder;
+use super::einsum::product;
 use super::elementwise;
 use super::node::{Call, Refusal, Value, invalid, refuse};
 use ir::graph::NodeId;
@@ -64,6 +65,9 @@ pub(super) fn mat_mul(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
         (Value::Node(x), Value::Constant(_)) => {
             let factor = call.reals(1)?;
             let rank = factor.shape.rank();
+            if is_several(&factor) {
+                return several(b, *x, factor, true);
+            }
             let (factor, lead) = single_matrix(factor, |v| Shape::new([v, 1]))?;
             let x = lengthen(b, *x, lead)?;
             let y = b.matrix(x, factor.transpose(&[1, 0]), Tensor::scalar(0.0))?;
@@ -72,6 +76,9 @@ pub(super) fn mat_mul(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
         (Value::Constant(_), Value::Node(x)) => {
             let factor = call.reals(0)?;
             let rank = factor.shape.rank();
+            if is_several(&factor) {
+                return several(b, *x, factor, false);
+            }
             let (factor, lead) = single_matrix(factor, |v| Shape::new([1, v]))?;
             if b.rank(*x) == 1 {
                 let y = b.matrix(*x, factor, Tensor::scalar(0.0))?;
@@ -101,11 +108,36 @@ fn single_matrix(
         [lead @ .., rows, columns] if lead.iter().all(|&d| d == 1) => {
             Ok((factor.reshape(Shape::new([*rows, *columns])), lead.len()))
         }
-        _ => Err(refuse(
-            format!("a constant factor of shape {} holds several matrices", factor.shape),
-            "expected one matrix: split the product before export",
-        )),
+        _ => Err(invalid(format!("its factor has shape {}", factor.shape))),
     }
+}
+
+fn is_several(factor: &Tensor<f32>) -> bool {
+    let lead = factor.shape.rank().saturating_sub(2);
+    factor.shape.0[..lead].iter().any(|&d| d != 1)
+}
+
+/// The product with several constant matrices, which stand on the right or on the left.
+fn several(
+    b: &mut Builder,
+    x: NodeId,
+    factor: Tensor<f32>,
+    is_right: bool,
+) -> Result<NodeId, Refusal> {
+    // Leading axes are numbered from the last one backwards, as they broadcast.
+    let lead = |rank: usize| (0..rank.saturating_sub(2) as u32).rev().collect::<Vec<_>>();
+    let [row, inner, column] = ['M', 'K', 'N'].map(u32::from);
+    let (own, other) =
+        if is_right { ([row, inner], [inner, column]) } else { ([inner, column], [row, inner]) };
+    let rank = b.rank(x);
+    let mut labels = [lead(rank), own.to_vec()].concat();
+    let mut result = [lead(rank.max(factor.shape.rank())), vec![row, column]].concat();
+    if rank == 1 {
+        labels = vec![inner];
+        result.retain(|label| *label != if is_right { row } else { column });
+    }
+    let factor_labels = [lead(factor.shape.rank()), other.to_vec()].concat();
+    product(b, x, &labels, factor, &factor_labels, &result)
 }
 
 /// At least `lead + 2` axes, so that the leading axes of the factor are there.

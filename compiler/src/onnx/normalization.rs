@@ -8,6 +8,12 @@ use ir::tensor::{Shape, Tensor};
 
 pub(super) fn batch_normalization(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     let x = call.value(0)?;
+    if call.int("training_mode", 0) != 0 {
+        return Err(refuse(
+            "training_mode 1 normalises by statistics of the input itself",
+            "export the model in evaluation mode, with its running statistics",
+        ));
+    }
     if call.int("spatial", 1) == 0 {
         return Err(refuse("spatial 0 is not supported", "expected statistics per channel"));
     }
@@ -66,14 +72,28 @@ fn along_axis(b: &mut Builder, call: &Call, op: fn(usize) -> Op) -> Result<NodeI
 }
 
 pub(super) fn arg_max(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    let x = call.value(0)?;
-    if call.int("select_last_index", 0) != 0 {
-        return Err(refuse("select_last_index is not supported", "expected the first maximum"));
-    }
+    arg_best(b, call, call.value(0)?)
+}
+
+pub(super) fn arg_min(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let negative = b.scaled(call.value(0)?, -1.0, 0.0)?;
+    arg_best(b, call, negative)
+}
+
+/// The first index of the maximum, or on request the last one: the first from behind.
+fn arg_best(b: &mut Builder, call: &Call, mut x: NodeId) -> Result<NodeId, Refusal> {
     let mut dims = b.dims(x);
     let axis = axis_of(call.int("axis", 0), dims.len())?;
+    let last = dims[axis] - 1;
+    let from_behind = call.int("select_last_index", 0) != 0;
+    if from_behind {
+        x = b.take(x, axis, (0..=last as u32).rev().map(Some).collect())?;
+    }
     dims[axis] = 1;
-    let y = b.add(Op::ArgMax(axis), Shape::new(dims.clone()), &[x])?;
+    let mut y = b.add(Op::ArgMax(axis), Shape::new(dims.clone()), &[x])?;
+    if from_behind {
+        y = b.scaled(y, -1.0, last as f32)?;
+    }
     if call.int("keepdims", 1) != 0 {
         return Ok(y);
     }

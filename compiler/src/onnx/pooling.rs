@@ -1,107 +1,197 @@
 //! Pooling over windows and over whole images.
 
 use super::builder::Builder;
-use super::geometry::{Axis, axes, image, kernel_shape, lift, lower, pad};
+use super::geometry::{Axis, axes, image, kernel_shape, lift, lower, unfold};
 use super::node::{Call, Refusal, invalid, refuse};
 use ir::graph::{NodeId, Op};
-use ir::op::Convolution;
+use ir::op::{Convolution, Elementary, Function};
 use ir::tensor::{Shape, Tensor};
 
-pub(super) fn max_pool(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    let x = call.value(0)?;
-    let dims = image(b, x)?;
-    let axes = axes(call, &dims[2..], &kernel_shape(call, dims.len() - 2)?)?;
-    let (x, lifted) = lift(b, x, &axes)?;
-    let ceil = call.int("ceil_mode", 0) != 0;
-    let mut padding = [0; 4];
-    for (i, axis) in lifted.iter().enumerate() {
-        if axis.begin < 0 || axis.end < 0 || axis.begin.max(axis.end) >= axis.reach() {
-            return Err(invalid("its padding is negative or not smaller than its window"));
-        }
-        let last = (axis.windows(ceil)? as i64 - 1) * axis.stride as i64;
-        let needed = last + axis.reach() - axis.length as i64 - axis.begin;
-        padding[i] = axis.begin as usize;
-        padding[i + 2] = if ceil { needed.max(0) } else { axis.end } as usize;
-    }
-    let y = max_windows(
-        b,
-        x,
-        Convolution {
-            groups: 1,
-            kernel: lifted.map(|a| a.kernel),
-            stride: lifted.map(|a| a.stride),
-            dilation: lifted.map(|a| a.dilation),
-            padding,
-        },
-    )?;
-    lower(b, y, axes.len())
+/// The operand of a pooling, with height 1 if it has one spatial axis, and its windows per axis.
+struct Pool {
+    x: NodeId,
+    spatial: usize,
+    axes: Vec<Axis>,
+    windows: Vec<usize>,
 }
 
-/// Maxima over windows of `[N, C, H, W]`.
-pub(super) fn max_windows(
-    b: &mut Builder,
-    x: NodeId,
-    geometry: Convolution,
-) -> Result<NodeId, Refusal> {
+fn pool(b: &mut Builder, call: &Call) -> Result<Pool, Refusal> {
+    let x = call.value(0)?;
+    let dims = image(b, x)?;
+    let spatial = dims.len() - 2;
+    let mut axes = axes(call, &dims[2..], &kernel_shape(call, spatial)?)?;
+    let x = lift(b, x, &mut axes)?;
+    let ceil = call.int("ceil_mode", 0) != 0;
+    if axes.iter().any(|a| a.begin < 0 || a.end < 0 || a.begin.max(a.end) >= a.reach()) {
+        return Err(invalid("its padding is negative or not smaller than its window"));
+    }
+    let windows = axes.iter().map(|a| a.windows(ceil)).collect::<Result<_, _>>()?;
+    Ok(Pool { x, spatial, axes, windows })
+}
+
+impl Pool {
+    /// Applies a reduction over windows of two axes of `[1, C, H, W]` to all spatial axes: to the last
+    /// two together, then to those before them one by one.
+    fn reduce(
+        self,
+        b: &mut Builder,
+        reduce: impl Fn(&mut Builder, NodeId, [Axis; 2], [usize; 2]) -> Result<NodeId, Refusal>,
+    ) -> Result<NodeId, Refusal> {
+        let Self { mut x, spatial, axes, windows } = self;
+        let mut dims = b.dims(x);
+        let last = axes.len() - 2;
+        for i in (0..=last).rev() {
+            let behind = if i == last { dims[i + 3] } else { dims[i + 3..].iter().product() };
+            let before = dims[..i + 2].iter().product();
+            let flat = b.reshape(x, &[1, before, dims[i + 2], behind])?;
+            let (second, count) = match i == last {
+                true => (axes[i + 1], windows[i + 1]),
+                false => (Axis { length: behind, ..Axis::trivial() }, behind),
+            };
+            x = reduce(b, flat, [axes[i], second], [windows[i], count])?;
+            dims[i + 2] = windows[i];
+            if i == last {
+                dims[i + 3] = windows[i + 1];
+            }
+        }
+        let y = b.reshape(x, &dims)?;
+        lower(b, y, spatial)
+    }
+
+    /// Sums over the windows; padding counts as zeros.
+    fn sums(self, b: &mut Builder) -> Result<NodeId, Refusal> {
+        self.reduce(b, |b, mut x, axes, windows| {
+            let (kernel, mut stride) = (axes.map(|a| a.kernel), axes.map(|a| a.stride));
+            for (i, axis) in axes.iter().enumerate() {
+                if axis.dilation > 1 {
+                    x = unfold(b, x, 2 + i, axis, windows[i])?;
+                    stride[i] = kernel[i];
+                } else {
+                    let end = ((windows[i] - 1) * axis.stride) as i64 + axis.reach();
+                    x = b.window(x, 2 + i, -axis.begin, end - axis.begin)?;
+                }
+            }
+            let mut shape = b.shape(x);
+            shape.0[2..].copy_from_slice(&windows);
+            b.add(Op::SumWindows { kernel, stride }, shape, &[x])
+        })
+    }
+}
+
+pub(super) fn max_pool(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    pool(b, call)?.reduce(b, |b, x, axes, windows| {
+        let behind = |i: usize| {
+            let reached = ((windows[i] - 1) * axes[i].stride) as i64 + axes[i].reach();
+            (reached - axes[i].length as i64 - axes[i].begin).max(0) as usize
+        };
+        let [top, left] = axes.map(|a| a.begin as usize);
+        let geometry = Convolution {
+            groups: 1,
+            kernel: axes.map(|a| a.kernel),
+            stride: axes.map(|a| a.stride),
+            dilation: axes.map(|a| a.dilation),
+            padding: [top, left, behind(0), behind(1)],
+        };
+        max_windows(b, x, geometry)
+    })
+}
+
+/// Maxima over windows of `[1, C, H, W]`.
+fn max_windows(b: &mut Builder, x: NodeId, geometry: Convolution) -> Result<NodeId, Refusal> {
     let input = b.shape(x);
-    let batch = input.0[0];
-    let flat = b.reshape(x, &[1, batch * input.0[1], input.0[2], input.0[3]])?;
     let Convolution { kernel, stride, dilation, padding, .. } = geometry;
     let shape = geometry
-        .output_shape(&b.shape(flat), batch * input.0[1])
+        .output_shape(&input, input.0[1])
         .ok_or_else(|| invalid("its windows do not fit its operand"))?;
-    let (rows, columns) = (shape.0[2], shape.0[3]);
-    let y = b.add(Op::MaxWindows { kernel, stride, dilation, padding }, shape, &[flat])?;
-    b.reshape(y, &[batch, input.0[1], rows, columns])
+    b.add(Op::MaxWindows { kernel, stride, dilation, padding }, shape, &[x])
 }
 
 /// Sums over windows of the zero-padded image, times one over the number of entries.
 pub(super) fn average_pool(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
-    let x = call.value(0)?;
-    let dims = image(b, x)?;
-    let axes = axes(call, &dims[2..], &kernel_shape(call, dims.len() - 2)?)?;
-    if axes.iter().any(|a| a.dilation != 1) {
-        return Err(refuse("dilations are not supported", "expected dilations of 1"));
-    }
-    let (x, mut lifted) = lift(b, x, &axes)?;
-    let ceil = call.int("ceil_mode", 0) != 0;
+    let pool = pool(b, call)?;
     let counts_padding = call.int("count_include_pad", 0) != 0;
-    let mut counts = Vec::new();
-    for axis in &mut lifted {
-        if axis.begin < 0 || axis.end < 0 || axis.begin.max(axis.end) >= axis.reach() {
-            return Err(invalid("its padding is negative or not smaller than its window"));
-        }
-        let windows = axis.windows(ceil)?;
-        counts.push(entries(axis, windows, counts_padding));
-        let needed = (windows as i64 - 1) * axis.stride as i64 + axis.reach();
-        axis.end = needed - axis.length as i64 - axis.begin;
-    }
-    let x = pad(b, x, &mut lifted)?;
-    let mut shape = b.shape(x);
-    (shape.0[2], shape.0[3]) = (counts[0].len(), counts[1].len());
-    let (kernel, stride) = (lifted.map(|a| a.kernel), lifted.map(|a| a.stride));
-    let sums = b.add(Op::SumWindows { kernel, stride }, shape, &[x])?;
-    let is_uniform = counts.iter().all(|c| c.iter().all(|&n| n == c[0]));
-    let scale = if is_uniform {
-        Tensor::scalar(1.0 / (counts[0][0] * counts[1][0]) as f32)
+    let all = pool.axes.iter().zip(&pool.windows);
+    let all = all.map(|(axis, &windows)| entries(axis, windows, counts_padding));
+    let counts: Vec<Vec<usize>> = all.skip(2 - pool.spatial.min(2)).collect();
+    let sums = pool.sums(b)?;
+    let scale = if counts.iter().all(|c| c.iter().all(|&n| n == c[0])) {
+        Tensor::scalar(1.0 / counts.iter().map(|c| c[0]).product::<usize>() as f32)
     } else {
-        let rows = counts[0].iter();
-        let data = rows.flat_map(|&r| counts[1].iter().map(move |&c| 1.0 / (r * c) as f32));
-        Tensor::new(Shape::new([counts[0].len(), counts[1].len()]), data.collect())
+        let outer = |products: Vec<usize>, counts: &Vec<usize>| -> Vec<usize> {
+            products.iter().flat_map(|&p| counts.iter().map(move |&n| p * n)).collect()
+        };
+        let counted = counts.iter().fold(vec![1], outer);
+        let shape = Shape(counts.iter().map(Vec::len).collect());
+        Tensor::new(shape, counted.into_iter().map(|n| 1.0 / n as f32).collect())
     };
-    let y = b.affine(sums, scale, Tensor::scalar(0.0))?;
-    lower(b, y, axes.len())
+    b.affine(sums, scale, Tensor::scalar(0.0))
 }
 
 /// How many entries every window of an axis counts: those of the image, or of the padded image.
-fn entries(axis: &Axis, windows: usize, counts_padding: bool) -> Vec<i64> {
+fn entries(axis: &Axis, windows: usize, counts_padding: bool) -> Vec<usize> {
     let (low, high) = if counts_padding {
         (0, axis.padded())
     } else {
         (axis.begin, axis.begin + axis.length as i64)
     };
-    let starts = (0..windows as i64).map(|i| i * axis.stride as i64);
-    starts.map(|s| ((s + axis.kernel as i64).min(high) - s.max(low)).max(1)).collect()
+    let (dilation, kernel) = (axis.dilation as i64, axis.kernel as i64);
+    // The first tap of a window from `start` on that is not before `bound`.
+    let tap = |start: i64, bound: i64| {
+        (bound - start + dilation - 1).div_euclid(dilation).clamp(0, kernel)
+    };
+    let starts = (0..windows).map(|i| (i * axis.stride) as i64);
+    starts.map(|s| (tap(s, high) - tap(s, low)).max(1) as usize).collect()
+}
+
+/// The `p`-norm over windows, `(Σ |x|^p)^(1/p)`.
+pub(super) fn lp_pool(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let p = exponent(call)?;
+    let mut pool = pool(b, call)?;
+    pool.x = power(b, pool.x, p)?;
+    let sums = pool.sums(b)?;
+    root(b, sums, p)
+}
+
+/// The `p`-norm over the image.
+pub(super) fn global_lp_pool(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let p = exponent(call)?;
+    let x = call.value(0)?;
+    let axes: Vec<usize> = (2..b.rank(x)).collect();
+    let powers = power(b, x, p)?;
+    let sums = b.sum_axes(powers, &axes)?;
+    root(b, sums, p)
+}
+
+fn exponent(call: &Call) -> Result<i64, Refusal> {
+    match call.int("p", 2) {
+        p @ 1..=64 => Ok(p),
+        p => Err(refuse(format!("its norm has p {p}"), "expected 1 to 64")),
+    }
+}
+
+/// `|x|^p`
+fn power(b: &mut Builder, x: NodeId, p: i64) -> Result<NodeId, Refusal> {
+    let exponent = p as f64;
+    match p {
+        2 => b.expression(x, vec![Elementary::Product(0, 0)]),
+        p if p % 2 == 0 => b.expression(x, vec![Elementary::Power { operand: 0, exponent }]),
+        _ => {
+            let absolute = b.function(x, Function::Abs)?;
+            if p == 1 {
+                return Ok(absolute);
+            }
+            b.expression(absolute, vec![Elementary::Power { operand: 0, exponent }])
+        }
+    }
+}
+
+/// `x^(1/p)`
+fn root(b: &mut Builder, x: NodeId, p: i64) -> Result<NodeId, Refusal> {
+    match p {
+        1 => Ok(x),
+        2 => b.function(x, Function::Sqrt),
+        p => b.expression(x, vec![Elementary::Power { operand: 0, exponent: 1.0 / p as f64 }]),
+    }
 }
 
 pub(super) fn global_average_pool(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {

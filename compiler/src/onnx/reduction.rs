@@ -1,7 +1,8 @@
 //! Reductions over axes.
 
 use super::builder::Builder;
-use super::node::{Call, Refusal, axes_of};
+use super::linear_map::{along, matrix};
+use super::node::{Call, Refusal, axes_of, axis_of, invalid, refuse};
 use super::pooling::maxima;
 use ir::graph::NodeId;
 use ir::op::{Elementary, Function};
@@ -105,4 +106,49 @@ pub(super) fn reduce_sum_square(b: &mut Builder, call: &Call) -> Result<NodeId, 
 pub(super) fn reduce_l2(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     let sums = reduce_sum_square(b, call)?;
     b.function(sums, Function::Sqrt)
+}
+
+/// `ln Σ x`
+pub(super) fn reduce_log_sum(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let sums = reduce_sum(b, call)?;
+    b.function(sums, Function::Log)
+}
+
+/// `ln Σ e^x`
+pub(super) fn reduce_log_sum_exp(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let reduction = reduction(b, call)?;
+    if reduction.count(b) == 1 {
+        return reduction.drop_axes(b, reduction.x);
+    }
+    let powers = b.function(reduction.x, Function::Exp)?;
+    let sums = reduction.sum(b, powers)?;
+    b.function(sums, Function::Log)
+}
+
+/// A product of one factor each; more are products of values.
+pub(super) fn reduce_prod(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let reduction = reduction(b, call)?;
+    match reduction.count(b) {
+        1 => reduction.drop_axes(b, reduction.x),
+        _ => Err(refuse(
+            "a product of values computed from the input is not supported",
+            "expected sums, or functions of one value",
+        )),
+    }
+}
+
+/// Sums of all entries up to each along an axis, as a product with a triangle of ones.
+pub(super) fn cum_sum(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let x = call.value(0)?;
+    let dims = b.dims(x);
+    let &[axis] = call.integers(1)?.as_slice() else {
+        return Err(invalid("its axis is no number"));
+    };
+    let axis = axis_of(axis, dims.len())?;
+    let (exclusive, reverse) = (call.int("exclusive", 0) != 0, call.int("reverse", 0) != 0);
+    let ones = matrix(dims[axis], dims[axis], |row, column| {
+        let (before, to) = if reverse { (row, column) } else { (column, row) };
+        if before < to || (before == to && !exclusive) { 1.0 } else { 0.0 }
+    })?;
+    along(b, x, axis, ones)
 }

@@ -2,6 +2,7 @@
 
 use super::MAX_VALUE;
 use super::builder::{Builder, too_large};
+use super::constant::Constant;
 use super::elementwise;
 use super::node::{Call, Refusal, Value, axis_of, invalid, refuse};
 use ir::graph::NodeId;
@@ -86,7 +87,7 @@ pub(super) fn split(b: &mut Builder, call: &Call) -> Result<Vec<Value>, Refusal>
             (0..parts).map(part_of).collect()
         }
     };
-    let total = sizes.iter().try_fold(0i64, |n, &s| n.checked_add(s).filter(|_| s > 0));
+    let total = sizes.iter().try_fold(0i64, |n, &s| n.checked_add(s).filter(|_| s >= 0));
     if sizes.len() != parts || total != Some(length as i64) {
         return Err(invalid(format!("sizes {sizes:?} do not split {length} entries")));
     }
@@ -94,6 +95,12 @@ pub(super) fn split(b: &mut Builder, call: &Call) -> Result<Vec<Value>, Refusal>
     sizes
         .iter()
         .map(|&size| {
+            if size == 0 {
+                let mut shape = b.shape(x);
+                shape.0[axis] = 0;
+                let empty = Tensor { shape, data: Vec::new() };
+                return Ok(Value::Constant(Constant::reals(&empty).map_err(invalid)?));
+            }
             let part = b.window(x, axis, start, start + size)?;
             start += size;
             Ok(Value::Node(part))
@@ -149,8 +156,15 @@ pub(super) fn pad(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     {
         return Err(invalid(format!("pads {given:?} do not fit {rank} axes")));
     }
-    let amounts: Vec<(usize, i64, i64)> =
-        axes.iter().enumerate().map(|(i, &axis)| (axis, given[i], given[i + axes.len()])).collect();
+    let mut amounts = Vec::with_capacity(axes.len());
+    let mut x = x;
+    for (i, &axis) in axes.iter().enumerate() {
+        // Negative amounts crop first: what is repeated is what is left.
+        let (before, after) = (given[i], given[i + axes.len()]);
+        let length = b.dims(x)[axis] as i64;
+        x = b.window(x, axis, (-before).max(0), length + after.min(0))?;
+        amounts.push((axis, before.max(0), after.max(0)));
+    }
     match call.string("mode", "constant").as_str() {
         "constant" => {
             let value = match call.optional_scalar(2)? {
@@ -222,6 +236,28 @@ fn pad_copies(
         };
         let indices = (-before..length + after).map(|i| Some(source(i) as u32)).collect();
         x = b.take(x, axis, indices)?;
+    }
+    Ok(x)
+}
+
+/// `CenterCropPad`: cropped, or padded with zeros, alike at both ends of every axis.
+pub(super) fn center_crop_pad(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
+    let mut x = call.value(0)?;
+    let rank = b.rank(x);
+    let wanted = call.integers(1)?;
+    let axes = match call.ints("axes") {
+        Some(axes) => axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?,
+        None => (0..rank).collect(),
+    };
+    let is_repeated = |(i, axis): (usize, &usize)| axes[..i].contains(axis);
+    if wanted.len() != axes.len() || axes.iter().enumerate().any(is_repeated) {
+        return Err(invalid(format!("the shape {wanted:?} does not fit its axes")));
+    }
+    for (&axis, &length) in axes.iter().zip(&wanted) {
+        // What cannot be halved is cropped, or added, behind.
+        let spare = (b.dims(x)[axis] as i64).saturating_sub(length);
+        let start = if spare < 0 { -(spare.unsigned_abs() as i64 / 2) } else { spare / 2 };
+        x = b.window(x, axis, start, start.saturating_add(length))?;
     }
     Ok(x)
 }

@@ -21,6 +21,18 @@ pub(super) fn dropout(_: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     call.value(0)
 }
 
+/// `EyeLike`: ones on a diagonal of a matrix of its operand's shape.
+pub(super) fn eye_like(b: &mut Builder, call: &Call) -> Result<Vec<Value>, Refusal> {
+    let &[rows, columns] = b.dims(call.value(0)?).as_slice() else {
+        return Err(invalid("its operand is no matrix"));
+    };
+    let diagonal = call.int("k", 0);
+    let is_one = |i: usize| (i % columns) as i64 == ((i / columns) as i64).saturating_add(diagonal);
+    let ones = (0..rows * columns).map(|i| if is_one(i) { 1.0 } else { 0.0 });
+    let ones = Tensor::new(Shape::new([rows, columns]), ones.collect());
+    Ok(vec![Value::Constant(Constant::reals(&ones).map_err(invalid)?)])
+}
+
 /// An operator that is understood of constants only, which are folded before.
 pub(super) fn constant_only(_: &mut Builder, _: &Call) -> Result<NodeId, Refusal> {
     Err(refuse("a shape computed from the input is not supported", "expected a constant shape"))
