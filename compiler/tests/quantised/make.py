@@ -1,4 +1,5 @@
-"""Makes the quantised networks of `compiler/tests/quantised.rs` and ONNX Runtime's answers to 20 inputs.
+"""Makes the quantised networks of `compiler/tests/quantised.rs`, with what they were calibrated on and ONNX
+Runtime's answers to 20 more inputs.
 
     pip install onnx onnxruntime numpy
     python3 compiler/tests/quantised/make.py
@@ -61,7 +62,7 @@ def main():
     inputs = rng.standard_normal((CALIBRATION + INPUTS, 1, 6, 6)).astype("f")
     calibration, x = inputs[:CALIBRATION], inputs[CALIBRATION:]
     x[-5:] *= 2  # beyond the calibration: here values saturate
-    answers = {"x": x}
+    answers = {"calibration": calibration, "x": x}
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "network.onnx"
         onnx.save(network(rng), model)
