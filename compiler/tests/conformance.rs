@@ -1,14 +1,16 @@
 //! The import against the ONNX backend tests: the outcome of every test of the `onnx` package stands in
 //! `conformance/outcomes.tsv`, and none is wrong.
 //!
-//! `conformance/export.py` writes the tests as models of one input each. A model is imported, its graph is
-//! evaluated in floating point and compared with what the test expects. Skipped loudly without Python or `onnx`.
+//! `conformance/export.py` writes the tests as models. A model is imported, its graph is evaluated in floating point
+//! and compared with what the test expects. Skipped loudly without Python or `onnx`. The table of operators in
+//! docs/operators.md follows from the outcomes.
+//!
 //! `UPDATE_EXPECT=1` rewrites the table; `CONFORMANCE=PART` runs what has this in its name, and prints why.
 
 use ir::array_file::read_npz;
 use ir::graph::evaluate;
 use ir::tensor::Tensor;
-use polyc::onnx::{ImportError, ImportOptions, import_bytes};
+use polyc::onnx::{ImportError, ImportOptions, Imported, import_bytes, supported_operators};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -17,11 +19,12 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// One variant of a test: a model of one input and what it gives for one value of that.
+/// One variant of a test: a model and what it gives for one value of each of its inputs.
 struct Variant {
     number: String,
     test: String,
     name: String,
+    inputs: Vec<String>,
     output: String,
     tolerance: f32,
     operators: String,
@@ -42,14 +45,26 @@ fn export(folder: &Path) -> Option<(String, Vec<Variant>)> {
     let version = lines.next().unwrap().to_owned();
     let variant = |line: &str| {
         let fields: Vec<String> = line.split('\t').map(str::to_owned).collect();
-        let [number, test, name, output, tolerance, operators] = fields.try_into().unwrap();
-        Variant { number, test, name, output, tolerance: tolerance.parse().unwrap(), operators }
+        let [number, test, name, inputs, output, tolerance, operators] = fields.try_into().unwrap();
+        let inputs = inputs.split(' ').map(str::to_owned).collect();
+        let tolerance = tolerance.parse().unwrap();
+        Variant { number, test, name, inputs, output, tolerance, operators }
     };
     Some((version, lines.map(variant).collect()))
 }
 
-fn array(path: &Path, name: &str) -> Tensor<f32> {
-    read_npz(File::open(path).unwrap(), Some(name)).unwrap().tensor
+/// The outputs of a graph for the values of all inputs of the file: one item of the graph, or several.
+fn outputs(imported: &Imported, xs: &[Tensor<f32>]) -> Vec<f32> {
+    let graph = &imported.graph;
+    let shape = imported.input_shape();
+    let sizes: Vec<usize> = imported.inputs.iter().map(|i| i.shape.elements()).collect();
+    let items = xs.iter().map(|x| x.data.len()).sum::<usize>() / shape.elements();
+    let of_item = |item: usize| {
+        let parts = xs.iter().zip(&sizes).map(|(x, &n)| &x.data[item * n..(item + 1) * n]);
+        let x = Tensor::new(shape.clone(), parts.flatten().copied().collect());
+        evaluate(graph, &x, |_, _| ()).data
+    };
+    (0..items).flat_map(of_item).collect()
 }
 
 /// What became of a variant, and more for people.
@@ -61,16 +76,16 @@ fn outcome(folder: &Path, variant: &Variant) -> (String, String) {
         Ok(imported) => imported,
         Err(error) => return (format!("refused ({})", class(&error)), error.to_string()),
     };
-    let [x, want] = ["x", "y"].map(|name| array(&path.with_extension("npz"), name));
-    let graph = &imported.graph;
-    let shape = graph.node(graph.input()).shape.clone();
-    let run = || -> Vec<f32> {
-        let rows = x.data.chunks_exact(shape.elements());
-        rows.flat_map(|row| {
-            evaluate(graph, &Tensor::new(shape.clone(), row.to_vec()), |_, _| ()).data
-        })
-        .collect()
+    let array = |name: &str| {
+        let file = File::open(path.with_extension("npz")).unwrap();
+        read_npz(file, Some(name)).unwrap().tensor
     };
+    // An input that nothing reads is none of the graph's.
+    let at = |name: &String| variant.inputs.iter().position(|n| n == name).unwrap();
+    let xs = imported.inputs.iter().map(|i| array(&format!("x{}", at(&i.name))));
+    let xs: Vec<Tensor<f32>> = xs.collect();
+    let want = array("y");
+    let run = || outputs(&imported, &xs);
     let Ok(got) = catch_unwind(run) else { return ("broken".into(), "it panicked".into()) };
     if let Some(difference) = difference(&got, &want.data, variant.tolerance) {
         let detail = format!("{difference}; {}", imported.warnings.join("; "));
@@ -129,6 +144,52 @@ fn table(version: &str, variants: &[Variant], outcomes: &[String]) -> String {
     text
 }
 
+/// The operators with what compiles of them, and how many variants of the tests of each alone are right.
+fn operators(variants: &[Variant], outcomes: &[String]) -> String {
+    let count = |operator: &str, is: &dyn Fn(&str) -> bool| {
+        let of_operator = variants.iter().zip(outcomes);
+        of_operator.filter(|(v, o)| v.operators == operator && is(o)).count()
+    };
+    let is_right = |o: &str| o == "right";
+    let tests: BTreeSet<&str> = variants.iter().map(|v| v.test.as_str()).collect();
+    let supported: Vec<_> = supported_operators().collect();
+    let mut text = format!(
+        "{} operators. The {} tests have {} variants: one of the inputs is the client's, or all of them are, or all are \
+         constants.\n{} variants are right, the others are refused. The last column counts those of the operator \
+         alone.\n\n| operator | what compiles | right |\n| --- | --- | --- |\n",
+        supported.len(),
+        tests.len(),
+        outcomes.len(),
+        outcomes.iter().filter(|o| is_right(o)).count()
+    );
+    for operator in &supported {
+        let all = count(operator.name, &|_| true);
+        let right = count(operator.name, &is_right);
+        let counted = if all == 0 { String::new() } else { format!("{right} of {all}") };
+        writeln!(text, "| `{}` | {} | {counted} |", operator.name, operator.note).unwrap();
+    }
+    let others: BTreeSet<&str> = variants
+        .iter()
+        .zip(outcomes)
+        .filter(|(v, o)| is_right(o) && v.name.starts_with("folded"))
+        .map(|(v, _)| v.operators.as_str())
+        .filter(|name| !name.contains(',') && supported.iter().all(|o| o.name != *name))
+        .collect();
+    let listed: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
+    writeln!(text, "\nOf constants alone: {}.", listed.join(", ")).unwrap();
+    text
+}
+
+const BEGIN: &str = "<!-- operators: written by compiler/tests/conformance.rs -->\n";
+const END: &str = "<!-- end of operators -->\n";
+
+/// A page with another table of operators.
+fn with_operators(page: &str, table: &str) -> String {
+    let (before, rest) = page.split_once(BEGIN).expect("the page has the table's begin");
+    let (_, after) = rest.split_once(END).expect("the page has the table's end");
+    format!("{before}{BEGIN}{table}{END}{after}")
+}
+
 #[test]
 fn every_backend_test_has_the_outcome_in_the_table() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("conformance");
@@ -149,9 +210,14 @@ fn every_backend_test_has_the_outcome_in_the_table() {
     fs::remove_dir_all(&folder).unwrap();
     let outcomes: Vec<String> = results.into_iter().map(|(outcome, _)| outcome).collect();
     let found = table(&version, &variants, &outcomes);
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/outcomes.tsv");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let golden = root.join("tests/conformance/outcomes.tsv");
+    let page = root.join("../docs/operators.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let documented = with_operators(&text, &operators(&variants, &outcomes));
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(golden, found).unwrap();
+        fs::write(page, documented).unwrap();
         return;
     }
     let expected = fs::read_to_string(golden).unwrap();
@@ -173,4 +239,5 @@ fn every_backend_test_has_the_outcome_in_the_table() {
         "outcomes changed; if for the better, run this with UPDATE_EXPECT=1:\n{}",
         changed.join("\n")
     );
+    assert_eq!(text, documented, "docs/operators.md; run this with UPDATE_EXPECT=1");
 }

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the ONNX backend tests of the `onnx` package as models of one input, for compiler/tests/conformance.rs.
+"""Writes the ONNX backend tests of the `onnx` package as models, for compiler/tests/conformance.rs.
 
     python3 compiler/tests/conformance/export.py FOLDER
 
-Every numeric input of a test becomes the input of a variant in turn, the others become initializers; every numeric
-output is asked for. `fold/…` are the node tests with all inputs made initializers and their output added to an input,
-which shows what the import evaluates itself. FOLDER gets `N.onnx` and `N.npz` (`x`, `y`, as float32) and
-`manifest.tsv`: N, name, input, output, tolerance, operators. Needs `onnx`; runs no model.
+Every numeric input of a test becomes the input of a variant in turn, then all real ones together; the others become
+initializers. Every numeric output is asked for. The variants `folded` have all inputs made initializers and the output
+added to an input, which shows what the import evaluates itself. FOLDER gets `N.onnx` and `N.npz` (`x0`, `x1`, …, `y`, as
+float32) and `manifest.tsv`, after a line with the version of `onnx`: N, test, variant, inputs, output,
+tolerance, operators. Needs `onnx`; runs no model.
 """
 
 import pathlib
@@ -86,13 +87,13 @@ def stored_tests(suite):
         yield f"{suite}/{folder.name}", model, inputs, outputs
 
 
-def with_one_input(model, kept, values):
-    """The model with all inputs but `kept` made initializers."""
+def with_inputs(model, kept, values):
+    """The model with all inputs but those in `kept` made initializers."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
     for value, array in zip(free_inputs(graph), values):
-        if value.name != kept:
+        if value.name not in kept:
             graph.initializer.append(numpy_helper.from_array(array, value.name))
     initialized = {t.name for t in graph.initializer}
     remaining = [v for v in graph.input if v.name not in initialized]
@@ -104,7 +105,7 @@ def with_one_input(model, kept, values):
 
 def folded(model, values, output, expected):
     """The model with all inputs made initializers, `output` added to an input."""
-    copy = with_one_input(model, None, values)
+    copy = with_inputs(model, (), values)
     graph = copy.graph
     x = np.linspace(-1, 1, expected.size, dtype=np.float32).reshape((1, *expected.shape))
     graph.node.append(helper.make_node("Cast", [output], ["conformance_f"], to=TensorProto.FLOAT))
@@ -126,11 +127,12 @@ def operators(graph):
 
 
 def variants(name, model, inputs, outputs):
-    """(variant, model, x, output, y, tolerance) of a test."""
+    """(variant, model, inputs, output, y, tolerance) of a test."""
     free = free_inputs(model.graph)
     if len(free) != len(inputs) or any(v is None for v in inputs):
         return
     numeric = [i for i, v in enumerate(inputs) if as_reals(v) is not None and v.size]
+    real = [i for i in numeric if inputs[i].dtype.kind == "f"]
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     for j, (output, expected) in enumerate(zip(model.graph.output, outputs)):
         y = as_reals(expected)
@@ -139,12 +141,15 @@ def variants(name, model, inputs, outputs):
         tolerance = TOLERANCES.get(output.type.tensor_type.elem_type, TOLERANCE)
         at = f"@{j}" if len(model.graph.output) > 1 else ""
         for i in numeric:
-            one = with_one_input(model, free[i].name, inputs)
-            yield free[i].name + at, one, as_reals(inputs[i]), output.name, y, tolerance
+            one = with_inputs(model, (free[i].name,), inputs)
+            yield free[i].name + at, one, {free[i].name: as_reals(inputs[i])}, output.name, y, tolerance
+        if len(real) > 1:
+            several = with_inputs(model, [free[i].name for i in real], inputs)
+            yield "together" + at, several, {free[i].name: as_reals(inputs[i]) for i in real}, output.name, y, tolerance
         # `Add` broadcasts from operator set 7 on; whole networks take long.
         if opset >= 7 and not name.startswith("light/") and y.size < 100_000 and np.isfinite(y).all():
             one, x, total = folded(model, inputs, output.name, y)
-            yield "folded" + at, one, x, "conformance_y", total, tolerance
+            yield "folded" + at, one, {"conformance_x": x}, "conformance_y", total, tolerance
 
 
 def tests():
@@ -160,11 +165,13 @@ def main():
     lines = []
     for name, model, inputs, outputs in tests():
         names = ",".join(sorted(set(operators(model.graph))))
-        for variant, one, x, output, y, tolerance in variants(name, model, inputs, outputs):
+        for variant, one, xs, output, y, tolerance in variants(name, model, inputs, outputs):
             number = len(lines)
             (folder / f"{number}.onnx").write_bytes(one.SerializeToString())
-            np.savez(folder / f"{number}.npz", x=np.ascontiguousarray(x), y=np.ascontiguousarray(y))
-            lines.append("\t".join([str(number), name, variant, output, str(tolerance), names]))
+            arrays = {f"x{i}": np.ascontiguousarray(x) for i, x in enumerate(xs.values())}
+            np.savez(folder / f"{number}.npz", y=np.ascontiguousarray(y), **arrays)
+            fields = [number, name, variant, " ".join(xs), output, tolerance, names]
+            lines.append("\t".join(str(field) for field in fields))
     (folder / "manifest.tsv").write_text(f"onnx {onnx.__version__}\n" + "\n".join(lines) + "\n")
 
 
