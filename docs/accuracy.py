@@ -172,7 +172,7 @@ Mean losses with one family: {means}.
 | classifier | seeds | images | float | fitted | plan | loss | same class | H | bytes | fit | {" | ".join(FIXED)} |
 |{" --- |" * (11 + len(FIXED))}
 """
-    return intro + "\n".join(lines) + "\n"
+    return intro + "\n".join(lines) + "\n" + MEASURES
 
 
 NOTES = """Networks that lose more than 0.7 points are narrow (`wuhan_mnist-sm` has 506 parameters in all, `marabou_cifar10_small`
@@ -184,6 +184,37 @@ about 0.3 points. A cell of a family is empty where it was not measured, or refu
 Squares need more online traffic than phases (their inputs are truncated to more bits and their rings are wider) and
 about as many correlations as four harmonics, and lose more than one harmonic does: `--activation auto` therefore
 spends harmonics, and never falls back to squares.
+"""
+
+MEASURES = """
+## How a plan is judged
+
+`polyc compile` and `polyc evaluate` print what the output means (`--task`), and `polyrt` says the same of an answer, for the
+task stands in the plan:
+
+- **classify**: scores of classes along one axis; the first largest is the class, at every position of the other axes. The
+  axis is that of a softmax or ArgMax at the output, the one that labels leave out, or the only one longer than 1.
+- **binary**: every element is a score of the second of two classes: a sigmoid's is a probability and judged above one
+  half, others above zero.
+- **regress**: numbers. With labels: RMSE, R² and the largest error, in the output's unit. Against the network in float: the
+  root mean square error in that unit, and over the spread of the network's outputs (their deviation). A few numbers in a
+  row have a spread each, and so have the channels of an image; all others share one.
+
+Without `--task` one sigmoid, or one output whose labels are noughts and ones, is binary; a softmax, ArgMax, one axis of scores
+or labels of one class per position classify; everything else is numbers, with a note where it might be scores.
+
+The column *plan* is what simulated runs of two parties answer, carries and roundings of masks included, up to eight of every
+input. (In JSON, `rounded` is the plan without carries.) The first two columns are the network as imported, and with its
+activations fitted, in float.
+
+`--max-loss` (10 by default) is held against *plan*: points of accuracy lost where labels are known, otherwise percent of
+classes that change; of numbers, percent of the labels' spread by which the root mean square error grows or, where labels are
+not known, the error against the network in percent of the spread of its outputs. Few inputs show more by luck, so a plan is refused where one that loses just what is allowed would look as
+bad in less than one of twenty samples of that size: 3 of 5 changed classes are refused and 2 are not, 4 of 12 and not 3,
+16 of 100 and not 15, 117 of 1,000 and not 116. Errors of numbers are held to the 95% quantile of chi square.
+
+A fifth of the calibration inputs is held out from five inputs on: the last ones, or every fifth where labels stand in
+order. Of fewer, nothing is held out, and the table says so. Made-up inputs measure nothing, and no figures are shown.
 """
 
 

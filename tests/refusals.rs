@@ -64,6 +64,22 @@ fn label(folder: &Path, label: f32) {
     put(folder, "y.npy", write_npy(&Tensor::new(Shape::new([1]), vec![label])));
 }
 
+/// A file of twos in a shape.
+fn labels(folder: &Path, dims: &[usize]) {
+    let shape = Shape::new(dims);
+    let data = vec![2.0; shape.elements()];
+    put(folder, "y.npy", write_npy(&Tensor::new(shape, data)));
+}
+
+/// A model with a single probability.
+fn single_output(folder: &Path) {
+    let model = Model::new(&[1, 5])
+        .weights("w", &[1, 5], &[0.5, 0.25, -0.5, 1.0, 0.1])
+        .node("Gemm", "score", &["x", "w"], &[("transB", Attribute::Int(1))])
+        .node("Sigmoid", "probability", &["score"], &[]);
+    put(folder, "single.onnx", model.to_bytes("probability", &[1, 1]));
+}
+
 /// A model of images, and a folder with one that cannot be read.
 fn damaged_image(folder: &Path) {
     let model = Model::new(&[1, 1, 4, 4]).node("Relu", "relu", &["x"], &[]);
@@ -213,6 +229,115 @@ const CASES: &[Case] = &[
         lines: 4,
         ..case("compile_minimise_what", 2, "polyc compile model.onnx --minimise offline", nothing)
     },
+    case(
+        "compile_harmonics_of_squares",
+        2,
+        "polyc compile model.onnx --activation square --harmonics 2",
+        nothing,
+    ),
+    case(
+        "compile_harmonics_of_auto",
+        2,
+        "polyc compile model.onnx --activation auto --harmonics 2",
+        nothing,
+    ),
+    case(
+        "compile_phase_bits_of_quartics",
+        2,
+        "polyc compile model.onnx --activation quartic --phase-bits 9",
+        nothing,
+    ),
+    case("compile_max_loss_without_data", 2, "polyc compile model.onnx --max-loss 5", nothing),
+    case(
+        "compile_max_loss_forced",
+        2,
+        "polyc compile model.onnx --calibrate x.npy --max-loss 5 --force",
+        nothing,
+    ),
+    case(
+        "compile_range_with_data",
+        2,
+        "polyc compile model.onnx --calibrate x.npy --input-range 0,2",
+        nothing,
+    ),
+    case("compile_plan_as_json", 2, "polyc compile model.onnx --print-plan --json", nothing),
+    case("compile_labels_without_data", 2, "polyc compile model.onnx --labels y.npy", |f| {
+        label(f, 1.0)
+    }),
+    case(
+        "compile_label_fraction",
+        2,
+        "polyc compile model.onnx --calibrate x.npy --labels y.npy",
+        |f| label(f, 1.5),
+    ),
+    case(
+        "compile_label_large",
+        2,
+        "polyc compile model.onnx --calibrate x.npy --labels y.npy",
+        |f| label(f, 3.0),
+    ),
+    case(
+        "compile_labels_few",
+        2,
+        "polyc compile model.onnx --calibrate x.npy --labels y.npy",
+        |f| {
+            input(f, &[2, 5], 0.0);
+            label(f, 1.0);
+        },
+    ),
+    case(
+        "compile_labels_shape",
+        2,
+        "polyc compile model.onnx --calibrate x.npy --labels y.npy",
+        |f| labels(f, &[1, 2, 2]),
+    ),
+    case(
+        "compile_labels_missing",
+        2,
+        "polyc compile model.onnx --calibrate x.npy --labels absent.npy",
+        nothing,
+    ),
+    case(
+        "compile_regress_of_classes",
+        2,
+        "polyc compile model.onnx --calibrate x.npy --labels y.npy --task regress",
+        |f| label(f, 1.0),
+    ),
+    case(
+        "compile_binary_of_three",
+        2,
+        "polyc compile model.onnx --calibrate x.npy --labels y.npy --task binary",
+        |f| labels(f, &[1, 3]),
+    ),
+    case(
+        "compile_one_score_of_classes",
+        2,
+        "polyc compile single.onnx --task classify",
+        single_output,
+    ),
+    case(
+        "compile_sigmoid_of_three_classes",
+        2,
+        "polyc compile single.onnx --calibrate x.npy --labels y.npy",
+        |f| {
+            single_output(f);
+            label(f, 2.0);
+        },
+    ),
+    case(
+        "evaluate_labels_shape",
+        2,
+        "polyc evaluate plan.bin --inputs x.npy --labels y.npy",
+        |f| labels(f, &[1, 2, 2]),
+    ),
+    case(
+        "evaluate_regress_of_classes",
+        2,
+        "polyc evaluate plan.bin --inputs x.npy --labels y.npy --task regress",
+        |f| label(f, 1.0),
+    ),
+    case("compile_task_what", 2, "polyc compile model.onnx --task rank", nothing),
+    case("compile_task_twice", 2, "polyc compile model.onnx --task regress --task binary", nothing),
     case("compile_std_zero", 2, "polyc compile model.onnx --calibrate x.npy --std 0", nothing),
     Case { lines: 2, ..case("report_network", 2, "polyc report plan.bin --network fast", nothing) },
     case("report_flipped_byte", 2, "polyc report plan.bin", |f| {
@@ -261,7 +386,15 @@ const CASES: &[Case] = &[
     case("evaluate_no_inputs", 2, "polyc evaluate plan.bin --inputs x.npy", |f| {
         put(f, "x.npy", write_npy(&Tensor::new(Shape::new([0, 5]), vec![])));
     }),
-    case("evaluate_out_of_range", 2, "polyc evaluate plan.bin --inputs x.npy --raw", bytes_input),
+    Case {
+        lines: 2,
+        ..case(
+            "evaluate_out_of_range",
+            2,
+            "polyc evaluate plan.bin --inputs x.npy --raw",
+            bytes_input,
+        )
+    },
     case(
         "party1_shape",
         2,
@@ -282,12 +415,15 @@ const CASES: &[Case] = &[
             input(f, &[2, 5], f32::NEG_INFINITY);
         },
     ),
-    case(
-        "party1_bytes",
-        2,
-        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --raw",
-        bytes_input,
-    ),
+    Case {
+        lines: 2,
+        ..case(
+            "party1_bytes",
+            2,
+            "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --raw",
+            bytes_input,
+        )
+    },
     case(
         "party1_mean_count",
         2,
@@ -495,7 +631,8 @@ fn check(case: &Case) -> Option<String> {
     let text = stderr(&output);
     let status = output.status.code();
     let lines = text.lines().filter(|l| !l.is_empty()).count();
-    let prefixed = text.starts_with("polyc: ") || text.starts_with("error: ");
+    let of_error = text.lines().find(|line| !line.starts_with("note: ")).unwrap_or_default();
+    let prefixed = of_error.starts_with("polyc: ") || of_error.starts_with("error: ");
     if status != Some(case.status) || lines != case.lines || !prefixed {
         return Some(format!("{}: status {status:?}, {lines} lines: {text}", case.name));
     }

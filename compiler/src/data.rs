@@ -1,5 +1,6 @@
 //! Inputs and labels from files: arrays, images, and folders of images.
 
+use crate::task::Labels;
 use anyhow::{Context, Result, bail};
 use ir::array_file::{self, ArrayError};
 use ir::input::Preprocessing;
@@ -18,7 +19,7 @@ pub struct Data {
     /// Per input of the model, one tensor per row of its file.
     pub parts: Vec<Vec<Tensor<f32>>>,
     /// One per row, where the images of a folder lie in subfolders.
-    pub labels: Option<Vec<usize>>,
+    pub labels: Option<Labels>,
     /// What was decided where the files left a choice; for people.
     pub notes: Vec<String>,
 }
@@ -70,26 +71,10 @@ pub fn join(ports: &[InputPort], parts: &[Vec<Tensor<f32>>]) -> Result<Vec<Tenso
         .collect()
 }
 
-/// The labels that stand beside inputs: array `y` or `labels` of the first archive among these arguments.
-///
-/// # Errors
-/// As [`load_labels`].
-pub fn labels_beside(arguments: &[String], classes: usize) -> Result<Option<Vec<usize>>> {
-    let is_archive = |path: &&Path| path.extension().is_some_and(|e| e == "npz") && path.is_file();
-    let paths = arguments.iter().flat_map(|argument| {
-        let behind_name = argument.split_once('=').map(|(_, path)| Path::new(path));
-        [Some(Path::new(argument)), behind_name].into_iter().flatten()
-    });
-    match paths.into_iter().find(is_archive) {
-        Some(path) => load_labels(path, classes),
-        None => Ok(None),
-    }
-}
-
 /// The rows of one input.
 struct Part {
     inputs: Vec<Tensor<f32>>,
-    labels: Option<Vec<usize>>,
+    labels: Option<Labels>,
     notes: Vec<String>,
 }
 
@@ -107,33 +92,69 @@ fn load_part(path: &Path, port: &InputPort, is_only: bool, limit: Option<usize>)
     Ok(Part { inputs: read.tensors, labels: None, notes })
 }
 
-/// Reads the labels of a classifier with `classes` classes: a `.npy` file, or array `y` or `labels` of an
-/// `.npz` file; `None` where that has neither.
+/// Reads labels of every output: those of the files `given`, if there are some, otherwise those that stand
+/// beside the inputs, in an archive among the `arguments` that name these, or as the names of subfolders.
+/// `none` as a file stands for none.
 ///
 /// # Errors
-/// If the file is unreadable, or an element is no class; one line that names the file.
-pub fn load_labels(path: &Path, classes: usize) -> Result<Option<Vec<usize>>> {
+/// If a file is unreadable or has no labels; one line that names it.
+pub fn labels_of(
+    outputs: &[&str],
+    arguments: &[String],
+    of_folder: Option<&Labels>,
+    given: &[String],
+) -> Result<Vec<Option<Labels>>> {
+    let of_files = |paths: Vec<Option<&str>>, is_asked: bool| {
+        let of_output = |(name, path): (&&str, Option<&str>)| {
+            let Some(path) = path.filter(|&path| path != "none") else { return Ok(None) };
+            let found = load_labels(Path::new(path), name, outputs.len() == 1)?;
+            if found.is_none() && is_asked && outputs.len() == 1 {
+                bail!("{path}: no array named \"y\", \"labels\" or \"{name}\"");
+            }
+            Ok(found)
+        };
+        outputs.iter().zip(paths).map(of_output).collect::<Result<Vec<_>>>()
+    };
+    if !given.is_empty() {
+        let found =
+            of_files(assign(given, outputs, "--labels").map_err(anyhow::Error::msg)?, true)?;
+        if found.iter().all(Option::is_none) && given.iter().any(|path| path != "none") {
+            bail!(
+                "{}: no array has the name of an output ({})",
+                given.join(", "),
+                outputs.join(", ")
+            );
+        }
+        return Ok(found);
+    }
+    if let Some(labels) = of_folder {
+        let is_first = |i: usize| (i == 0).then(|| labels.clone());
+        return Ok((0..outputs.len()).map(is_first).collect());
+    }
+    let is_archive = |path: &&str| path.ends_with(".npz") && Path::new(path).is_file();
+    let paths = arguments.iter().flat_map(|argument| {
+        [Some(argument.as_str()), argument.split_once('=').map(|(_, path)| path)]
+    });
+    let archive = paths.flatten().find(is_archive);
+    of_files(vec![archive; outputs.len()], false)
+}
+
+/// Reads the labels of an output: a `.npy` file, or an array of an `.npz` file that has the output's name
+/// or, for the only output, is `y` or `labels`; `None` where that has none of them.
+fn load_labels(path: &Path, output: &str, is_only: bool) -> Result<Option<Labels>> {
     let in_file = || path.display().to_string();
     let bytes = std::fs::read(path).with_context(in_file)?;
-    let array = match array_file::read(&bytes, Some("y")) {
-        Err(ArrayError::Missing { .. }) => array_file::read(&bytes, Some("labels")),
-        other => other,
-    };
-    let labels = match array {
-        Err(ArrayError::Missing { .. }) => return Ok(None),
-        other => other.with_context(in_file)?.tensor,
-    };
-    if labels.shape.0.iter().skip(1).any(|&d| d != 1) {
-        bail!("{}: labels of shape {}, expected one per input", in_file(), labels.shape);
-    }
-    let class = |(i, &v): (usize, &f32)| {
-        let label = v as usize;
-        if v.fract() == 0.0 && v >= 0.0 && label < classes {
-            return Ok(label);
+    let names = if is_only { vec!["y", "labels", output] } else { vec![output] };
+    for name in names {
+        match array_file::read(&bytes, Some(name)) {
+            Err(ArrayError::Missing { .. }) => {}
+            other => {
+                let array = other.with_context(in_file)?.tensor;
+                return Ok(Some(Labels { of: in_file(), array }));
+            }
         }
-        bail!("{}: label {i} is {v}, expected a whole number below {classes}", in_file())
-    };
-    labels.data.iter().enumerate().map(class).collect::<Result<_>>().map(Some)
+    }
+    Ok(None)
 }
 
 /// Reads the PNG and JPEG images of a folder in name order. Where all of them lie in subfolders, the
@@ -220,8 +241,12 @@ fn is_image_name(path: &Path) -> bool {
     extension.is_some_and(|e| e == "png" || e == "jpg" || e == "jpeg")
 }
 
-fn folder_labels(folder: &Path, images: &[&PathBuf]) -> Result<Option<Vec<usize>>> {
+fn folder_labels(folder: &Path, images: &[&PathBuf]) -> Result<Option<Labels>> {
     let classes: Vec<PathBuf> = entries(folder)?.into_iter().filter(|p| p.is_dir()).collect();
     let label = |image: &&PathBuf| classes.iter().position(|class| image.starts_with(class));
-    Ok(images.iter().map(label).collect())
+    let labels: Option<Vec<f32>> = images.iter().map(|i| Some(label(i)? as f32)).collect();
+    Ok(labels.map(|data| {
+        let of = format!("{} ({} subfolders)", folder.display(), classes.len());
+        Labels { of, array: Tensor::new(Shape::new([data.len()]), data) }
+    }))
 }

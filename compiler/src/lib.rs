@@ -10,6 +10,7 @@ pub mod passes;
 pub mod ports;
 pub mod report;
 pub mod search;
+pub mod task;
 
 use error::CompileError;
 use fit::{Calibration, Family, Fitted, Harmonics};

@@ -3,6 +3,7 @@
 
 use crate::onnx::{Declared, Imported};
 use crate::passes::Scores;
+use crate::task;
 use ir::graph::{Graph, NodeId, Op, evaluate};
 use ir::input::Preprocessing;
 use ir::plan::{InputPort, OutputPort};
@@ -55,6 +56,9 @@ pub fn outputs(
     let mut ports = Vec::new();
     for ((declared, scores), unit) in declared.iter().zip(scores).zip(units) {
         let shape = graph.node(scores.node).shape.clone();
+        let is_probability = task::is_probability(graph, scores.node);
+        let output = task::Output::new(&declared.name, &shape, &scores.client, is_probability);
+        let task = task::of_network(&output).task;
         times_at_output(graph, scores.node, 1.0 / unit);
         ports.push(OutputPort {
             name: declared.name.clone(),
@@ -62,6 +66,7 @@ pub fn outputs(
             element: declared.element,
             unit,
             client: scores.client,
+            task,
             classes: vec![],
         });
     }

@@ -4,9 +4,10 @@ use ir::graph::{Graph, Op, evaluate_batch};
 use ir::op::{Activation, Function};
 use ir::plan::{Evaluator, Rounding};
 use ir::{Shape, Tensor};
+use polyc::evaluate::Sample;
 use polyc::fit::Calibration;
 use polyc::passes::PassOptions;
-use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
+use polyc::search::{Gate, Goal, Measured, check, search};
 use polyc::{CompileOptions, Prepared, prepare_plain};
 
 /// Numbers in [−1, 1), the same every time.
@@ -64,7 +65,7 @@ fn inputs(count: usize, rare: f32) -> Vec<Tensor<f32>> {
 fn compiled(prepared: &Prepared, inputs: &[Tensor<f32>]) -> Measured {
     let (fitted, held_out) = inputs.split_at(inputs.len() * 4 / 5);
     let calibration = Calibration::new(fitted.to_vec(), "made up");
-    let held_out = HeldOut { inputs: held_out, labels: None };
+    let held_out = Sample { inputs: held_out, truths: &[], float: None };
     let options = CompileOptions::default();
     search("mlp", prepared, &calibration, held_out, &options, Goal::AsGiven, &|_, _| ()).unwrap()
 }

@@ -1,5 +1,6 @@
 //! The inputs that a network is fitted on.
 
+use crate::task::Truths;
 use ir::graph::Statistics;
 use ir::{Shape, Tensor};
 use rayon::prelude::*;
@@ -10,8 +11,8 @@ pub struct Calibration {
     pub inputs: Vec<Tensor<f32>>,
     /// Where each of them stands in what was given, from 0.
     pub rows: Vec<usize>,
-    /// Their classes, where they are known; a fit does not look at them.
-    pub labels: Option<Vec<usize>>,
+    /// What is right of them, where it is known; a fit does not look at it.
+    pub truths: Truths,
     /// Whether nobody gave data and the inputs were made up.
     pub is_synthetic: bool,
     /// For people: where the inputs come from.
@@ -30,14 +31,16 @@ impl Calibration {
         let count = self.inputs.len();
         self.inputs = evenly(std::mem::take(&mut self.inputs), most);
         self.rows = evenly(std::mem::take(&mut self.rows), most);
-        self.labels = self.labels.take().map(|labels| evenly(labels, most));
+        for truths in self.truths.iter_mut().flatten() {
+            *truths = evenly(std::mem::take(truths), most);
+        }
         self.inputs.len() < count
     }
 
     /// Inputs as they were given, all of them.
     pub fn new(inputs: Vec<Tensor<f32>>, description: impl Into<String>) -> Self {
         let rows = (0..inputs.len()).collect();
-        Self { inputs, rows, labels: None, is_synthetic: false, description: description.into() }
+        Self { inputs, rows, truths: vec![], is_synthetic: false, description: description.into() }
     }
 
     /// Smooth random images in `range`: noise on a coarse grid, interpolated along the last two axes,

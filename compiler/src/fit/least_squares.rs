@@ -125,7 +125,10 @@ impl Samples {
             Channel { rows, held_out, middle, half, fit_half: 0.5 * (fitted.high - fitted.low) }
         };
         let mut channels: Vec<Channel> = gathered.into_iter().zip(reaches).map(channel).collect();
-        let widest = channels.iter().map(|c| c.half).fold(0.0, f64::max).max(1e-6);
+        let most = |of: fn(&Channel) -> f64| channels.iter().map(of).fold(0.0, f64::max);
+        let (widest, size) = (most(|c| c.half), most(|c| c.middle.abs()));
+        // Values that do not vary, as those of a single input, tell no width: their size stands for it.
+        let widest = if widest > 1e-6 * size { widest } else { size }.max(1e-6);
         for channel in &mut channels {
             channel.half = channel.half.max(1e-2 * widest);
             channel.fit_half = channel.fit_half.max(1e-2 * widest);

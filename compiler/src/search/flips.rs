@@ -10,10 +10,10 @@
 //! measured on inputs that no fit has seen, where they are larger; the inputs that they are tried on
 //! may be any.
 
-use crate::evaluate::class;
+use ir::plan::class;
 use rayon::prelude::*;
 
-/// Outputs, per input.
+/// Scores, per input or position: one per class, or one that is above zero for the second of two.
 pub type Outputs = Vec<Vec<f32>>;
 
 /// An input meets this share of the differences, and so many at least.

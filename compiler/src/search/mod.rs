@@ -3,6 +3,7 @@
 //! looks for the fewest harmonics that a given loss allows, and [`Goal::Narrowest`] for the fewest
 //! bits.
 
+mod accuracy;
 mod flips;
 mod gate;
 mod layers;
@@ -14,34 +15,26 @@ pub use layers::PhaseLayer;
 pub use narrow::Minimise;
 
 use crate::error::CompileError;
-use crate::evaluate::{self, Evaluation};
+use crate::evaluate::{self, Evaluation, Judged, Sample};
 use crate::fit::{Calibration, Family, Harmonics};
 use crate::lower::bits::Reach;
+use crate::task::{Task, Truth, Truths};
 use crate::{CompileOptions, Compiled, Prepared, compile};
-use flips::{Differences, Outputs, probabilities};
+use accuracy::Accuracies;
 use ir::Tensor;
 use ir::graph::{evaluate as evaluate_graph, evaluate_batch};
-use ir::plan::{Evaluator, Rounding};
+use ir::plan::{Evaluator, Plan, Rounding};
 use narrow::Walk;
 use rayon::prelude::*;
 use sensitivity::sensitivities;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Inputs that no fit has seen.
-#[derive(Clone, Copy)]
-pub struct HeldOut<'a> {
-    /// The inputs.
-    pub inputs: &'a [Tensor<f32>],
-    /// Their classes, where they are known.
-    pub labels: Option<&'a [usize]>,
-}
 
 /// What is searched for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
     /// The plan that the options describe.
     AsGiven,
-    /// Phases with the fewest harmonics whose loss on the held-out inputs (see [`loss`]) is within
+    /// Phases with the fewest harmonics whose loss on the held-out inputs (see [`Evaluation::loss`]) is within
     /// `loss`, a share, and whose cost (see [`cost`]) is within `bytes`; one of both may be missing.
     Cheapest {
         /// The loss allowed.
@@ -96,16 +89,6 @@ const MORE_APART: usize = 50;
 /// What agreement on fewer held-out inputs says is worth no second try.
 const LEAST_HELD_OUT: usize = 20;
 
-/// The accuracy that a plan loses against the float network on held-out inputs: of correct classes
-/// where labels are known, otherwise the share of inputs whose class changed. `None` without the
-/// float network.
-pub fn loss(evaluation: &Evaluation) -> Option<f64> {
-    match (&evaluation.accuracy, &evaluation.agreement) {
-        (Some(accuracy), _) => accuracy.float.map(|float| float - accuracy.plan),
-        (None, agreement) => agreement.as_ref().map(|agreement| 1.0 - agreement.plan),
-    }
-}
-
 /// Bytes of one inference: online, both ways, and one party's correlations.
 pub fn cost(compiled: &Compiled) -> usize {
     let plan = &compiled.plan;
@@ -123,7 +106,7 @@ pub fn search(
     name: &str,
     prepared: &Prepared,
     calibration: &Calibration,
-    held_out: HeldOut<'_>,
+    held_out: Sample<'_>,
     options: &CompileOptions,
     goal: Goal,
     progress: &(dyn Fn(&str, f64) + Sync),
@@ -140,7 +123,7 @@ pub fn search(
         let harmonics = Harmonics::Within { tolerance: TOLERANCES[index], most: 6 };
         let options = CompileOptions { family: Family::Phase { harmonics }, ..options.clone() };
         let (measured, _) = trial.refined(&options)?;
-        let (lost, cost) = (loss(&measured.evaluation).unwrap_or(0.0), cost(&measured.compiled));
+        let (lost, cost) = (measured.evaluation.loss().unwrap_or(0.0), cost(&measured.compiled));
         notes.push(format!(
             "harmonics {}: loss {:.2} points, {} bytes an inference with its correlations",
             mean_harmonics(&measured.compiled),
@@ -197,6 +180,17 @@ fn covering(
     options
 }
 
+/// Whether the only output is the scores of one class.
+fn is_one_class(plan: &Plan) -> bool {
+    match &plan.outputs[..] {
+        [only] => match only.task {
+            Task::Classify { axis } => only.shape.0.get(axis) == Some(&only.shape.elements()),
+            Task::Binary { .. } | Task::Regress => false,
+        },
+        _ => false,
+    }
+}
+
 fn mean_harmonics(compiled: &Compiled) -> String {
     let phases = compiled.plan.steps.iter().filter_map(|step| match &step.op {
         ir::plan::StepOp::Phase(phase) => Some(f64::from(phase.harmonics)),
@@ -210,7 +204,8 @@ struct Trial<'a> {
     name: &'a str,
     prepared: &'a Prepared,
     calibration: &'a Calibration,
-    held_out: HeldOut<'a>,
+    /// Inputs that no fit has seen.
+    held_out: Sample<'a>,
     progress: &'a (dyn Fn(&str, f64) + Sync),
 }
 
@@ -221,12 +216,13 @@ impl Trial<'_> {
     }
 
     fn measured(&self, compiled: Compiled) -> Result<Measured, CompileError> {
+        let tasks: Vec<Task> = compiled.plan.outputs.iter().map(|o| o.task).collect();
         let evaluation = evaluate::run(
             &compiled.plan,
             &compiled.weights,
             Some(&compiled.reference),
-            self.held_out.inputs,
-            self.held_out.labels,
+            &tasks,
+            self.held_out,
             &|share| (self.progress)("evaluating", share),
         )
         .map_err(|e| CompileError::Calibration(e.to_string()))?;
@@ -244,11 +240,25 @@ impl Trial<'_> {
         if self.calibration.is_synthetic || count < LEAST_HELD_OUT {
             return Ok((best, chosen));
         }
-        let gap = |m: &Measured| m.evaluation.agreement.as_ref().map_or(0.0, |a| a.fitted - a.plan);
-        let allowed = ROUNDING_LOSS + 1.5 / count as f64;
+        // Of the output that lost the most: what is above the allowed, what was lost, and what of.
+        let gap = |m: &Measured| {
+            let of_output = |o: &Judged| match (&o.agreement, o.relative_error) {
+                (Some(a), _) => {
+                    let lost = a.fitted - a.plan;
+                    (lost - ROUNDING_LOSS - 1.5 / count as f64, lost, " points of agreement")
+                }
+                (None, e) => {
+                    let lost = e.and_then(|e| Some(e.plan? - e.fitted?)).unwrap_or(0.0);
+                    (lost - ROUNDING_LOSS, lost, "% of the outputs' spread")
+                }
+            };
+            let gaps = m.evaluation.outputs.iter().map(of_output);
+            gaps.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((-1.0, 0.0, ""))
+        };
         let mut notes = Vec::new();
         for _ in 0..REFINEMENTS {
-            if gap(&best) <= allowed {
+            let (excess, lost, of) = gap(&best);
+            if excess <= 0.0 {
                 break;
             }
             finer.rings.value_bits += 1.0;
@@ -257,11 +267,11 @@ impl Trial<'_> {
             finer.rings.max_phase_ring += 2;
             let next = self.measured(self.compiled(&finer, "fitting")?)?;
             notes.push(format!(
-                "rounding lost {:.1} points of agreement: {} phase bits and finer rings instead",
-                100.0 * gap(&best),
+                "rounding lost {:.1}{of}: {} phase bits and finer rings instead",
+                100.0 * lost,
                 finer.rings.phase_bits
             ));
-            if gap(&next) >= gap(&best) {
+            if gap(&next).0 >= excess {
                 break;
             }
             (best, chosen) = (next, finer.clone());
@@ -285,19 +295,15 @@ impl Trial<'_> {
         let (mut given, mut options) = self.refined(options)?;
         options.rings = minimise.options(options.rings);
         let Compiled { plan, reference, phases, .. } = &given.compiled;
-        let (inputs, labels) = self.judged();
-        let weights = sensitivities(&reference.fitted, phases, &inputs);
+        let (inputs, truths) = self.judged();
+        let weights = sensitivities(&reference.fitted, phases, &inputs, is_one_class(plan));
         let states = Walk::new(plan, phases, &weights, minimise, &options.rings).states();
-        let exact = outputs_of(evaluate_batch(&reference.original, &inputs));
-        let probabilities = probabilities(&exact, labels.as_deref());
         let unseen = self.unseen(plan.multiplications_in_all());
-        let exact_unseen = outputs_of(evaluate_batch(&reference.original, &unseen));
-        let accuracy = |noisy: &Outputs| {
-            Differences::new(&exact_unseen, noisy).expected_accuracy(&exact, &probabilities)
-        };
-        let goal = accuracy(&outputs_of(evaluate_batch(&reference.fitted, &unseen)));
+        let float = |x: &[Tensor<f32>]| evaluate_batch(&reference.original, x);
+        let accuracy = Accuracies::new(plan, &float(&inputs), &float(&unseen), &truths);
+        let goal = accuracy.of(&evaluate_batch(&reference.fitted, &unseen));
         let loss = |compiled: &Compiled| -> Result<f64, CompileError> {
-            Ok(goal - accuracy(&self.outputs(compiled, &unseen)?))
+            Ok(goal - accuracy.of(&self.outputs(compiled, &unseen)?))
         };
         let before = loss(&given.compiled)?;
         if let Family::Phase { harmonics: fewest @ Harmonics::Within { .. } } = &mut options.family
@@ -364,21 +370,20 @@ impl Trial<'_> {
         Ok(Measured { notes, ..self.measured(compiled)? })
     }
 
-    /// The calibration and held-out inputs, as many as a search looks at, and their labels if all are
-    /// known.
-    fn judged(&self) -> (Vec<Tensor<f32>>, Option<Vec<usize>>) {
+    /// The calibration and held-out inputs, as many as a search looks at, and what is right of them if
+    /// it is known of all.
+    fn judged(&self) -> (Vec<Tensor<f32>>, Truths) {
         let calibration = self.calibration;
         let all: Vec<&Tensor<f32>> =
             calibration.inputs.iter().chain(self.held_out.inputs).collect();
-        let labels: Option<Vec<usize>> = calibration
-            .labels
-            .as_ref()
-            .zip(self.held_out.labels)
-            .map(|(a, b)| a.iter().chain(b).copied().collect());
         let count = MOST_JUDGED.min(all.len());
         let chosen = || (0..count).map(|i| i * all.len() / count);
-        let inputs = chosen().map(|i| all[i].clone()).collect();
-        (inputs, labels.map(|labels| chosen().map(|i| labels[i]).collect()))
+        let of_output = |(a, b): (&Option<Vec<Truth>>, &Option<Vec<Truth>>)| {
+            let truths: Vec<&Truth> = a.as_ref()?.iter().chain(b.as_ref()?).collect();
+            Some(chosen().map(|i| truths[i].clone()).collect())
+        };
+        let truths = calibration.truths.iter().zip(self.held_out.truths).map(of_output).collect();
+        (chosen().map(|i| all[i].clone()).collect(), truths)
     }
 
     /// The held-out inputs, as many as a search affords to evaluate exactly.
@@ -394,7 +399,7 @@ impl Trial<'_> {
         &self,
         compiled: &Compiled,
         inputs: &[Tensor<f32>],
-    ) -> Result<Outputs, CompileError> {
+    ) -> Result<Vec<Tensor<f32>>, CompileError> {
         let evaluator = Evaluator::new(&compiled.plan, &compiled.weights);
         let done = AtomicUsize::new(0);
         let work = compiled.plan.multiplications_in_all() * inputs.len();
@@ -408,12 +413,8 @@ impl Trial<'_> {
             let y = evaluator.run(&x, Rounding::Sampled(i as u64), |_, _| ());
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
             (self.progress)("evaluating", done as f64 / all as f64);
-            Ok(compiled.plan.decode_output(&y).data)
+            Ok(compiled.plan.decode_output(&y))
         };
         (0..all).into_par_iter().map(output).collect()
     }
-}
-
-fn outputs_of(outputs: Vec<Tensor<f32>>) -> Outputs {
-    outputs.into_iter().map(|y| y.data).collect()
 }

@@ -14,9 +14,14 @@ const MOST_INPUTS: usize = 32;
 /// Multiplications that may be spent on all inputs.
 const WORK: f64 = 1e11;
 
-/// Per layer, the squared change of the output (its mean over the classes aside, which no class depends
-/// on) per unit of noise in the layer's values, relative to their variance.
-pub fn sensitivities(graph: &Graph, layers: &[PhaseLayer], inputs: &[Tensor<f32>]) -> Vec<f64> {
+/// Per layer, the squared change of the output (of scores of one class its mean over these aside, which the
+/// class does not depend on) per unit of noise in the layer's values, relative to their variance.
+pub fn sensitivities(
+    graph: &Graph,
+    layers: &[PhaseLayer],
+    inputs: &[Tensor<f32>],
+    is_one_class: bool,
+) -> Vec<f64> {
     let work: f64 = graph.order().iter().map(|&id| multiplications(graph, id)).sum();
     let affordable = WORK / (work * (1.0 + layers.len() as f64 / 2.0));
     let count = (affordable as usize).clamp(2, MOST_INPUTS).min(inputs.len());
@@ -25,7 +30,9 @@ pub fn sensitivities(graph: &Graph, layers: &[PhaseLayer], inputs: &[Tensor<f32>
     let of_input = |(i, input): (usize, &&Tensor<f32>)| -> Vec<f64> {
         let values = all_values(graph, input);
         let layers = layers.iter().enumerate();
-        layers.map(|(j, l)| change(graph, &values, l, (i * 7919 + j) as u32)).collect()
+        layers
+            .map(|(j, l)| change(graph, &values, l, (i * 7919 + j) as u32, is_one_class))
+            .collect()
     };
     let sums = chosen
         .par_iter()
@@ -57,6 +64,7 @@ fn change(
     values: &HashMap<NodeId, Tensor<f32>>,
     layer: &PhaseLayer,
     seed: u32,
+    is_one_class: bool,
 ) -> f64 {
     let mut noisy = values[&layer.node].clone();
     // Uniform noise of the wanted deviation.
@@ -81,6 +89,6 @@ fn change(
     let pairs = output.data.iter().zip(&values[&graph.output()].data);
     let differences: Vec<f64> = pairs.map(|(a, b)| f64::from(a - b)).collect();
     let classes = differences.len() as f64;
-    let mean = if classes > 1.0 { differences.iter().sum::<f64>() / classes } else { 0.0 };
+    let mean = if is_one_class { differences.iter().sum::<f64>() / classes } else { 0.0 };
     differences.iter().map(|d| (d - mean).powi(2)).sum()
 }

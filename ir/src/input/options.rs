@@ -73,7 +73,7 @@ pub fn assign<'a>(
             .min_by_key(|(_, value)| value.len());
         let (place, what) = match named {
             Some((i, value)) => (found[i].replace(value), inputs[i]),
-            None => (of_all.replace(argument.as_str()), "all inputs"),
+            None => (of_all.replace(argument.as_str()), "all of them"),
         };
         if place.is_some() {
             return Err(format!(

@@ -16,20 +16,22 @@ mod print;
 pub mod rlwe;
 mod schedule;
 mod slots;
+mod task;
 mod verify;
 mod weights;
 
 pub use cost::{Correlation, Direction, Message, PART, Round};
 pub use evaluate::{
-    CarryNoise, Evaluator, NoiseTally, PhaseTables, Rounding, carry_noise, class, per_channel,
-    phase_error,
+    CarryNoise, Evaluator, NoiseTally, PhaseTables, Rounding, carry_noise, per_channel,
+    phase_error, run_rounding,
 };
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
 pub use packing::{Packing, Planes};
-pub use port::{ClientStep, InputError, InputPort, OutputPort, join};
+pub use port::{ClientStep, InputError, InputPort, OutputPort, join, scores_of, shape_after};
 pub use rlwe::RingLwe;
 pub use schedule::{Action, Exchange, MAX_GROUP, Schedule};
 pub use slots::{PhaseProducts, SlotPacking};
+pub use task::{Task, Verdict, class, five_digits};
 pub use verify::PlanError;
 pub use weights::{Commitment, Reference, ReferenceLayer, StepWeights, Weights};
 

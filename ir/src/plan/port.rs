@@ -1,7 +1,7 @@
 //! Ports: what of the plan's input value is which of the client's inputs, and what of its output value is
 //! which output. A plan has one input and one output value; several are joined along axis 1 of `[1, N]`.
 
-use super::Plan;
+use super::{Plan, Task, Verdict};
 use crate::element::{ElementType, Integers};
 use crate::graph;
 use crate::input::options::PreprocessingOptions;
@@ -40,6 +40,8 @@ pub struct OutputPort {
     pub unit: f64,
     /// What party 1 does with the scores in the clear.
     pub client: Vec<ClientStep>,
+    /// What it means.
+    pub task: Task,
     /// Names of its classes; none if they were not given.
     pub classes: Vec<String>,
 }
@@ -145,46 +147,98 @@ impl InputPort {
 impl OutputPort {
     /// The one output of reals of a model, used as it is.
     pub fn whole(name: &str, shape: Shape) -> Vec<Self> {
-        let (client, classes) = (vec![], vec![]);
+        let (client, task, classes) = (vec![], Task::Regress, vec![]);
         let element = ElementType::Real;
-        vec![Self { name: name.into(), shape, element, unit: 1.0, client, classes }]
+        vec![Self { name: name.into(), shape, element, unit: 1.0, client, task, classes }]
     }
 
     /// The output, from its scores.
     pub fn finish(&self, scores: &Tensor<f32>) -> Tensor<f32> {
-        self.client.iter().fold(scores.clone(), |y, step| match step {
-            ClientStep::Softmax(axis) => graph::softmax(&y, *axis),
-            ClientStep::LogSoftmax(axis) => graph::log_softmax(&y, *axis),
-            ClientStep::ArgMax(axis) => graph::arg_max(&y, *axis),
-            ClientStep::Reshape(shape) => y.reshape(shape.clone()),
-            ClientStep::Affine { scale, shift } => y.map(|v| scale * v + shift),
-            ClientStep::Clip { low, high } => y.map(|v| v.max(*low).min(*high)),
-            ClientStep::Integers(integers) => y.map(|v| integers.at(v)),
-        })
+        apply(&self.client, scores)
+    }
+
+    /// What `task` is about: of classes what their softmax, or the index of the largest, is made of; otherwise
+    /// the output.
+    pub fn judged(&self, task: Task, scores: &Tensor<f32>) -> Tensor<f32> {
+        apply(self.judged_client(task), scores)
+    }
+
+    /// The shape of what `task` is about; `None` if the client's steps do not fit.
+    pub fn judged_shape(&self, task: Task) -> Option<Shape> {
+        shape_after(self.judged_client(task), &self.shape)
+    }
+
+    fn judged_client(&self, task: Task) -> &[ClientStep] {
+        match task {
+            Task::Classify { .. } => scores_of(&self.client),
+            Task::Binary { .. } | Task::Regress => &self.client,
+        }
+    }
+
+    /// The class at every position, of an output after the client's steps; nothing for numbers.
+    pub fn classes_of_finished(&self, task: Task, output: &Tensor<f32>) -> Vec<usize> {
+        let is_index = self.client.iter().any(|step| matches!(step, ClientStep::ArgMax(_)));
+        match (task, self.judged_shape(task)) {
+            (Task::Classify { .. }, _) if is_index => {
+                output.data.iter().map(|&v| v as usize).collect()
+            }
+            (Task::Classify { .. }, Some(shape)) => task.classes(&output.clone().reshape(shape)),
+            _ => task.classes(output),
+        }
+    }
+
+    /// What is said of the output with these scores.
+    pub fn verdict(&self, scores: &Tensor<f32>) -> Verdict {
+        self.task.verdict(&self.judged(self.task, scores))
     }
 
     /// The shape of the output, after the client's steps; `None` if they do not fit.
     pub fn finished_shape(&self) -> Option<Shape> {
-        self.client.iter().try_fold(self.shape.clone(), |mut shape, step| match step {
-            ClientStep::Softmax(axis) | ClientStep::LogSoftmax(axis) => {
-                (*axis < shape.rank()).then_some(shape)
-            }
-            ClientStep::ArgMax(axis) => {
-                *shape.0.get_mut(*axis)? = 1;
-                Some(shape)
-            }
-            ClientStep::Reshape(to) => {
-                (to.is_bounded() && to.elements() == shape.elements()).then(|| to.clone())
-            }
-            ClientStep::Affine { scale, shift } => {
-                (scale.is_finite() && shift.is_finite()).then_some(shape)
-            }
-            ClientStep::Clip { low, high } => {
-                (low.is_finite() && low <= high && high.is_finite()).then_some(shape)
-            }
-            ClientStep::Integers(_) => Some(shape),
-        })
+        shape_after(&self.client, &self.shape)
     }
+}
+
+/// The client's steps in front of a softmax or the index of the largest: these make the scores of classes.
+pub fn scores_of(client: &[ClientStep]) -> &[ClientStep] {
+    let is_of_scores = |step: &ClientStep| {
+        matches!(step, ClientStep::Softmax(_) | ClientStep::LogSoftmax(_) | ClientStep::ArgMax(_))
+    };
+    &client[..client.iter().position(is_of_scores).unwrap_or(client.len())]
+}
+
+fn apply(client: &[ClientStep], scores: &Tensor<f32>) -> Tensor<f32> {
+    client.iter().fold(scores.clone(), |y, step| match step {
+        ClientStep::Softmax(axis) => graph::softmax(&y, *axis),
+        ClientStep::LogSoftmax(axis) => graph::log_softmax(&y, *axis),
+        ClientStep::ArgMax(axis) => graph::arg_max(&y, *axis),
+        ClientStep::Reshape(shape) => y.reshape(shape.clone()),
+        ClientStep::Affine { scale, shift } => y.map(|v| scale * v + shift),
+        ClientStep::Clip { low, high } => y.map(|v| v.max(*low).min(*high)),
+        ClientStep::Integers(integers) => y.map(|v| integers.at(v)),
+    })
+}
+
+/// The shape of a value of `shape` after the client's steps; `None` if they do not fit.
+pub fn shape_after(client: &[ClientStep], shape: &Shape) -> Option<Shape> {
+    client.iter().try_fold(shape.clone(), |mut shape, step| match step {
+        ClientStep::Softmax(axis) | ClientStep::LogSoftmax(axis) => {
+            (*axis < shape.rank()).then_some(shape)
+        }
+        ClientStep::ArgMax(axis) => {
+            *shape.0.get_mut(*axis)? = 1;
+            Some(shape)
+        }
+        ClientStep::Reshape(to) => {
+            (to.is_bounded() && to.elements() == shape.elements()).then(|| to.clone())
+        }
+        ClientStep::Affine { scale, shift } => {
+            (scale.is_finite() && shift.is_finite()).then_some(shape)
+        }
+        ClientStep::Clip { low, high } => {
+            (low.is_finite() && low <= high && high.is_finite()).then_some(shape)
+        }
+        ClientStep::Integers(_) => Some(shape),
+    })
 }
 
 impl Plan {
@@ -310,6 +364,9 @@ impl Plan {
                 return Err(format!("output {}: a unit is not a positive number", port.name));
             }
             port.finished_shape().ok_or("a client step does not fit the output")?;
+            if !port.judged_shape(port.task).is_some_and(|shape| port.task.fits(&shape)) {
+                return Err(format!("output {}: its task does not fit its shape", port.name));
+            }
         }
         Ok(())
     }

@@ -2,16 +2,17 @@
 
 use super::compile::PreprocessingArgs;
 use super::files;
-use anyhow::{Context, Result, bail};
+use super::task::{Subject, TaskArgs};
+use anyhow::{Context, Result};
 use ir::plan::Weights;
-use polyc::data::{self, load_labels};
-use polyc::evaluate::class_count;
+use polyc::data;
+use polyc::evaluate::Sample;
+use polyc::task::{Output, Task};
 use std::path::PathBuf;
 
 /// Evaluates a plan in the clear, exactly, beside the network it came from
 ///
-/// The plan's integers are evaluated as two parties would, truncations rounded to nearest; carries of a
-/// run move outputs by the deviation that is printed.
+/// The plan's integers are evaluated as two parties would, in simulated runs that round as a run's masks do.
 #[derive(clap::Args)]
 pub struct Args {
     /// The plan
@@ -22,12 +23,8 @@ pub struct Args {
     /// own: --inputs NAME=PATH for each. Preprocessing is the plan's unless options say otherwise.
     #[arg(long, value_name = "[NAME=]PATH", required = true)]
     inputs: Vec<String>,
-    /// Labels: .npy, or .npz with an array `y`
-    ///
-    /// By default those of the inputs' .npz, where it has some; for images that lie in subfolders, the
-    /// position of theirs among all, sorted by name (the convention of torchvision's ImageFolder).
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[command(flatten)]
+    task: TaskArgs,
     /// Use at most this many inputs; of a folder, taken evenly from all of it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
@@ -39,7 +36,7 @@ pub struct Args {
     /// Print a JSON object instead of text
     #[arg(long)]
     json: bool,
-    /// Add the plan's outputs to the JSON object, `logits`, a list per input
+    /// Add the plan's outputs without carries to the JSON object, `logits`, a list per input
     #[arg(long, requires = "json")]
     logits: bool,
 }
@@ -57,39 +54,32 @@ pub fn run(args: Args) -> Result<()> {
     let data = data::load(&args.inputs, "--inputs", &ports, limit)?;
     notes.iter().chain(&data.notes).for_each(|note| note!("note: {note}"));
     let inputs = data::join(&ports, &data.parts)?;
-    let files = args.inputs.join(", ");
-    let classes = class_count(&plan.step(plan.output).shape);
-    let (labels, of) = match &args.labels {
-        Some(file) => {
-            let labels = load_labels(file, classes)?;
-            let missing = || format!("{}: no array named \"y\" or \"labels\"", file.display());
-            (Some(labels.with_context(missing)?), file.display().to_string())
-        }
-        None if data.labels.is_some() => (data.labels, files.clone()),
-        None => (data::labels_beside(&args.inputs, classes)?, files.clone()),
+    let outputs = match &reference {
+        Some(reference) => Output::of_network(&plan.outputs, &reference.original),
+        None => Output::of_plan(&plan.outputs),
     };
-    if let Some(labels) = &labels {
-        if labels.len() < inputs.len() {
-            bail!("{of}: {} labels for {} inputs", labels.len(), inputs.len());
-        }
-        if let Some(label) = labels.iter().find(|&&label| label >= classes) {
-            bail!("{of}: has a class {label}, the model has {classes} classes");
-        }
+    let planned: Vec<Task> = plan.outputs.iter().map(|port| port.task).collect();
+    let (tasks, truths) = args.task.read(&Subject {
+        outputs: &outputs,
+        planned: Some(&planned),
+        arguments: &args.inputs,
+        of_folder: data.labels.as_ref(),
+        inputs: inputs.len(),
+    })?;
+    for (port, task) in plan.outputs.iter().zip(&tasks).filter(|(port, task)| port.task != **task) {
+        let (planned, task) = (port.task.name(), task.name());
+        note!("note: judged as --task {task}; the plan says {planned}, and polyrt prints that");
     }
-    let labels = labels.map(|l| l[..inputs.len()].to_vec());
+    let sample = Sample { inputs: &inputs, truths: &truths, float: None };
     let bar = files::bar("evaluating")?;
-    let evaluation = polyc::evaluate::run(
-        &plan,
-        &weights,
-        reference.as_ref(),
-        &inputs,
-        labels.as_deref(),
-        &|share| bar.set_position(files::position(share)),
-    );
+    let evaluation =
+        polyc::evaluate::run(&plan, &weights, reference.as_ref(), &tasks, sample, &|share| {
+            bar.set_position(files::position(share))
+        });
     bar.finish_and_clear();
-    let evaluation = evaluation.with_context(|| files)?;
+    let evaluation = evaluation.with_context(|| args.inputs.join(", "))?;
     if args.json {
-        let mut json = serde_json::to_value(&evaluation)?;
+        let mut json = evaluation.to_json()?;
         if args.logits {
             json["logits"] = serde_json::to_value(&evaluation.logits)?;
         }

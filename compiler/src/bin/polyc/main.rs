@@ -21,6 +21,7 @@ mod evaluate;
 mod files;
 mod memory;
 mod report;
+mod task;
 
 use clap::{Parser, Subcommand};
 use polyc::error::CompileError;

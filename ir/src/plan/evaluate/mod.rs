@@ -10,7 +10,7 @@ mod coins;
 mod noise;
 mod phase;
 
-pub use noise::{CarryNoise, NoiseTally, carry_noise};
+pub use noise::{CarryNoise, NoiseTally, carry_noise, run_rounding};
 pub use phase::{PhaseTables, phase_error};
 
 use super::{Plan, Square, Step, StepOp, StepWeights, Weights};
@@ -296,14 +296,6 @@ fn shift_ring(z: u128, square: &Square, coins: &mut Coins) -> u64 {
         u128::from(coins.low(square.shift))
     };
     (z.wrapping_add(low) >> square.shift) as u64 & low_mask(square.q - square.shift)
-}
-
-/// The index of the largest element of an output; one of a single element is a class by its sign.
-pub fn class(output: &[f32]) -> usize {
-    match output {
-        [single] => usize::from(*single > 0.0),
-        many => (0..many.len()).fold(0, |best, i| if many[i] > many[best] { i } else { best }),
-    }
 }
 
 /// The entry of a channel, where one entry stands for all.

@@ -1,7 +1,7 @@
 //! The noise of carries, measured.
 
 use super::coins::mix;
-use super::{Evaluator, Rounding, class};
+use super::{Evaluator, Rounding};
 use crate::plan::Plan;
 use crate::ring::{low_mask, to_signed};
 use crate::tensor::Tensor;
@@ -15,19 +15,17 @@ pub struct CarryNoise {
     /// What a run's output is expected to stay within, of the evaluator's: eight deviations and one
     /// unit in the last place.
     pub bound: f64,
-    /// Share of the sampled evaluations whose class is the rounded one's.
-    pub same_class: f64,
     /// Per activation step: its index, and the deviation of a sampled value from the rounded one over
     /// the standard deviation of the step's values.
     pub steps: Vec<(usize, f64)>,
 }
 
 /// Measures the noise of carries on a few inputs with `rounds` sampled evaluations each.
-pub fn carry_noise(evaluator: &Evaluator<'_>, inputs: &[Tensor<u64>], rounds: u64) -> CarryNoise {
+pub fn carry_noise(evaluator: &Evaluator<'_>, inputs: &[Tensor<u64>], rounds: usize) -> CarryNoise {
     let tallies: Vec<NoiseTally> = inputs
         .par_iter()
         .enumerate()
-        .map(|(i, x)| NoiseTally::of(evaluator, x, i as u64, rounds))
+        .map(|(i, x)| NoiseTally::of(evaluator, x, i, rounds))
         .collect();
     NoiseTally::finish(evaluator.plan, &tallies)
 }
@@ -57,14 +55,20 @@ impl Kept {
     }
 }
 
+/// The coins of a simulated run: others for every input and every round.
+pub fn run_rounding(input: usize, round: usize) -> Rounding {
+    Rounding::Sampled(mix(round as u64 ^ mix(input as u64)))
+}
+
 /// What carries did to the evaluations of one input.
 pub struct NoiseTally {
+    /// The decoded output of the rounded evaluation.
+    pub rounded: Tensor<f32>,
+    /// Those of the sampled ones.
+    pub sampled: Vec<Tensor<f32>>,
     /// The largest mean square of an output's error.
     worst: f64,
     steps: Vec<StepTally>,
-    /// Sampled evaluations with the class of the rounded one.
-    same_class: u64,
-    rounds: u64,
 }
 
 /// Sums over the values of one activation step.
@@ -79,9 +83,8 @@ struct StepTally {
 }
 
 impl NoiseTally {
-    /// Evaluates an input once rounded and `rounds` times sampled; `index` sets the coins apart from
-    /// those of other inputs.
-    pub fn of(evaluator: &Evaluator<'_>, input: &Tensor<u64>, index: u64, rounds: u64) -> Self {
+    /// Evaluates an input once rounded and `rounds` times sampled, by [`run_rounding`] of `index`.
+    pub fn of(evaluator: &Evaluator<'_>, input: &Tensor<u64>, index: usize, rounds: usize) -> Self {
         let plan = evaluator.plan;
         let mut rounded: Vec<(usize, Kept)> = Vec::new();
         let nearest =
@@ -103,10 +106,10 @@ impl NoiseTally {
         };
         let mut steps: Vec<StepTally> = rounded.iter().map(tally).collect();
         let mut squares = vec![0.0; nearest.data.len()];
-        let mut same_class = 0;
+        let mut outputs = Vec::with_capacity(rounds);
         for round in 0..rounds {
             let mut position = 0;
-            let coins = Rounding::Sampled(mix(round ^ mix(index)));
+            let coins = run_rounding(index, round);
             let sampled = plan.decode_output(&evaluator.run(input, coins, |step, value| {
                 if !plan.steps[step].op.is_activation() {
                     return;
@@ -119,13 +122,13 @@ impl NoiseTally {
                 steps[position].errors += errors.sum::<f64>();
                 position += 1;
             }));
-            same_class += u64::from(class(&sampled.data) == class(&nearest.data));
             for ((s, a), b) in squares.iter_mut().zip(&sampled.data).zip(&nearest.data) {
                 *s += f64::from(a - b).powi(2);
             }
+            outputs.push(sampled);
         }
         let worst = squares.into_iter().fold(0.0, f64::max) / rounds.max(1) as f64;
-        Self { worst, steps, same_class, rounds }
+        Self { rounded: nearest, sampled: outputs, worst, steps }
     }
 
     /// What several inputs say together.
@@ -140,8 +143,6 @@ impl NoiseTally {
                 sum.errors += other.errors;
             }
         }
-        let sum = |of: fn(&Self) -> u64| tallies.iter().map(of).sum::<u64>();
-        let (same, all) = (sum(|t| t.same_class), sum(|t| t.rounds));
         let relative = |t: &StepTally| {
             let spread = (t.squares - t.sum * t.sum / t.count).max(0.0);
             (t.step, if spread > 0.0 { (t.errors / spread).sqrt() } else { 0.0 })
@@ -149,7 +150,6 @@ impl NoiseTally {
         CarryNoise {
             deviation,
             bound: 8.0 * deviation + 1.0 / plan.output_scale,
-            same_class: same as f64 / all.max(1) as f64,
             steps: steps.iter().map(relative).collect(),
         }
     }

@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         say!("{json}");
         return Ok(());
     }
-    report::classes(&plan, &run.logits);
+    report::answers(&plan, &run.logits);
     report::traffic(Role::Party1, &run.party1);
     if arguments.dealer {
         say!("{}", report::DEALER);

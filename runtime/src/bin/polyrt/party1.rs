@@ -77,7 +77,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             say!("{}", values.join(","));
         }
     }
-    report::classes(&plan, &logits);
+    report::answers(&plan, &logits);
     report::traffic(Role::Party1, &finished);
     say!("{}", correlations::line(is_dealt, &agreement));
     link.print();

@@ -1,7 +1,7 @@
 //! What a run prints, for people and as JSON.
 
 use ir::Tensor;
-use ir::plan::Plan;
+use ir::plan::{OutputPort, Plan, Verdict};
 use polyrt::Finished;
 use polyrt::handshake::Agreement;
 use polyrt::net::Traffic;
@@ -15,40 +15,41 @@ use std::time::Duration;
 pub const DEALER: &str = "correlations: from a dealer, who must be trusted: by party 0 with the model, \
 by party 1 not to show party 0 the masks";
 
-/// How many logits are printed per input.
-const TOP: usize = 3;
-/// Outputs larger than this are not classes.
-const MOST_CLASSES: usize = 100_000;
 /// How many inputs are printed one by one.
 const MOST_LINES: usize = 20;
 
-/// The indices of the largest logits, the largest first.
-fn top(logits: &Tensor<f32>) -> Vec<usize> {
-    if logits.data.len() > MOST_CLASSES {
-        return vec![];
-    }
-    let mut order: Vec<usize> = (0..logits.data.len()).collect();
-    order.sort_by(|&a, &b| logits.data[b].total_cmp(&logits.data[a]));
-    order.truncate(TOP);
-    order
-}
-
-/// A line per input and output.
-pub fn classes(plan: &Plan, logits: &[Tensor<f32>]) {
+/// A line per input and output: what it means.
+pub fn answers(plan: &Plan, logits: &[Tensor<f32>]) {
     for (i, logits) in logits.iter().take(MOST_LINES).enumerate() {
         for (port, scores) in plan.outputs.iter().zip(plan.scores(logits)) {
             let of = if plan.outputs.len() == 1 { "" } else { &format!(", {}", port.name) };
-            let top = top(&scores);
-            let Some(&class) = top.first() else { continue };
-            let name = |class: usize| port.classes.get(class).cloned().unwrap_or(class.to_string());
-            let values: Vec<String> =
-                top.iter().map(|&c| format!("{}: {:.3}", name(c), scores.data[c])).collect();
-            say!("input {i}{of}: class {} ({})", name(class), values.join(", "));
+            say!("input {i}{of}: {}", port.verdict(&scores).told(&port.classes));
         }
     }
     if logits.len() > MOST_LINES {
         say!("… and {} more inputs", logits.len() - MOST_LINES);
     }
+}
+
+fn verdict(port: &OutputPort, scores: &Tensor<f32>) -> Value {
+    let mut json = match port.verdict(scores) {
+        Verdict::Class { class, top } => {
+            let top: Vec<Value> =
+                top.iter().map(|&(c, score)| json!({"class": c, "logit": score})).collect();
+            json!({"class": class, "top": top})
+        }
+        Verdict::Binary { class, score, is_probability } => {
+            let name = if is_probability { "probability" } else { "logit" };
+            json!({"class": class, name: score})
+        }
+        Verdict::Classes { shape, classes } => json!({"classes": classes, "shape": shape.0}),
+        Verdict::Values(values) => json!({"values": values}),
+        Verdict::Array { shape, range: (low, high) } => {
+            json!({"shape": shape.0, "least": low, "largest": high})
+        }
+    };
+    json["task"] = port.task.name().into();
+    json
 }
 
 /// The traffic and the time of a party's run.
@@ -147,17 +148,12 @@ pub fn json<T>(
     (plan, logits): (&Plan, &[Tensor<f32>]),
     link: &str,
 ) -> Value {
-    let result = |y: &Tensor<f32>| {
-        let top = top(y);
-        let values: Vec<Value> =
-            top.iter().map(|&c| json!({"class": c, "logit": y.data[c]})).collect();
-        json!({"class": top.first(), "top": values})
-    };
-    let of_input = |y: &Tensor<f32>| match plan.scores(y).as_slice() {
-        [only] => result(only),
-        several => {
-            let named = plan.outputs.iter().zip(several);
-            named.map(|(port, y)| (port.name.clone(), result(y))).collect::<Map<_, _>>().into()
+    let of_input = |y: &Tensor<f32>| match (&plan.outputs[..], &plan.scores(y)[..]) {
+        ([port], [only]) => verdict(port, only),
+        (ports, several) => {
+            let named = ports.iter().zip(several);
+            let named = named.map(|(port, y)| (port.name.clone(), verdict(port, y)));
+            named.collect::<Map<_, _>>().into()
         }
     };
     let results: Vec<Value> = logits.iter().map(of_input).collect();

@@ -1,9 +1,11 @@
 //! The options of `polyc compile`, and of inputs everywhere.
 
 use crate::memory;
+use crate::task::TaskArgs;
 use clap::ValueEnum;
 use ir::input::options::PreprocessingOptions;
 use polyc::onnx::{BatchAxis, ImportOptions, MAX_VALUE};
+use polyc::search::Gate;
 use std::path::PathBuf;
 
 /// Compiles an ONNX model to a public plan and secret weights
@@ -22,10 +24,9 @@ pub struct Args {
     /// Calibration inputs: .npy, .npz with an array `x`, or a folder of PNG and JPEG images; or `synthetic`
     /// for made-up ones
     ///
-    /// A fifth of fifty inputs or more is held out to measure the accuracy. Labels are array `y` of
-    /// an .npz file; images that lie in subfolders have the position of theirs, sorted by name, as label. The
-    /// inputs of a model that has several are arrays of their names in one .npz file, or files of their own:
-    /// --calibrate NAME=PATH for each.
+    /// A fifth of five inputs or more is held out to measure the accuracy. The inputs of a model that has
+    /// several are arrays of their names in one .npz file, or files of their own: --calibrate NAME=PATH for
+    /// each.
     #[arg(long, value_name = "[NAME=]PATH")]
     pub calibrate: Vec<String>,
     /// Use at most this many calibration inputs, made-up ones too; of a folder, taken evenly from all of it
@@ -35,6 +36,8 @@ pub struct Args {
     /// of what the machine or the control group has]
     #[arg(long, value_name = "SIZE", value_parser = memory::parse)]
     memory: Option<usize>,
+    #[command(flatten)]
+    pub task: TaskArgs,
     /// What activations are fitted with
     #[arg(long, value_enum, default_value_t = Activation::Phase)]
     pub activation: Activation,
@@ -44,31 +47,37 @@ pub struct Args {
     pub harmonics: Option<u8>,
     /// Search the plan of the fewest bits that loses at most this: points of accuracy, on the calibration
     /// inputs, of what two parties compute against the fitted network in float (agreement with the network
-    /// in float where labels are not known). Inputs that the network was not trained on tell more, and a
+    /// in float where labels are not known; of numbers, percent of the spread). Inputs that the network was not trained on tell more, and a
     /// thousand or two more than a few hundred. Compiles about a dozen times; fewer bytes online cost more
     /// offline. For auto, harmonics are searched instead, against the network in float on held-out inputs
     /// [default for auto: 1]
     #[arg(long, value_name = "POINTS", value_parser = parse_points)]
     pub accuracy_loss: Option<f64>,
-    /// What --accuracy-loss has as little of as it can
-    #[arg(long, value_enum, default_value_t = MinimiseArg::Online, requires = "accuracy_loss")]
-    pub minimise: MinimiseArg,
-    /// Refuse a plan that loses more than this on held-out inputs: points of accuracy where labels are
-    /// known, otherwise percent of inputs whose class changes
-    #[arg(long, value_name = "POINTS", default_value_t = 10.0, value_parser = parse_points)]
-    pub max_loss: f64,
+    /// What --accuracy-loss has as little of as it can [default: online]
+    #[arg(long, value_enum, requires = "accuracy_loss")]
+    pub minimise: Option<MinimiseArg>,
+    /// Refuse a plan whose simulated runs lose more than this against the network in float, on held-out
+    /// inputs [default: 10]
+    ///
+    /// Of classes, points of accuracy where labels are known, otherwise percent of classes that change. Of
+    /// numbers, percent of the labels' spread by which the root mean square error grows or, where labels are
+    /// not known, the error against the network in percent of the spread of its outputs. A loss that fewer inputs than it takes to be sure show by luck,
+    /// once in twenty times, is let pass.
+    #[arg(long, value_name = "POINTS", value_parser = parse_points)]
+    pub max_loss: Option<f64>,
     /// For auto: at most this many bytes an inference, online and one party's correlations together
     #[arg(long, value_name = "BYTES")]
     pub byte_budget: Option<usize>,
     /// Refuse polynomials from whose planned bounds more than this percentage of held-out inputs escapes
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.5, value_parser = parse_points)]
-    pub max_escape: f64,
+    /// [default: 0.5]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_points)]
+    pub max_escape: Option<f64>,
     /// Write the plan even if it loses too much or escapes
     #[arg(long)]
     pub force: bool,
-    /// Bits of a phase
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(5..=12), value_name = "BITS")]
-    pub phase_bits: u8,
+    /// Bits of a phase [default: 8]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(5..=12), value_name = "BITS")]
+    pub phase_bits: Option<u8>,
     /// What to do with maximum pooling, which needs comparisons
     #[arg(long, value_enum, default_value_t = Pool::Refuse)]
     pub max_pool: Pool,
@@ -83,9 +92,9 @@ pub struct Args {
     pub batch_axis: BatchAxisArg,
     #[command(flatten)]
     pub preprocessing: PreprocessingArgs,
-    /// Range of made-up inputs
-    #[arg(long, value_name = "LOW,HIGH", default_value = "0,1", allow_hyphen_values = true, value_parser = parse_range)]
-    pub input_range: (f32, f32),
+    /// Range of made-up inputs [default: 0,1]
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true, value_parser = parse_range)]
+    pub input_range: Option<(f32, f32)>,
     /// Print the compiled steps
     #[arg(long)]
     pub print_plan: bool,
@@ -190,6 +199,19 @@ impl Args {
     /// Where the calibration inputs come from, for people.
     pub fn calibration_name(&self) -> String {
         self.calibrate.join(", ")
+    }
+
+    /// The range of made-up inputs.
+    pub fn input_range(&self) -> (f32, f32) {
+        self.input_range.unwrap_or((0.0, 1.0))
+    }
+
+    /// What a plan must reach.
+    pub fn gate(&self) -> Gate {
+        Gate {
+            max_escape: self.max_escape.unwrap_or(0.5) / 100.0,
+            max_loss: self.max_loss.unwrap_or(10.0) / 100.0,
+        }
     }
 
     /// What the import is asked for.

@@ -2,14 +2,15 @@
 
 use super::arguments::Args;
 use crate::memory;
+use crate::task::Subject;
 use anyhow::{Result, bail};
 use ir::graph::Graph;
 use ir::plan::InputPort;
 use ir::{ElementType, Tensor};
-use polyc::evaluate::class_count;
 use polyc::fit::{Calibration, Needs, evenly};
 use polyc::onnx::Imported;
-use polyc::{data, ports};
+use polyc::task::{Labels, Output, Task, Truth, Truths};
+use polyc::{Prepared, data, ports};
 use std::path::Path;
 
 /// Inputs, as they are used.
@@ -17,26 +18,32 @@ pub struct Inputs {
     /// What activations are fitted on.
     pub calibration: Calibration,
     /// What plans are measured on.
-    pub held_out: Vec<Tensor<f32>>,
-    /// Their classes, where they are known.
-    pub labels: Option<Vec<usize>>,
+    pub measured: Vec<Tensor<f32>>,
+    /// What is right of those, where it is known.
+    pub truths: Truths,
+    /// Whether no fit has seen them.
+    pub are_held_out: bool,
+    /// What the outputs mean.
+    pub tasks: Vec<Task>,
 }
 
-/// Fewer inputs are both fitted on and held out.
-const LEAST_TO_SPLIT: usize = 50;
+/// Of fewer inputs none is held out: all are fitted on and measured.
+const LEAST_TO_SPLIT: usize = 5;
+/// One of so many is held out.
+const HELD_OUT: usize = 5;
 /// Fewer inputs are not fitted on for want of memory.
 const LEAST_FITTED: usize = 2;
 /// Plans are measured on as many inputs as they are fitted on, or on this many.
 const LEAST_MEASURED: usize = 16;
-/// Made-up inputs that plans are measured on.
+/// Made-up inputs that plans are evaluated on.
 const MADE_UP: usize = 32;
 
 /// Inputs as they were read or made up.
 pub struct Read {
     /// The model's input values.
     pub inputs: Vec<Tensor<f32>>,
-    /// Labels that their files have.
-    labels: Option<Vec<usize>>,
+    /// Labels that their folders tell.
+    labels: Option<Labels>,
     is_synthetic: bool,
 }
 
@@ -53,8 +60,7 @@ pub fn read(args: &Args, imported: &mut Imported) -> Result<(Vec<InputPort>, Rea
         Some(arguments) => {
             let data = data::load(arguments, "--calibrate", &ports, Some(args.count as usize))?;
             data.notes.iter().for_each(|note| note!("note: {note}"));
-            let outputs = imported.outputs.first().map(|o| class_count(&o.shape)).unwrap_or(2);
-            (data.parts, labels(arguments, data.labels, outputs))
+            (data.parts, data.labels)
         }
         None => (made_up(args, &ports), None),
     };
@@ -63,43 +69,59 @@ pub fn read(args: &Args, imported: &mut Imported) -> Result<(Vec<InputPort>, Rea
     Ok((ports, Read { inputs, labels, is_synthetic: args.calibration().is_none() }))
 }
 
-/// Holds some of the inputs out.
-pub fn split(args: &Args, graph: &Graph, read: Read) -> Result<Inputs> {
+/// Reads the labels, and holds some of the inputs out.
+pub fn split(args: &Args, prepared: &Prepared, read: Read) -> Result<Inputs> {
     let Read { inputs: all, labels, is_synthetic } = read;
-    let (count, most) = (all.len(), most_inputs(args, graph)?);
+    let (count, most) = (all.len(), most_inputs(args, &prepared.graph)?);
+    let outputs = Output::of_network(&prepared.outputs, &prepared.original);
     if is_synthetic {
-        let held_out = all[..MADE_UP.min(count)].to_vec();
+        let measured = all[..MADE_UP.min(count)].to_vec();
         let made = Calibration::new(all, "synthetic inputs");
         let mut calibration = Calibration { is_synthetic: true, ..made };
         calibration.limit(most);
-        return Ok(Inputs { calibration, held_out, labels: None });
+        let tasks = args.task.of_network(&outputs)?;
+        if args.calibrate.is_empty() {
+            warn_of_made_up(args, &prepared.inputs);
+        }
+        return Ok(Inputs { calibration, measured, truths: vec![], are_held_out: false, tasks });
     }
-    let labels = labels.filter(|l| l.len() >= count);
-    let is_sorted = args.calibrate.iter().any(|path| Path::new(path).is_dir());
-    let is_few = count < LEAST_TO_SPLIT;
+    let (tasks, truths) = args.task.read(&Subject {
+        outputs: &outputs,
+        planned: None,
+        arguments: &args.calibrate,
+        of_folder: labels.as_ref(),
+        inputs: count,
+    })?;
+    warn(&args.calibration_name(), &all);
+    let are_held_out = count >= LEAST_TO_SPLIT;
+    let is_sorted = args.calibrate.iter().any(|path| Path::new(path).is_dir())
+        || truths.iter().flatten().any(|truths| are_sorted(truths));
     let is_out = |i: usize| is_held_out(i, count, is_sorted);
-    let out: Vec<usize> = (0..count).filter(|&i| is_few || is_out(i)).collect();
-    let fitted: Vec<usize> = (0..count).filter(|&i| is_few || !is_out(i)).collect();
-    let pick = |positions: &[usize]| -> Option<Vec<usize>> {
-        labels.as_ref().map(|l| positions.iter().map(|&i| l[i]).collect())
+    let positions = |wanted: bool| -> Vec<usize> {
+        (0..count).filter(|&i| !are_held_out || is_out(i) == wanted).collect()
     };
-    let (of_fitted, labels) = (pick(&fitted), pick(&out));
-    let measured = most.max(LEAST_MEASURED);
-    let (out, labels) = (evenly(out, measured), labels.map(|labels| evenly(labels, measured)));
-    let held_out: Vec<_> = out.iter().map(|&i| all[i].clone()).collect();
-    let inputs: Vec<_> = fitted.iter().map(|&i| all[i].clone()).collect();
-    let description = format!("{} inputs of {}", inputs.len(), args.calibration_name());
+    let pick = |positions: &[usize]| -> (Vec<Tensor<f32>>, Truths) {
+        let of_output = |truths: &Option<Vec<Truth>>| {
+            truths.as_ref().map(|t| positions.iter().map(|&i| t[i].clone()).collect())
+        };
+        let truths = truths.iter().map(of_output).collect();
+        (positions.iter().map(|&i| all[i].clone()).collect(), truths)
+    };
+    let rows = positions(false);
+    let (inputs, of_fitted) = pick(&rows);
+    let (measured, truths) = pick(&evenly(positions(true), most.max(LEAST_MEASURED)));
+    let description = format!("{} of {}", counted(inputs.len()), args.calibration_name());
     let mut calibration =
-        Calibration { rows: fitted, labels: of_fitted, ..Calibration::new(inputs, description) };
+        Calibration { rows, truths: of_fitted, ..Calibration::new(inputs, description) };
     if calibration.limit(most) {
         let used = calibration.inputs.len();
         note!(
             "note: fitting on {used} inputs, as many as fit in {} of memory (--memory)",
             memory::text(args.memory())
         );
-        calibration.description = format!("{used} inputs of {}", args.calibration_name());
+        calibration.description = format!("{} of {}", counted(used), args.calibration_name());
     }
-    Ok(Inputs { calibration, held_out, labels })
+    Ok(Inputs { calibration, measured, truths, are_held_out, tasks })
 }
 
 /// How many inputs a fit within the memory holds.
@@ -120,58 +142,104 @@ fn most_inputs(args: &Args, graph: &Graph) -> Result<usize> {
 }
 
 fn made_up(args: &Args, ports: &[InputPort]) -> Vec<Vec<Tensor<f32>>> {
-    let ranges: Vec<(f32, f32)> = ports.iter().map(|port| made_up_range(args, port)).collect();
-    if args.calibrate.is_empty() {
-        let mut named: Vec<String> = ranges.iter().map(|(l, h)| format!("[{l}, {h}]")).collect();
-        named.dedup();
-        note!(
-            "WARNING: no calibration data: activations are fitted on made-up inputs in {}, and \
-             nothing can be promised about accuracy; give --calibrate FILE with a few hundred real inputs",
-            named.join(", ")
-        );
-    }
-    let made_up = |(port, range): (&InputPort, &(f32, f32))| {
-        let inputs = Calibration::synthetic(&port.shape, *range, args.count as usize).inputs;
+    let made_up = |port: &InputPort| {
+        let range = made_up_range(args, port);
+        let inputs = Calibration::synthetic(&port.shape, range, args.count as usize).inputs;
         let whole = |x: Tensor<f32>| if port.element.is_whole() { x.map(f32::round) } else { x };
         inputs.into_iter().map(whole).collect()
     };
-    ports.iter().zip(&ranges).map(made_up).collect()
+    ports.iter().map(made_up).collect()
 }
 
 /// Where a port's made-up inputs lie: of small integers, anywhere.
 fn made_up_range(args: &Args, port: &InputPort) -> (f32, f32) {
+    let range = args.input_range();
     match port.element {
         ElementType::Bool | ElementType::Integer { bits: ..=8, .. } => {
-            port.element.range().map_or(args.input_range, |(l, h)| (l as f32, h as f32))
+            port.element.range().map_or(range, |(l, h)| (l as f32, h as f32))
         }
-        _ => args.input_range,
+        _ => range,
     }
 }
 
-/// The classes of the inputs, where a folder's names or array `y` of an archive tell them.
-fn labels(
-    arguments: &[String],
-    of_folder: Option<Vec<usize>>,
-    classes: usize,
-) -> Option<Vec<usize>> {
-    match of_folder {
-        None => data::labels_beside(arguments, classes).unwrap_or_else(|why| {
-            note!("note: {why:#}; labels are left out");
-            None
-        }),
-        Some(labels) if labels.iter().any(|&label| label >= classes) => {
-            note!(
-                "note: {}: has more subfolders than the model has classes ({classes}); labels are left out",
-                arguments.join(", ")
-            );
-            None
-        }
-        labels => labels,
-    }
+fn warn_of_made_up(args: &Args, ports: &[InputPort]) {
+    let range = |port| made_up_range(args, port);
+    let mut named: Vec<String> =
+        ports.iter().map(range).map(|(l, h)| format!("[{l}, {h}]")).collect();
+    named.dedup();
+    note!(
+        "WARNING: no calibration data: activations are fitted on made-up inputs in {}, and \
+         nothing can be promised about accuracy; give --calibrate FILE with a few hundred real inputs",
+        named.join(", ")
+    );
 }
 
-/// Which of `count` inputs are held out: the last fifth, or every fifth where classes follow one another;
-/// all are both fitted on and held out where there are few.
+fn counted(inputs: usize) -> String {
+    format!("{inputs} {}", if inputs == 1 { "input" } else { "inputs" })
+}
+
+/// Says of inputs that tell little what they lack.
+fn warn(files: &str, inputs: &[Tensor<f32>]) {
+    let elements = || inputs.iter().flat_map(|x| &x.data);
+    let value = inputs[0].data.first().copied().unwrap_or(0.0);
+    let found = if elements().all(|&v| v == value) {
+        match value {
+            0.0 => "nothing but zeros".to_owned(),
+            value => format!("the number {value} everywhere"),
+        }
+    } else if inputs.len() == 1 {
+        "one input".to_owned()
+    } else if inputs.iter().all(|x| x.data == inputs[0].data) {
+        format!("{} times the same input", inputs.len())
+    } else {
+        return;
+    };
+    note!(
+        "WARNING: {files} holds {found}: activations are fitted where that puts them, and other inputs may lie \
+         anywhere else; give a few hundred inputs like those of the training set"
+    );
+}
+
+/// Whether inputs of a label stand together.
+fn are_sorted(truths: &[Truth]) -> bool {
+    let label = |truth: &Truth| match truth {
+        Truth::Classes(classes) => {
+            classes.first().filter(|_| classes.len() == 1).map(|&class| class as f32)
+        }
+        Truth::Numbers(numbers) => numbers.first().copied().filter(|_| numbers.len() == 1),
+    };
+    let Some(labels) = truths.iter().map(label).collect::<Option<Vec<f32>>>() else {
+        return false;
+    };
+    labels.is_sorted() && labels.first() != labels.last()
+}
+
+/// Which of `count` inputs are held out: the last fifth, or every fifth where classes follow one another.
 fn is_held_out(i: usize, count: usize, is_sorted: bool) -> bool {
-    if is_sorted { i % 5 == 4 } else { i >= count - count / 5 }
+    if is_sorted { i % HELD_OUT == HELD_OUT - 1 } else { i >= count - count / HELD_OUT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fifth_is_held_out_of_all_classes() {
+        for count in LEAST_TO_SPLIT..200 {
+            for is_sorted in [false, true] {
+                let out = (0..count).filter(|&i| is_held_out(i, count, is_sorted)).count();
+                assert_eq!(out, count / 5, "of {count}");
+            }
+        }
+        let classes = |of: &[usize]| -> Vec<Truth> {
+            of.iter().map(|&class| Truth::Classes(vec![class])).collect()
+        };
+        assert!(are_sorted(&classes(&[0, 0, 1, 1, 2])));
+        assert!(!are_sorted(&classes(&[0, 1, 0])) && !are_sorted(&classes(&[3, 3])));
+        assert!(!are_sorted(&[Truth::Classes(vec![0, 1]), Truth::Classes(vec![1, 1])]));
+        let numbers = |of: &[f32]| -> Vec<Truth> {
+            of.iter().map(|&number| Truth::Numbers(vec![number])).collect()
+        };
+        assert!(are_sorted(&numbers(&[-1.0, 0.5, 2.0])) && !are_sorted(&numbers(&[1.0, 0.5])));
+    }
 }

@@ -15,10 +15,11 @@ use ir::Tensor;
 use ir::graph::{Graph, Op};
 use ir::plan::InputPort;
 use polyc::error::CompileError;
+use polyc::evaluate::Sample;
 use polyc::fit::{Needs, name_rows};
 use polyc::onnx::{ImportError, Imported, import_file};
 use polyc::passes::{MaxPool, PassOptions};
-use polyc::search::{Gate, Goal, HeldOut, Measured, check, search};
+use polyc::search::{Measured, check, search};
 use polyc::{Prepared, prepare};
 use std::path::Path;
 use std::time::Instant;
@@ -27,11 +28,12 @@ use std::time::Instant;
 pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     let weights = output::check(&args)?;
-    let goal = goal::goal(&args)?;
+    goal::check(&args)?;
     let mut imported = import(&args)?;
     let (ports, read) = data::read(&args, &mut imported)?;
     let (mut prepared, passes) = prepared(&args, imported, ports, &read.inputs)?;
-    let inputs = data::split(&args, &prepared.graph, read)?;
+    let inputs = data::split(&args, &prepared, read)?;
+    prepared.outputs.iter_mut().zip(&inputs.tasks).for_each(|(port, task)| port.task = *task);
     let opened = prepared
         .open_clips(&inputs.calibration, &passes)
         .map_err(|e| refused(e, &args.model, args.json))?;
@@ -41,10 +43,9 @@ pub fn run(args: Args) -> Result<()> {
             opened.len()
         );
     }
-    let measured = compile(&args, &prepared, &inputs, goal)?;
-    let Measured { compiled, evaluation, .. } = &measured;
-    output::write(&args, &weights, compiled)?;
-    output::print(&args, &weights, compiled, evaluation)?;
+    let Measured { compiled, evaluation, .. } = compile(&args, &prepared, &inputs)?;
+    output::write(&args, &weights, &compiled)?;
+    output::print(&args, &weights, &compiled, evaluation, &inputs)?;
     if !args.json {
         let seconds = start.elapsed().as_secs_f64();
         let peak = memory::peak().map_or("unknown".into(), memory::text);
@@ -85,12 +86,12 @@ fn prepared(
 }
 
 /// Compiles until the goal is reached, and refuses what nobody should ship.
-fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs, goal: Goal) -> Result<Measured> {
-    let Inputs { calibration, held_out, labels } = inputs;
-    let options = goal::compile_options(args);
+fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs) -> Result<Measured> {
+    let Inputs { calibration, measured, truths, .. } = inputs;
+    let (goal, options) = (goal::goal(args), goal::compile_options(args));
     let name = args.model.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
     let bar = files::bar("fitting")?;
-    let held_out = HeldOut { inputs: held_out, labels: labels.as_deref() };
+    let sample = Sample { inputs: measured, truths, float: None };
     let progress = |stage: &str, share: f64| {
         bar.set_message(stage.to_owned());
         bar.set_position(files::position(share));
@@ -99,7 +100,7 @@ fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs, goal: Goal) -> Res
     let threads = Needs::of(&prepared.graph).threads(args.memory()).min(cores);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let measured =
-        pool.install(|| search(&name, prepared, calibration, held_out, &options, goal, &progress));
+        pool.install(|| search(&name, prepared, calibration, sample, &options, goal, &progress));
     bar.finish_and_clear();
     let in_model = || args.model.display().to_string();
     let measured = measured.with_context(in_model)?;
@@ -114,8 +115,7 @@ fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs, goal: Goal) -> Res
         );
     }
     if !args.force && !calibration.is_synthetic {
-        let gate = Gate { max_escape: args.max_escape / 100.0, max_loss: args.max_loss / 100.0 };
-        check(&measured, gate).with_context(in_model)?;
+        check(&measured, args.gate()).with_context(in_model)?;
     }
     Ok(measured)
 }

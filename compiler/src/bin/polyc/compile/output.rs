@@ -1,6 +1,7 @@
 //! What `polyc compile` writes and prints.
 
 use super::arguments::Args;
+use super::data::Inputs;
 use crate::files;
 use anyhow::{Result, bail};
 use polyc::Compiled;
@@ -46,17 +47,20 @@ pub fn print(
     args: &Args,
     weights: &Path,
     compiled: &Compiled,
-    evaluation: &Evaluation,
+    evaluation: Evaluation,
+    inputs: &Inputs,
 ) -> Result<()> {
     let (to0, to1, messages) = compiled.plan.traffic(1);
     let calibration = &compiled.reference.calibration;
+    let is_made_up = inputs.calibration.is_synthetic;
+    let evaluation = if is_made_up { evaluation.without_promises() } else { evaluation };
     if args.json {
         let summary = serde_json::json!({
             "plan": args.output, "weights": weights, "digest": compiled.digest.to_string(),
-            "calibration": calibration, "messages": messages,
+            "calibration": calibration, "held_out": inputs.are_held_out, "messages": messages,
             "bytes_to_party0": to0, "bytes_to_party1": to1,
             "round_trips": round_trips(&compiled.plan), "activations": compiled.plan.activations(),
-            "steps": steps(&compiled.plan, 1), "evaluation": evaluation,
+            "steps": steps(&compiled.plan, 1), "evaluation": evaluation.to_json()?,
         });
         say!("{}", serde_json::to_string_pretty(&summary)?);
         return Ok(());
@@ -64,8 +68,14 @@ pub fn print(
     if args.print_plan {
         say!("{}", compiled.plan);
     }
-    say!("fitted on {calibration}; held out:");
-    say!("{}", evaluation.to_text());
+    if is_made_up {
+        say!("fitted on {calibration}");
+        say!("{}", evaluation.to_text_without_promises());
+    } else {
+        let on = if inputs.are_held_out { "held out" } else { "nothing held out: the same inputs" };
+        say!("fitted on {calibration}; {on}:");
+        say!("{}", evaluation.to_text());
+    }
     say!(
         "{} (public) and {} (secret, stays home): {} steps, {messages} messages, {} bytes online",
         args.output.display(),
