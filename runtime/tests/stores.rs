@@ -332,7 +332,13 @@ fn items_of_other_weights_are_refused_at_both() {
     let (party0, address) = bench.serve("--forever --store s0");
     let party1 = format!("party1 plan.bin --input x.npy --connect {address}");
     refusal(&bench.run(&party1), 2);
-    refusal(&party0.finish(), 2);
+    let ended = party0.finish();
+    refusal(&ended, 2);
+    let warned = text(&ended.stderr);
+    assert!(
+        warned.contains("party0 was filled with other weights: runs will be refused"),
+        "{warned}"
+    );
     // What to do helps.
     let prepared = prepare(&bench, ["s0", "s1"], 4, "--force");
     assert_eq!((&prepared[0]["first"], &prepared[1]["unused"]), (&0.into(), &4.into()));

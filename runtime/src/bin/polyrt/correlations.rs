@@ -7,7 +7,7 @@ use ir::plan::{Digest, Plan};
 use polyrt::handshake::{Agreement, Hello, Purpose};
 use polyrt::offline::item::{Item, Origin, Party0Item, Party1Item};
 use polyrt::offline::making::Progress;
-use polyrt::offline::store::{NoSupply, Store, StoreError};
+use polyrt::offline::store::{NoSupply, Store, StoreError, list};
 use polyrt::offline::{DealId, Network, Offer, Role, Supply};
 use polyrt::tables::Tables;
 use serde_json::{Value, json};
@@ -81,6 +81,22 @@ impl CorrelationArguments {
         network: Network,
     ) -> Result<Source<'a, Party1Item<'a>>> {
         self.open(Role::Party1, path, plan, network, Store::open_party1)
+    }
+
+    /// Says before anybody connects that party 0's store is of other weights. Runs say so as well, to both.
+    pub fn warn_of_other_weights(&self, network: Network) {
+        let Some(directory) = &self.store else { return };
+        let path = store_file(directory, Role::Party0, network.plan);
+        // What is wrong with a file otherwise is said by whoever opens it.
+        if let Ok(listing) = list(&path)
+            && Some(listing.weights) != network.weights
+            && listing.items.1 > 0
+        {
+            let at = path.display();
+            note!(
+                "warning: {at} was filled with other weights: runs will be refused until it is made anew"
+            );
+        }
     }
 
     fn open<'a, M>(

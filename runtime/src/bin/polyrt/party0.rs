@@ -68,6 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         note!("{}", report::DEALER);
     }
     note!("{}", link.line());
+    arguments.correlations.warn_of_other_weights(network);
     let runs = if arguments.forever { u64::MAX } else { arguments.runs };
     let model = Arc::new(Model::new(&plan, &weights));
     let hello = correlations::hello(&plan, network, is_dealt, Purpose::Run, arguments.max_batch);
@@ -118,7 +119,7 @@ fn serve<'a>(
     let finished = made.prepare_model(model.clone())?.run()?;
     let (batch, is_dealt) = (agreement.batch, arguments.correlations.is_dealt());
     if arguments.json {
-        let mut json = report::json(Role::Party0, &finished, batch, (&plan, &[]), &link.line);
+        let mut json = report::json(Role::Party0, &finished, batch, (plan, &[]), &link.line);
         correlations::add_to(&mut json, is_dealt, &agreement);
         link.add_to(&mut json);
         say!("{json}");
