@@ -93,7 +93,14 @@ pub fn lower(
     };
     let internal = |reason| CompileError::Internal { stage: "lowering", reason };
     if !plan.choose_encryption() {
-        return Err(internal("weights are too wide for every encryption".into()));
+        return Err(match plan.beyond_encryption() {
+            Some(step) => CompileError::Range(format!(
+                "node {}: its kernel reaches over more elements than the widest encryption has coefficients (16384); \
+                 use a smaller dilation or a smaller kernel",
+                plan.steps[step].name
+            )),
+            None => internal("more sets of encryption parameters than a plan holds".into()),
+        });
     }
     plan.verify().map_err(|e| internal(e.to_string()))?;
     Ok(Lowered { plan, secrets, steps: values })

@@ -30,7 +30,7 @@ const LINE_BITS: f64 = 5.0;
 /// Bits of one deviation of the output, before the rounding of its weights counts.
 const OUTPUT_BITS: f64 = 8.0;
 /// Fewer of them than this are not worth a narrow ring.
-const LEAST_OUTPUT_BITS: f64 = 2.0;
+const LEAST_OUTPUT_BITS: f64 = 4.0;
 /// The most bits of a phase that nobody asked for.
 const FINEST_PHASE: u32 = 12;
 /// The narrowest ring of a phase.
@@ -409,7 +409,7 @@ impl Scales {
         (fan_in as f64).sqrt() * spreads[&operand].rms * self.uniform(operand).unwrap_or(1.0)
     }
 
-    /// The largest [`Self::rounding_units`] of the open secret operators behind a value.
+    /// The largest [`Self::rounding_units`] of the open secret operators behind a value, in its own units.
     fn open_rounding_units(&self, graph: &Graph, id: NodeId, spreads: &Spreads) -> f64 {
         if self.value.contains_key(&id) {
             return 1.0;
@@ -418,10 +418,11 @@ impl Scales {
             return self.rounding_units(graph, id, spreads);
         }
         let operands = graph.operands(id);
-        operands
+        let largest = operands
             .into_iter()
             .map(|o| self.open_rounding_units(graph, o, spreads))
-            .fold(1.0, f64::max)
+            .fold(1.0, f64::max);
+        largest * summands(graph, id)
     }
 
     /// Gives an open value its scale, and the values behind it theirs.
@@ -470,6 +471,20 @@ pub(crate) fn uniform_factor(graph: &Graph, id: NodeId) -> Option<f64> {
         }
         Op::AverageWindows { kernel, .. } => Some(1.0 / (kernel[0] * kernel[1]) as f64),
         _ => None,
+    }
+}
+
+/// How many elements of its operand a value is the sum of. One weight's error is in all of them, so their
+/// errors add up.
+fn summands(graph: &Graph, id: NodeId) -> f64 {
+    let window = |kernel: &[usize; 2]| (kernel[0] * kernel[1]) as f64;
+    match &graph.node(id).op {
+        Op::AverageWindows { kernel, .. } | Op::SumWindows { kernel, .. } => window(kernel),
+        Op::SumAxes(axes) => {
+            let shape = &graph.node(graph.operands(id)[0]).shape;
+            axes.iter().map(|&axis| shape.0[axis] as f64).product()
+        }
+        _ => 1.0,
     }
 }
 

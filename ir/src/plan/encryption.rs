@@ -37,6 +37,14 @@ impl Plan {
         self.rlwe.len() <= MAX_SETS
     }
 
+    /// The first linear step for which there are no parameters: its kernel reaches further than the widest
+    /// polynomials, or its weights are too wide.
+    pub fn beyond_encryption(&self) -> Option<usize> {
+        let is_beyond =
+            |i: &usize| Planes::of(self, *i).is_some_and(|planes| planes.cheapest().is_none());
+        (0..self.steps.len()).find(is_beyond)
+    }
+
     fn exchanged_phases(&self) -> Phases {
         let mut phases: Phases = vec![];
         for (index, step) in self.steps.iter().enumerate() {

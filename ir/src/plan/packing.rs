@@ -192,12 +192,15 @@ impl Planes {
         self.rows * self.outputs * self.axes[0].output * self.axes[1].output
     }
 
-    /// The parameters and the packing of the fewest bytes for one inference, for the compiler.
+    /// The parameters and the packing of the fewest bytes for one inference, for the compiler: for every
+    /// number of outputs the smallest degree whose polynomials hold the kernel's reach. `None` if none does.
     pub fn cheapest(&self) -> Option<RingLwe> {
         let powers = (0..=self.outputs.next_power_of_two().ilog2()).map(|b| 1 << b);
-        let candidates = powers.filter_map(|b| RingLwe::cheapest(&self.demand(b)));
         let of = |lwe| Some((Packing::new(*self, 1, &[lwe])?.bytes(), lwe));
-        candidates.filter_map(of).min_by_key(|(bytes, _)| bytes.0 + bytes.1).map(|(_, lwe)| lwe)
+        powers
+            .filter_map(|b| RingLwe::of_all_degrees(&self.demand(b)).find_map(of))
+            .min_by_key(|(bytes, _)| bytes.0 + bytes.1)
+            .map(|(_, lwe)| lwe)
     }
 }
 

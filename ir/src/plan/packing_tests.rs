@@ -142,3 +142,27 @@ fn quotients_are_all_group_sizes() {
         assert_eq!(distinct_quotients(n).collect::<Vec<_>>(), expected, "{n}");
     }
 }
+
+#[test]
+fn a_kernel_that_reaches_far_gets_a_wider_ring() {
+    let dilated = |dilation: usize| {
+        let geometry = Convolution {
+            groups: 1,
+            kernel: [1, 3],
+            stride: [1, 1],
+            dilation: [1, dilation],
+            padding: [0; 4],
+        };
+        let input = Shape::new([1, 2, 1, 500 + 2 * dilation]);
+        let output = geometry.output_shape(&input, 3).unwrap();
+        plan_of(StepOp::Convolution { geometry, weight_bits: 8 }, input, output, 16)
+    };
+    let degree = |dilation: usize| {
+        let mut plan = dilated(dilation);
+        plan.choose_encryption().then(|| plan.packing(1, 1).unwrap().lwe.log_degree)
+    };
+    assert_eq!([256, 2048, 4096].map(degree), [Some(12), Some(13), Some(14)]);
+    let beyond = dilated(8192);
+    assert_eq!((beyond.beyond_encryption(), dilated(4096).beyond_encryption()), (Some(1), None));
+    check(&dilated(4096), 1, 14, 3);
+}

@@ -128,6 +128,11 @@ impl RingLwe {
         SECURE.iter().find_map(|s| Self::cheapest_of_degree(demand, s.0))
     }
 
+    /// The cheapest secure parameters of every degree that has some, from the smallest on.
+    pub fn of_all_degrees(demand: &Demand) -> impl Iterator<Item = Self> {
+        SECURE.iter().filter_map(|s| Self::cheapest_of_degree(demand, s.0))
+    }
+
     /// The cheapest secure parameters of one degree.
     pub fn cheapest_of_degree(demand: &Demand, log_degree: u32) -> Option<Self> {
         let bits = demand.modulus_bits(log_degree);
