@@ -105,6 +105,16 @@ pub struct Judged {
     pub meaning: Task,
 }
 
+/// An input that the plan does not take.
+#[derive(Debug, thiserror::Error)]
+#[error("input {input}: {reason}")]
+pub struct RefusedInput {
+    /// Its position among the inputs.
+    pub input: usize,
+    /// Why.
+    pub reason: InputError,
+}
+
 /// Shares of correct classes.
 #[derive(Debug, Serialize)]
 pub struct Accuracy {
@@ -216,9 +226,10 @@ pub fn run(
     tasks: &[Task],
     sample: Sample<'_>,
     progress: &(dyn Fn(f64) + Sync),
-) -> Result<Evaluation, InputError> {
+) -> Result<Evaluation, RefusedInput> {
     let Sample { inputs, truths, float: given } = sample;
-    let encoded = inputs.iter().map(|x| plan.encode_input(x)).collect::<Result<Vec<_>, _>>()?;
+    let encode = |(input, x)| plan.encode_input(x).map_err(|reason| RefusedInput { input, reason });
+    let encoded = inputs.iter().enumerate().map(encode).collect::<Result<Vec<_>, _>>()?;
     let evaluator = Evaluator::new(plan, weights);
     let layers = reference.map(|reference| Layers::new(reference, plan));
     let done = AtomicUsize::new(0);
