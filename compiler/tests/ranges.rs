@@ -1,7 +1,7 @@
 //! Ranges tell the truth: what the calibration inputs bring, a plan holds.
 
 use ir::graph::{Graph, Op, evaluate_batch};
-use ir::op::{Activation, Function};
+use ir::op::{Activation, Function, Polynomial};
 use ir::plan::{Evaluator, Rounding};
 use ir::{Shape, Tensor};
 use polyc::evaluate::Sample;
@@ -112,6 +112,38 @@ fn what_no_fit_covers_is_refused_by_its_rows() {
     let gate = Gate { max_escape: 0.01, max_loss: 0.05 };
     let refusal = check(&measured, gate).unwrap_err().to_string();
     assert!(refusal.contains("rows 49, 99, 149, 199, 249 and 3 more"), "{refusal}");
+}
+
+/// Squares, a linear operator and a mean over all places: the errors of one weight add up in it.
+#[test]
+fn a_mean_behind_weights_is_as_fine_as_other_outputs() {
+    const PLACES: usize = 256;
+    let mut numbers = Numbers(3);
+    let shape = Shape::new([1, PLACES, 6]);
+    let mut graph = Graph::new("x", shape.clone());
+    let square = Polynomial { coefficients: vec![vec![0.0, 0.0, 1.0]] };
+    let op = Op::Activation(Activation::Polynomial(square));
+    let x = graph.add("square", op, shape, &[graph.input()]);
+    let op = Op::MatrixProduct { weights: numbers.tensor(&[4, 6], 1.0), bias: Tensor::scalar(0.0) };
+    let x = graph.add("product", op, Shape::new([1, PLACES, 4]), &[x]);
+    let x = graph.add("sum", Op::SumAxes(vec![1]), Shape::new([1, 1, 4]), &[x]);
+    graph.set_output(x);
+    let prepared = prepare_plain(graph.into(), &PassOptions::default()).unwrap();
+    let inputs: Vec<_> = (0..4).map(|_| numbers.tensor(&[1, PLACES, 6], 1.0)).collect();
+    let measured = compiled(&prepared, &inputs);
+    let error = largest_error(&prepared, &measured, &inputs);
+    assert!(error < 0.02, "{error} of the spread");
+}
+
+#[test]
+fn an_input_beyond_the_limit_is_refused_by_its_row() {
+    let prepared = network(|_, _, _| ());
+    let mut inputs = inputs(100, 1.0);
+    let polyc::Compiled { plan, weights, .. } = compiled(&prepared, &inputs).compiled;
+    inputs[7].data[3] = 2.0 * plan.inputs[0].limit as f32;
+    let refused = polyc::evaluate::run(&plan, &weights, None, &inputs, None, &|_| ());
+    let why = refused.map(|_| ()).unwrap_err().to_string();
+    assert!(why.starts_with("input 7: "), "{why}");
 }
 
 #[test]
