@@ -4,7 +4,7 @@ use ir::graph::{Graph, Op, evaluate_batch};
 use ir::op::{Activation, Function, Polynomial};
 use ir::plan::{Evaluator, Rounding};
 use ir::{Shape, Tensor};
-use polyc::evaluate::Sample;
+use polyc::evaluate::{Sample, run};
 use polyc::fit::Calibration;
 use polyc::passes::PassOptions;
 use polyc::search::{Gate, Goal, Measured, check, search};
@@ -141,7 +141,8 @@ fn an_input_beyond_the_limit_is_refused_by_its_row() {
     let mut inputs = inputs(100, 1.0);
     let polyc::Compiled { plan, weights, .. } = compiled(&prepared, &inputs).compiled;
     inputs[7].data[3] = 2.0 * plan.inputs[0].limit as f32;
-    let refused = polyc::evaluate::run(&plan, &weights, None, &inputs, None, &|_| ());
+    let sample = Sample { inputs: &inputs, truths: &[], float: None };
+    let refused = run(&plan, &weights, None, &[], sample, &|_| ());
     let why = refused.map(|_| ()).unwrap_err().to_string();
     assert!(why.starts_with("input 7: "), "{why}");
 }
