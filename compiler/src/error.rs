@@ -11,6 +11,9 @@ pub enum CompileError {
     /// Nodes that cannot be computed; every one of them.
     #[error("{}", list(.0))]
     Unsupported(Vec<UnsupportedNode>),
+    /// The import is not what the file says.
+    #[error("{0}")]
+    Disagreement(String),
     /// Calibration data that does not fit the model.
     #[error("{0}")]
     Calibration(String),

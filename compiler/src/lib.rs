@@ -6,6 +6,7 @@ pub mod evaluate;
 pub mod fit;
 pub mod lower;
 pub mod onnx;
+pub mod oracle;
 pub mod passes;
 pub mod ports;
 pub mod report;

@@ -318,11 +318,15 @@ fn is_uniform(activation: &Activation) -> bool {
 }
 
 /// Several images of one convolution become channels of one image, in as many groups: what a convolution
-/// is whose first axis is no batch.
+/// is whose first axis is no batch. Which nodes took the place of which.
 ///
 /// # Errors
 /// A node whose weights, repeated for every image, have more than `most` elements.
-pub(super) fn join_images(graph: &mut Graph, most: usize) -> Result<(), NoBatch> {
+pub(super) fn join_images(
+    graph: &mut Graph,
+    most: usize,
+) -> Result<HashMap<NodeId, NodeId>, NoBatch> {
+    let mut replaced = HashMap::new();
     for id in graph.order() {
         let operands = graph.operands(id);
         let node = graph.node(id).clone();
@@ -356,9 +360,10 @@ pub(super) fn join_images(graph: &mut Graph, most: usize) -> Result<(), NoBatch>
         let y = graph.add(node.name.clone(), op, joined(&node.shape), &[x]);
         let back = graph.add(node.name, Op::Reshape, node.shape, &[y]);
         graph.replace_uses(id, back);
+        replaced.insert(id, back);
     }
     graph.remove_dead();
-    Ok(())
+    Ok(replaced)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use ir::ElementType;
 use ir::tensor::Shape;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 use tract_onnx::prelude::Framework;
 
@@ -95,6 +96,15 @@ impl Model {
             ModelInput { name: input.name.clone(), shape }
         };
         self.inputs.iter().map(sized).collect()
+    }
+
+    /// Whether the file computes in 16 bits.
+    pub(super) fn is_half(&self) -> bool {
+        let halves = [DataType::Float16 as i32, DataType::Bfloat16 as i32];
+        let graph = self.graph();
+        let of_values = graph.input.iter().chain(&graph.output).filter_map(inputs::data_type);
+        let of_tensors = graph.initializer.iter().map(|t| t.data_type);
+        of_values.chain(of_tensors).any(|kind| halves.contains(&kind))
     }
 
     /// The element type that the file states for an output.

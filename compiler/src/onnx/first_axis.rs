@@ -88,14 +88,16 @@ fn fixed(model: &Model, items: usize) -> Result<(Translated, Batch), ImportError
 /// # Errors
 /// If their weights become too many.
 pub(super) fn join_images(translated: &mut Translated) -> Result<(), ImportError> {
-    batch::join_images(&mut translated.graph, MAX_VALUE).map_err(|at| {
+    let replaced = batch::join_images(&mut translated.graph, MAX_VALUE).map_err(|at| {
         ImportError::Unsupported(vec![UnsupportedNode {
             name: at.node,
             operator: "Conv".into(),
             reason: at.reason.into(),
             advice: "export the model with a first axis of length 1".into(),
         }])
-    })
+    })?;
+    translated.replace(&replaced);
+    Ok(())
 }
 
 fn no_batch(input: &super::file::FileInput, reason: String) -> ImportError {

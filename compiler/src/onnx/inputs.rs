@@ -90,6 +90,11 @@ pub(super) fn element(value: &ValueInfoProto) -> Option<ElementType> {
     kind::element_of(tensor(value)?.elem_type).ok()
 }
 
+/// ONNX's number of a value's element type.
+pub(super) fn data_type(value: &ValueInfoProto) -> Option<i32> {
+    Some(tensor(value)?.elem_type)
+}
+
 fn tensor(value: &ValueInfoProto) -> Option<&type_proto::Tensor> {
     match value.r#type.as_ref()? {
         TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. } => Some(tensor),

@@ -54,8 +54,8 @@ use file::{FileInput, Model};
 use ir::ElementType;
 use ir::graph::{Graph, NodeId};
 use ir::tensor::Shape;
-use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use translate::Translated;
@@ -76,14 +76,35 @@ pub struct Imported {
     pub batch: Batch,
     /// What was assumed or left out, a line each.
     pub warnings: Vec<String>,
-    /// The node of every value of the file that is computed from the inputs.
-    values: HashMap<String, NodeId>,
+    /// Whether the file rounds to quantisation steps, which is left out.
+    pub rounds: bool,
+    /// Whether the file computes in 16 bits.
+    pub is_half: bool,
+    /// The values of the file that are computed from the inputs, in order.
+    trace: Vec<Traced>,
+}
+
+/// A value of the file, and the node of the graph that computes it.
+pub struct Traced {
+    /// Its name in the file.
+    pub value: String,
+    /// The name of the file's node that makes it.
+    pub node: String,
+    /// That node's operator.
+    pub operator: String,
+    /// The graph's node.
+    pub id: NodeId,
 }
 
 impl Imported {
     /// The node of a value of the file.
     pub fn node_of(&self, value: &str) -> Option<NodeId> {
-        self.values.get(value).copied()
+        self.trace.iter().find(|t| t.value == value).map(|t| t.id)
+    }
+
+    /// The values of the file that are computed from the inputs, in order, inputs first.
+    pub fn trace(&self) -> impl Iterator<Item = &Traced> {
+        self.trace.iter()
     }
 
     /// The shape of the graph's input.
@@ -101,8 +122,9 @@ impl From<Graph> for Imported {
             vec![Declared { name: node.name.clone(), shape: node.shape.clone(), element }]
         };
         let (inputs, outputs) = (declared(graph.input()), declared(graph.output()));
-        let (batch, warnings, values) = (Batch::None, Vec::new(), HashMap::new());
-        Self { inputs, outputs, batch, warnings, values, graph }
+        let (batch, warnings, trace) = (Batch::None, Vec::new(), Vec::new());
+        let (rounds, is_half) = (false, false);
+        Self { inputs, outputs, batch, warnings, rounds, is_half, trace, graph }
     }
 }
 
@@ -129,7 +151,7 @@ pub enum Batch {
 }
 
 /// Choices that the file leaves open.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImportOptions {
     /// The outputs to compute, by name; all if there are none.
     pub outputs: Vec<String>,
@@ -142,7 +164,7 @@ pub struct ImportOptions {
 }
 
 /// Whether the first axis of a model's inputs is a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BatchAxis {
     /// Where a proof shows that nothing mixes, moves or counts along it.
     #[default]
@@ -293,7 +315,8 @@ fn import_model(model: &Model, batch_axis: BatchAxis) -> Result<Imported, Import
 
 /// What people and later stages need to know besides the graph.
 fn describe(model: &Model, translated: Translated, batch: Batch) -> Imported {
-    let Translated { graph, outputs, values, warnings } = translated;
+    let trace = translated.trace(model);
+    let Translated { graph, outputs, warnings, rounds, .. } = translated;
     let divide = |shape: &Shape| {
         let mut shape = shape.clone();
         if let (Batch::Fixed(items), Some(first)) = (batch, shape.0.first_mut()) {
@@ -313,5 +336,6 @@ fn describe(model: &Model, translated: Translated, batch: Batch) -> Imported {
     };
     let inputs = model.inputs.iter().map(input).collect();
     let outputs = outputs.iter().map(output).collect();
-    Imported { inputs, outputs, batch, warnings, values, graph }
+    let is_half = model.is_half();
+    Imported { inputs, outputs, batch, warnings, rounds, is_half, trace, graph }
 }

@@ -5,8 +5,8 @@ use super::constant::Constant;
 use super::file::Model;
 use super::kind::{self, Kind, Kinds};
 use super::node::{Refusal, Value, refuse};
-use super::walk::Walk;
-use super::{ImportError, UnsupportedNode, scope};
+use super::walk::{Walk, node_name};
+use super::{ImportError, Traced, UnsupportedNode, operators, scope};
 use ir::graph::{Graph, NodeId, Op};
 use ir::tensor::Shape;
 use std::collections::{HashMap, HashSet};
@@ -45,6 +45,37 @@ pub(super) struct Translated {
     pub outputs: Vec<(String, NodeId)>,
     pub values: HashMap<String, NodeId>,
     pub warnings: Vec<String>,
+    /// Whether the file rounds to quantisation steps, which is left out.
+    pub rounds: bool,
+}
+
+impl Translated {
+    /// The values whose nodes are still there, in the file's order.
+    pub(super) fn trace(&self, model: &Model) -> Vec<Traced> {
+        let live: HashSet<NodeId> = self.graph.order().into_iter().collect();
+        let traced = |value: &str, node: &str, operator: &str| {
+            let id = self.values.get(value).copied().filter(|id| live.contains(id))?;
+            let [value, node, operator] = [value, node, operator].map(str::to_owned);
+            Some(Traced { value, node, operator, id })
+        };
+        let inputs = model.inputs.iter().map(|i| traced(&i.name, &i.name, "input"));
+        let nodes = model.order.iter().map(|&i| &model.graph().node[i]);
+        let of_nodes = nodes.flat_map(|n| {
+            let operator = operators::qualified(&n.domain, &n.op_type);
+            n.output.iter().map(move |o| traced(o, node_name(n), &operator)).collect::<Vec<_>>()
+        });
+        inputs.chain(of_nodes).flatten().collect()
+    }
+
+    /// Nodes took the place of others.
+    pub(super) fn replace(&mut self, replaced: &HashMap<NodeId, NodeId>) {
+        let ids = self.values.values_mut().chain(self.outputs.iter_mut().map(|(_, id)| id));
+        for id in ids {
+            if let Some(new) = replaced.get(id) {
+                *id = *new;
+            }
+        }
+    }
 }
 
 /// Makes the outputs the graph's: one as it is, several as rows joined along axis 1.
@@ -89,9 +120,9 @@ fn finish(
             builder.graph.set_output(joined);
         }
     }
-    if let Some(note) = builder.steps.note() {
-        builder.warn(note);
-    }
+    let left_out = builder.steps.note();
+    let rounds = left_out.is_some();
+    left_out.into_iter().for_each(|note| builder.warn(note));
     builder.graph.remove_dead();
     builder.graph.verify().map_err(|e| ImportError::Internal(e.to_string()))?;
     let node = |(name, value)| match value {
@@ -99,7 +130,7 @@ fn finish(
         _ => None,
     };
     let values = values.into_iter().filter_map(node).collect();
-    Ok(Translated { graph: builder.graph, outputs, values, warnings: builder.warnings })
+    Ok(Translated { graph: builder.graph, outputs, values, warnings: builder.warnings, rounds })
 }
 
 fn join(

@@ -54,6 +54,9 @@ enum Command {
     Report(report::Args),
     /// Lists the ONNX operators that compile
     Operators,
+    /// Evaluates a model for `polyc compile`, which asks on standard input
+    #[command(hide = true)]
+    Oracle,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Compile(args) => compile::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Report(args) => report::run(args),
+        Command::Oracle => polyc::oracle::answer(),
         Command::Operators => {
             for operator in polyc::onnx::supported_operators() {
                 say!("{:<37} {}", operator.name, operator.note);

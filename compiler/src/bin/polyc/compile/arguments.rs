@@ -84,6 +84,12 @@ pub struct Args {
     /// The outputs to compute, by name [default: all]
     #[arg(long = "output-name", value_name = "NAME")]
     pub output_names: Vec<String>,
+    /// What your own runtime gives for the first calibration inputs: .npy, or .npz by the outputs' names
+    ///
+    /// Every import is compared with tract's own evaluation of the file. Where tract cannot run a file, or
+    /// you trust another runtime more, its outputs decide instead.
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub expect: Vec<String>,
     /// A size that the file leaves open, by the file's name for it or as INPUT.AXIS
     #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_size)]
     pub dims: Vec<(String, usize)>,

@@ -1,6 +1,7 @@
 //! The inputs that a model is fitted on, and those that are held out.
 
 use super::arguments::Args;
+use super::check;
 use crate::memory;
 use crate::task::Subject;
 use anyhow::{Result, bail};
@@ -9,6 +10,7 @@ use ir::plan::InputPort;
 use ir::{ElementType, Tensor};
 use polyc::fit::{Calibration, Needs, evenly};
 use polyc::onnx::Imported;
+use polyc::oracle::Agreement;
 use polyc::task::{Labels, Output, Task, Truth, Truths};
 use polyc::{Prepared, data, ports};
 use std::path::Path;
@@ -25,6 +27,8 @@ pub struct Inputs {
     pub are_held_out: bool,
     /// What the outputs mean.
     pub tasks: Vec<Task>,
+    /// What an oracle says of the import.
+    pub agreement: Agreement,
 }
 
 /// Of fewer inputs none is held out: all are fitted on and measured.
@@ -45,9 +49,12 @@ pub struct Read {
     /// Labels that their folders tell.
     labels: Option<Labels>,
     is_synthetic: bool,
+    /// What an oracle says of the import.
+    pub agreement: Agreement,
 }
 
-/// Reads the calibration inputs, or makes some up, and settles the units of several inputs.
+/// Reads the calibration inputs, or makes some up, checks the import on them, and settles the units of
+/// several inputs.
 pub fn read(args: &Args, imported: &mut Imported) -> Result<(Vec<InputPort>, Read)> {
     let declared: Vec<_> = imported.inputs.iter().map(|i| (i.name.as_str(), i.element)).collect();
     let preprocessing =
@@ -64,14 +71,15 @@ pub fn read(args: &Args, imported: &mut Imported) -> Result<(Vec<InputPort>, Rea
         }
         None => (made_up(args, &ports), None),
     };
+    let agreement = check::import(args, imported, &parts)?;
     ports::settle_inputs(imported, &mut ports, &parts);
     let inputs = data::join(&ports, &parts)?;
-    Ok((ports, Read { inputs, labels, is_synthetic: args.calibration().is_none() }))
+    Ok((ports, Read { inputs, labels, is_synthetic: args.calibration().is_none(), agreement }))
 }
 
 /// Reads the labels, and holds some of the inputs out.
 pub fn split(args: &Args, prepared: &Prepared, read: Read) -> Result<Inputs> {
-    let Read { inputs: all, labels, is_synthetic } = read;
+    let Read { inputs: all, labels, is_synthetic, agreement } = read;
     let (count, most) = (all.len(), most_inputs(args, &prepared.graph)?);
     let outputs = Output::of_network(&prepared.outputs, &prepared.original);
     if is_synthetic {
@@ -83,7 +91,8 @@ pub fn split(args: &Args, prepared: &Prepared, read: Read) -> Result<Inputs> {
         if args.calibrate.is_empty() {
             warn_of_made_up(args, &prepared.inputs);
         }
-        return Ok(Inputs { calibration, measured, truths: vec![], are_held_out: false, tasks });
+        let (truths, are_held_out) = (vec![], false);
+        return Ok(Inputs { calibration, measured, truths, are_held_out, tasks, agreement });
     }
     let (tasks, truths) = args.task.read(&Subject {
         outputs: &outputs,
@@ -121,7 +130,7 @@ pub fn split(args: &Args, prepared: &Prepared, read: Read) -> Result<Inputs> {
         );
         calibration.description = format!("{} of {}", counted(used), args.calibration_name());
     }
-    Ok(Inputs { calibration, measured, truths, are_held_out, tasks })
+    Ok(Inputs { calibration, measured, truths, are_held_out, tasks, agreement })
 }
 
 /// How many inputs a fit within the memory holds.

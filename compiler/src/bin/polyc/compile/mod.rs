@@ -1,6 +1,7 @@
 //! `polyc compile`
 
 mod arguments;
+mod check;
 mod data;
 mod goal;
 mod output;

@@ -6,6 +6,7 @@ use crate::files;
 use anyhow::{Result, bail};
 use polyc::Compiled;
 use polyc::evaluate::Evaluation;
+use polyc::oracle::Agreement;
 use polyc::report::{round_trips, steps, thousands};
 use std::path::{Path, PathBuf};
 
@@ -61,6 +62,7 @@ pub fn print(
             "bytes_to_party0": to0, "bytes_to_party1": to1,
             "round_trips": round_trips(&compiled.plan), "activations": compiled.plan.activations(),
             "steps": steps(&compiled.plan, 1), "evaluation": evaluation.to_json()?,
+            "import": oracle(&inputs.agreement),
         });
         say!("{}", serde_json::to_string_pretty(&summary)?);
         return Ok(());
@@ -68,6 +70,7 @@ pub fn print(
     if args.print_plan {
         say!("{}", compiled.plan);
     }
+    say!("{}", inputs.agreement);
     if is_made_up {
         say!("fitted on {calibration}");
         say!("{}", evaluation.to_text_without_promises());
@@ -84,4 +87,14 @@ pub fn print(
         thousands(to0 + to1)
     );
     Ok(())
+}
+
+/// What an oracle says of the import.
+fn oracle(agreement: &Agreement) -> serde_json::Value {
+    match agreement {
+        Agreement::Checked { by, inputs, difference } => {
+            serde_json::json!({"checked_by": by, "inputs": inputs, "difference": difference})
+        }
+        Agreement::Unchecked { why } => serde_json::json!({"checked_by": null, "why": why}),
+    }
 }

@@ -1,0 +1,356 @@
+//! The import's outputs beside the oracle's.
+
+use super::{Oracle, Stacked};
+use crate::error::CompileError;
+use crate::onnx::{Batch, Imported};
+use crate::passes::split_client;
+use ir::graph::{Graph, NodeId, evaluate};
+use ir::plan::ClientStep;
+use ir::tensor::Tensor;
+use std::collections::HashMap;
+use std::fmt;
+
+/// Float rounding: the largest difference over the largest entry of an output.
+const ROUNDING: f64 = 1e-3;
+/// The same where a model computes in 16 bits.
+const HALF_ROUNDING: f64 = 2e-2;
+/// Where rounding to quantisation steps is left out: the root mean square of the differences over the
+/// deviation of the output.
+const STEPS: f64 = 0.15;
+/// Values that the node of a disagreement is looked for among, at once.
+const TRACED: usize = 4000;
+
+/// What was found about an import.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Agreement {
+    /// The oracle gives the same.
+    Checked {
+        /// Who gave the outputs: tract, or the user.
+        by: &'static str,
+        /// On how many inputs.
+        inputs: usize,
+        /// The largest difference over the largest entry.
+        difference: f64,
+    },
+    /// There is no oracle.
+    Unchecked {
+        /// Why.
+        why: String,
+    },
+}
+
+impl fmt::Display for Agreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checked { by, inputs, difference } => write!(
+                f,
+                "import checked against {by} on {inputs} inputs: outputs differ by {difference:.1e} of the largest"
+            ),
+            Self::Unchecked { why } => write!(
+                f,
+                "NOTHING HAS CHECKED THE IMPORT: tract cannot run the file ({why}); give outputs of your own \
+                 runtime by --expect"
+            ),
+        }
+    }
+}
+
+/// Compares the import with tract's evaluation of the file on about `count` inputs.
+///
+/// # Errors
+/// If they disagree beyond float rounding: with the first node whose value differs.
+pub fn compare(
+    imported: &Imported,
+    parts: &[Vec<Tensor<f32>>],
+    oracle: &Oracle,
+    count: usize,
+) -> Result<Agreement, CompileError> {
+    let stacked = Stacked::new(imported, parts, count);
+    let names = imported.outputs.iter().map(|o| o.name.clone()).collect();
+    let answers = oracle.run(stacked.rows, Some(names), &stacked.cases);
+    let usable = answers.cases.iter().all(|values| {
+        values.len() == imported.outputs.len()
+            && values.iter().flat_map(|v| &v.data).all(|v| v.is_finite())
+    });
+    if answers.cases.is_empty() || !usable {
+        let why = answers.stopped.unwrap_or_else(|| "its outputs are not finite".into());
+        return Ok(Agreement::Unchecked { why });
+    }
+    let positions = &stacked.positions[..answers.cases.len()];
+    let inputs: Vec<Tensor<f32>> =
+        positions.iter().flatten().map(|&p| joined(parts, p, imported)).collect();
+    let theirs = (0..imported.outputs.len())
+        .map(|i| answers.cases.iter().flat_map(|values| values[i].data.iter().copied()).collect())
+        .collect();
+    let failed = match outputs_differ(imported, &inputs, theirs) {
+        Ok(difference) => {
+            let inputs = inputs.len();
+            return Ok(Agreement::Checked { by: "tract", inputs, difference });
+        }
+        Err(failed) => failed,
+    };
+    let at = match failed.is_traceable {
+        true => first_difference(imported, parts, oracle),
+        false => None,
+    };
+    let at = at.map_or(String::new(), |(node, operator)| {
+        format!("; the first node whose value differs is {node} ({operator})")
+    });
+    Err(CompileError::Disagreement(format!(
+        "the import disagrees with tract's evaluation of the file: {}{at}; one of the two is wrong: give the \
+         outputs of your own runtime by --expect, and report it",
+        failed.reason
+    )))
+}
+
+/// Compares the import with outputs that the user's runtime gave for the first inputs: per output of the
+/// import, one row per input.
+///
+/// # Errors
+/// If they disagree, or their shape is another.
+pub fn expected(
+    imported: &Imported,
+    parts: &[Vec<Tensor<f32>>],
+    outputs: Vec<Tensor<f32>>,
+) -> Result<Agreement, CompileError> {
+    let of_input: usize = imported.outputs.iter().map(|o| o.shape.elements()).sum();
+    let given: usize = outputs.iter().map(|y| y.data.len()).sum();
+    let (count, all) = (given / of_input.max(1), parts.first().map_or(0, Vec::len));
+    let fits = outputs
+        .iter()
+        .zip(&imported.outputs)
+        .all(|(y, o)| y.data.len() == count * o.shape.elements());
+    if count == 0 || count > all || !fits {
+        return Err(CompileError::Option(format!(
+            "--expect: the outputs are not those of the first calibration inputs: {given} numbers, expected a \
+             multiple of {of_input}, for at most {all} inputs"
+        )));
+    }
+    let inputs: Vec<Tensor<f32>> = (0..count).map(|p| joined(parts, p, imported)).collect();
+    let theirs = outputs.into_iter().map(|y| y.data).collect();
+    match outputs_differ(imported, &inputs, theirs) {
+        Ok(difference) => Ok(Agreement::Checked { by: "--expect", inputs: count, difference }),
+        Err(failed) => Err(CompileError::Disagreement(format!(
+            "the import disagrees with the outputs of --expect: {}",
+            failed.reason
+        ))),
+    }
+}
+
+/// One input of the graph.
+fn joined(parts: &[Vec<Tensor<f32>>], position: usize, imported: &Imported) -> Tensor<f32> {
+    let data = parts.iter().flat_map(|part| part[position].data.iter().copied()).collect();
+    Tensor::new(imported.input_shape().clone(), data)
+}
+
+struct Failed {
+    reason: String,
+    /// Whether values in between can be compared as well.
+    is_traceable: bool,
+}
+
+/// The largest relative difference of any output.
+fn outputs_differ(
+    imported: &Imported,
+    inputs: &[Tensor<f32>],
+    theirs: Vec<Vec<f32>>,
+) -> Result<f64, Failed> {
+    let fail = |reason: String| Failed { reason, is_traceable: !imported.rounds };
+    let mut ours: Vec<Vec<f32>> = vec![Vec::new(); imported.outputs.len()];
+    let choices = Choices::of(imported);
+    let mut scores: Vec<Vec<Tensor<f32>>> = vec![Vec::new(); imported.outputs.len()];
+    for input in inputs {
+        let mut rest =
+            evaluate(&imported.graph, input, |id, value| choices.note(id, value, &mut scores)).data;
+        for (own, output) in ours.iter_mut().zip(&imported.outputs) {
+            let behind = rest.split_off(output.shape.elements().min(rest.len()));
+            own.append(&mut rest);
+            rest = behind;
+        }
+    }
+    let mut largest: f64 = 0.0;
+    for (i, (own, other)) in ours.iter().zip(&theirs).enumerate() {
+        let name = &imported.outputs[i].name;
+        if own.len() != other.len() {
+            let (found, expected) = (own.len(), other.len());
+            return Err(fail(format!("output {name} has {found} entries instead of {expected}")));
+        }
+        if let Some(axis) = choices.axes[i] {
+            let wrong = choices.wrong(axis, &scores[i], own, other);
+            if wrong > 0 {
+                let all = own.len();
+                return Err(fail(format!(
+                    "{wrong} of {all} entries of output {name} are other choices"
+                )));
+            }
+            continue;
+        }
+        let (difference, allowed) = match imported.rounds {
+            true => (deviation(own, other), STEPS),
+            false if imported.is_half => (distance(own, other), HALF_ROUNDING),
+            false => (distance(own, other), ROUNDING),
+        };
+        largest = largest.max(difference);
+        if difference.is_nan() || difference > allowed {
+            return Err(fail(format!(
+                "output {name} differs by {:.2}% of its range",
+                100.0 * difference
+            )));
+        }
+    }
+    Ok(largest)
+}
+
+/// The largest difference over the largest entry.
+fn distance(ours: &[f32], theirs: &[f32]) -> f64 {
+    let scale = theirs.iter().fold(1e-6f64, |m, &v| m.max(f64::from(v.abs())));
+    ours.iter().zip(theirs).fold(0.0, |m, (&a, &b)| {
+        let d = f64::from((a - b).abs()) / scale;
+        if d.is_nan() { f64::INFINITY } else { d.max(m) }
+    })
+}
+
+/// The root mean square of differences over the deviation of the entries.
+fn deviation(ours: &[f32], theirs: &[f32]) -> f64 {
+    let n = theirs.len() as f64;
+    let mean = theirs.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let spread = theirs.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+    let error = ours.iter().zip(theirs).map(|(&a, &b)| f64::from(a - b).powi(2)).sum::<f64>() / n;
+    // Equal entries have no deviation: their size takes its place.
+    let scale = spread.max((1e-3 * mean).powi(2)).max(1e-12);
+    (error / scale).sqrt()
+}
+
+/// The outputs that choose among scores: a tie is decided by the last bits, so another choice is right
+/// whose score is as large.
+struct Choices {
+    nodes: Vec<Option<NodeId>>,
+    axes: Vec<Option<usize>>,
+}
+
+impl Choices {
+    fn of(imported: &Imported) -> Self {
+        let mut graph: Graph = imported.graph.clone();
+        let split = split_client(&mut graph, imported.outputs.len());
+        let chosen = |client: &[ClientStep]| match client.first() {
+            Some(ClientStep::ArgMax(axis)) => Some(*axis),
+            _ => None,
+        };
+        let axes: Vec<Option<usize>> = split.iter().map(|s| chosen(&s.client)).collect();
+        let nodes = split.iter().zip(&axes).map(|(s, axis)| axis.map(|_| s.node)).collect();
+        Self { nodes, axes }
+    }
+
+    fn note(&self, id: NodeId, value: &Tensor<f32>, scores: &mut [Vec<Tensor<f32>>]) {
+        for (node, scores) in self.nodes.iter().zip(scores) {
+            if *node == Some(id) {
+                scores.push(value.clone());
+            }
+        }
+    }
+
+    /// How many choices are wrong.
+    fn wrong(&self, axis: usize, scores: &[Tensor<f32>], ours: &[f32], theirs: &[f32]) -> usize {
+        let Some(shape) = scores.first().map(|s| &s.shape) else { return theirs.len() };
+        let inner: usize = shape.0[axis + 1..].iter().product();
+        let (length, lines) = (shape.0[axis], shape.elements() / shape.0[axis]);
+        let is_wrong = |(i, (&own, &other)): (usize, (&f32, &f32))| {
+            let (scores, line) = (&scores[i / lines].data, i % lines);
+            let at = |choice: f32| {
+                let start = line / inner * length * inner + line % inner;
+                scores.get(start + choice as usize * inner).copied().filter(|_| choice >= 0.0)
+            };
+            let scale = scores.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+            match (at(own), at(other)) {
+                (Some(a), Some(b)) if (other as usize) < length => a - b > ROUNDING as f32 * scale,
+                _ => true,
+            }
+        };
+        ours.iter().zip(theirs).enumerate().filter(|&pair| is_wrong(pair)).count()
+    }
+}
+
+/// The first node of the file whose value differs, on one input.
+fn first_difference(
+    imported: &Imported,
+    parts: &[Vec<Tensor<f32>>],
+    oracle: &Oracle,
+) -> Option<(String, String)> {
+    let stacked = Stacked::new(imported, parts, 1);
+    let mut ours: HashMap<NodeId, Tensor<f32>> = HashMap::new();
+    let input = joined(parts, stacked.positions[0][0], imported);
+    evaluate(&imported.graph, &input, |id, value| {
+        ours.insert(id, value.clone());
+    });
+    let traced: Vec<_> =
+        imported.trace().filter(|t| ours.contains_key(&t.id)).take(TRACED).collect();
+    let names = traced.iter().map(|t| t.value.clone()).collect();
+    let answers = oracle.run(stacked.rows, Some(names), &stacked.cases[..1]);
+    let theirs = answers.cases.into_iter().next()?;
+    let items = if imported.batch == Batch::None { 1 } else { stacked.rows };
+    let differs = |own: &Tensor<f32>, other: &Tensor<f32>| {
+        if other.data.len() != own.data.len() * items {
+            return true;
+        }
+        // Where the batch is not the first axis, the parts of an item lie apart: not compared.
+        let leads =
+            items == 1 || other.shape.0.first() == own.shape.0.first().map(|d| d * items).as_ref();
+        leads && distance(&own.data, &other.data[..own.data.len()]) > ROUNDING
+    };
+    let found = traced.iter().zip(&theirs).find(|(t, other)| differs(&ours[&t.id], other))?.0;
+    Some((found.node.clone(), found.operator.clone()))
+}
+
+/// The scores of a prepared graph's outputs as tract computes them, one value of the graph per input, joined
+/// as the graph joins them; `None` where a score is no value of the file or tract does not come to an end.
+pub fn scores(
+    imported: &Imported,
+    parts: &[Vec<Tensor<f32>>],
+    oracle: &Oracle,
+) -> Option<Vec<Tensor<f32>>> {
+    let stacked = Stacked::singly(imported, parts)?;
+    let mut graph = imported.graph.clone();
+    let split = split_client(&mut graph, imported.outputs.len());
+    let named = |id: NodeId| imported.trace().find(|t| t.id == id).map(|t| t.value.clone());
+    let names: Vec<String> = split.iter().map(|s| named(s.node)).collect::<Option<_>>()?;
+    let shape = graph.node(graph.output()).shape.clone();
+    let answers = oracle.run(stacked.rows, Some(names), &stacked.cases);
+    if answers.cases.len() != stacked.cases.len() {
+        return None;
+    }
+    let join = |values: Vec<Tensor<f32>>| {
+        let data: Vec<f32> = values.into_iter().flat_map(|v| v.data).collect();
+        (data.len() == shape.elements()).then(|| Tensor::new(shape.clone(), data))
+    };
+    answers.cases.into_iter().map(join).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ir::graph::Op;
+    use ir::tensor::Shape;
+
+    #[test]
+    fn distances_are_relative() {
+        assert_eq!(distance(&[1.0, 9.0], &[1.0, 10.0]), 0.1);
+        assert_eq!(distance(&[f32::NAN], &[1.0]), f64::INFINITY);
+        assert!((deviation(&[1.1, -0.9], &[1.0, -1.0]) - 0.1).abs() < 1e-6);
+    }
+
+    #[test]
+    fn ties_may_be_chosen_either_way() {
+        let graph = {
+            let mut graph = Graph::new("x", Shape::new([1, 3]));
+            let x = graph.input();
+            let y = graph.add("choice", Op::ArgMax(1), Shape::new([1, 1]), &[x]);
+            graph.set_output(y);
+            graph
+        };
+        let imported = Imported::from(graph);
+        let input = Tensor::new(Shape::new([1, 3]), vec![1.0, 5.0, 5.000_001]);
+        let check = |choice: f32| outputs_differ(&imported, &[input.clone()], vec![vec![choice]]);
+        assert!(check(1.0).is_ok() && check(2.0).is_ok());
+        assert!(check(0.0).is_err() && check(3.0).is_err() && check(-1.0).is_err());
+    }
+}
