@@ -74,12 +74,17 @@ impl Model {
 
     /// The file, with one output.
     pub fn to_bytes(&self, output: &str, dims: &[i64]) -> Vec<u8> {
+        self.to_bytes_of(&[("x", &self.input)], &[(output, dims)])
+    }
+
+    /// The file with these inputs and outputs; a dimension of 0 is called `size`.
+    pub fn to_bytes_of(&self, inputs: &[(&str, &[i64])], outputs: &[(&str, &[i64])]) -> Vec<u8> {
         let mut graph = Vec::new();
         self.nodes.iter().for_each(|node| field(&mut graph, 1, node));
         field(&mut graph, 2, b"graph");
         self.initializers.iter().for_each(|tensor| field(&mut graph, 5, tensor));
-        field(&mut graph, 11, &value("x", &self.input));
-        field(&mut graph, 12, &value(output, dims));
+        inputs.iter().for_each(|(name, dims)| field(&mut graph, 11, &value(name, dims)));
+        outputs.iter().for_each(|(name, dims)| field(&mut graph, 12, &value(name, dims)));
         let mut opset = Vec::new();
         number(&mut opset, 2, 17);
         let mut model = Vec::new();
@@ -110,7 +115,10 @@ fn value(name: &str, dims: &[i64]) -> Vec<u8> {
     let mut shape = Vec::new();
     for &dim in dims {
         let mut dimension = Vec::new();
-        number(&mut dimension, 1, dim);
+        match dim {
+            0 => field(&mut dimension, 2, b"size"),
+            _ => number(&mut dimension, 1, dim),
+        }
         field(&mut shape, 1, &dimension);
     }
     let mut tensor = Vec::new();

@@ -21,7 +21,7 @@ use crate::error::CompileError;
 use crate::fit::Spread;
 use ir::graph::{Graph, NodeId, Op};
 use ir::op::Activation;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Bits of one deviation of the input; it is sent once.
 const INPUT_BITS: f64 = 7.0;
@@ -425,29 +425,74 @@ impl Scales {
         largest * summands(graph, id)
     }
 
-    /// Gives an open value its scale, and the values behind it theirs.
+    /// Gives an open value its scale, and the values behind it theirs. A value that is read at several
+    /// scales gets one of which all are multiples.
     fn resolve(&mut self, graph: &Graph, id: NodeId, scale: f64) {
-        self.set(id, scale);
-        if is_secret(graph, id) {
-            return;
+        let mut wanted: HashMap<NodeId, Vec<(NodeId, usize, f64)>> = HashMap::new();
+        for node in self.open_behind(graph, id) {
+            let own = match wanted.remove(&node) {
+                None => scale,
+                Some(uses) => {
+                    let scales: Vec<f64> = uses.iter().map(|&(.., scale)| scale).collect();
+                    let own = common_part(&scales);
+                    for (user, position, scale) in uses {
+                        self.multiply(user, position, scale / own);
+                    }
+                    own
+                }
+            };
+            self.set(node, own);
+            if is_secret(graph, node) {
+                continue;
+            }
+            let scale = own * uniform_factor(graph, node).unwrap_or(1.0);
+            for (position, operand) in graph.operands(node).into_iter().enumerate() {
+                match self.uniform(operand) {
+                    Some(settled) => self.multiply(node, position, scale / settled),
+                    None => wanted.entry(operand).or_default().push((node, position, scale)),
+                }
+            }
         }
-        let scale = scale * uniform_factor(graph, id).unwrap_or(1.0);
-        for position in 0..graph.operands(id).len() {
-            self.connect(graph, id, position, scale);
+    }
+
+    /// The open values behind one, itself first, readers before operands.
+    fn open_behind(&self, graph: &Graph, id: NodeId) -> Vec<NodeId> {
+        let mut seen = HashSet::from([id]);
+        let mut order = Vec::new();
+        let behind = |node| if is_secret(graph, node) { vec![] } else { graph.operands(node) };
+        let mut stack = vec![(id, behind(id))];
+        while let Some((node, operands)) = stack.last_mut() {
+            match operands.pop() {
+                Some(operand) if self.uniform(operand).is_none() => {
+                    if seen.insert(operand) {
+                        stack.push((operand, behind(operand)));
+                    }
+                }
+                Some(_) => {}
+                None => {
+                    order.push(*node);
+                    stack.pop();
+                }
+            }
         }
+        order.reverse();
+        order
     }
 
     /// Lets operand `position` of `user` arrive at `scale`.
     fn connect(&mut self, graph: &Graph, user: NodeId, position: usize, scale: f64) {
         let operand = graph.operands(user)[position];
         match self.uniform(operand) {
-            Some(own) => {
-                let factor = (scale / own).round().max(1.0) as i64;
-                if factor != 1 {
-                    self.factor.insert((user, position), factor);
-                }
-            }
+            Some(own) => self.multiply(user, position, scale / own),
             None => self.resolve(graph, operand, scale),
+        }
+    }
+
+    /// Lets operand `position` of `user` arrive `factor` times finer than it is.
+    fn multiply(&mut self, user: NodeId, position: usize, factor: f64) {
+        let factor = factor.round().max(1.0) as i64;
+        if factor != 1 {
+            self.factor.insert((user, position), factor);
         }
     }
 }
@@ -538,6 +583,22 @@ fn common_scale(scales: &[f64]) -> f64 {
         .unwrap_or(largest)
 }
 
+/// The largest scale of which all of `scales` are integer multiples up to 64 of the smallest's, within the
+/// tolerance; the smallest one where there is none.
+fn common_part(scales: &[f64]) -> f64 {
+    let smallest = scales.iter().copied().fold(f64::INFINITY, f64::min);
+    let misfit = |part: f64| {
+        let off = |s: &f64| ((s / part).round() * part / s - 1.0).abs();
+        scales.iter().map(off).fold(0.0, f64::max)
+    };
+    let candidates = (1..=64).map(|n| smallest / f64::from(n));
+    candidates
+        .clone()
+        .find(|&s| misfit(s) < 1e-9)
+        .or_else(|| candidates.clone().find(|&s| misfit(s) < TOLERANCE))
+        .unwrap_or(smallest)
+}
+
 /// How many deviations of its output a polynomial moves per unit of its operand, in root mean square.
 fn slope(graph: &Graph, id: NodeId, polynomial: &ir::op::Polynomial, spreads: &Spreads) -> f64 {
     let x = &spreads[&graph.operands(id)[0]];
@@ -569,6 +630,13 @@ mod tests {
         assert_eq!(common_scale(&[64.0, 16.0]), 64.0);
         assert_eq!(common_scale(&[64.0, 48.0]), 192.0);
         assert_eq!(common_scale(&[100.0]), 100.0);
+    }
+
+    #[test]
+    fn common_parts_divide_every_scale() {
+        assert_eq!(common_part(&[64.0, 16.0]), 16.0);
+        assert_eq!(common_part(&[64.0, 48.0]), 16.0);
+        assert_eq!(common_part(&[100.0]), 100.0);
     }
 
     #[test]

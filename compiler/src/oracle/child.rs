@@ -5,7 +5,7 @@ use super::{Answer, Answers, Request};
 use crate::onnx;
 use anyhow::{Context, Result};
 use ir::tensor::{Shape, Tensor};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -25,10 +25,9 @@ pub fn answer() -> Result<()> {
     let (request, _): (Request, usize) =
         bincode::serde::decode_from_slice(&bytes, bincode::config::standard())?;
     drop(bytes);
-    let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
-    setrlimit(Resource::As, limit(request.memory))?;
-    setrlimit(Resource::Cpu, limit(request.seconds.saturating_mul(2).max(1)))?;
-    setrlimit(Resource::Core, limit(0))?;
+    limit(Resource::As, request.memory)?;
+    limit(Resource::Cpu, request.seconds.saturating_mul(2).max(1))?;
+    limit(Resource::Core, 0)?;
     let values = request.values.as_deref();
     let oracle = match onnx::Oracle::load(&request.model, &request.options, request.rows, values) {
         Ok(oracle) => oracle,
@@ -41,6 +40,12 @@ pub fn answer() -> Result<()> {
         write(&values.map(|v| v.into_iter().map(|y| (y.shape.0, y.data)).collect()))?;
     }
     Ok(())
+}
+
+/// Limits this process, which may be limited already.
+fn limit(resource: Resource, most: u64) -> Result<()> {
+    let most = getrlimit(resource).maximum.map_or(most, |allowed| allowed.min(most));
+    Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
 }
 
 fn write(answer: &Answer) -> Result<()> {
