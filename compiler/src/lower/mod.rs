@@ -63,7 +63,7 @@ pub fn lower(
     let RingOptions { margin, reach, .. } = fitted.scales.options;
     let largest = fitted.spreads[&graph.output()].largest.max(reach.output).max(1e-9) * margin;
     let output_scale = lowering.uniform(graph.output())?;
-    let output_ring = (largest * output_scale).log2().ceil().max(1.0) as u32 + 1;
+    let output_ring = (largest * output_scale).log2().ceil().clamp(1.0, 1e6) as u32 + 1;
     let Lowering { mut steps, mut secrets, values, wanted, errors, .. } = lowering;
     rings::plan_rings(&mut steps, &mut secrets, &wanted, (output, output_ring))?;
     let is_fine = fitted.scales.options.fine_offline;

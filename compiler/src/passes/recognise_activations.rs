@@ -14,7 +14,7 @@ use super::fold_normalization::per_axis;
 use crate::error::CompileError;
 use crate::onnx::UnsupportedNode;
 use ir::graph::{Graph, NodeId, Op};
-use ir::op::{Activation, Elementary, Expression};
+use ir::op::{Activation, Elementary, Expression, Polynomial};
 use ir::{Shape, Tensor};
 use std::collections::{HashMap, HashSet};
 
@@ -52,6 +52,10 @@ pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError
     let mut room = MAX_OPERATIONS;
     for &id in &order {
         if !shared.contains(&id) {
+            let term = terms[&id];
+            if matches!(graph.node(id).op, Op::Add) && !term.nonlinear && term.base != id {
+                add_becomes_affine(graph, &values, id, term)?;
+            }
             continue;
         }
         // A shared node is its own base in `terms`; what it computes is the term it has otherwise.
@@ -62,14 +66,7 @@ pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError
         let base = graph.node(term.base);
         let channels = base.shape.channels();
         let activation = match expression.as_polynomial(channels, MAX_DEGREE) {
-            Some(p) if p.coefficients.iter().flatten().any(|c| !(*c as f32).is_finite()) => {
-                return Err(unsupported(
-                    graph,
-                    id,
-                    "its factors together are infinite or not a number",
-                    "check the model's constants",
-                ));
-            }
+            Some(p) if !is_finite(&p) => return Err(overflow(graph, id)),
             Some(p) if p.degree() <= 1 => {
                 graph.node_mut(id).op = affine(&p.coefficients, &base.shape.clone());
                 graph.set_operands(id, &[term.base]);
@@ -87,6 +84,35 @@ pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError
         graph.set_operands(id, &[term.base]);
     }
     Ok(())
+}
+
+/// A sum of affine maps of one value is one affine map of it.
+fn add_becomes_affine(
+    graph: &mut Graph,
+    values: &Values,
+    id: NodeId,
+    term: Term,
+) -> Result<(), CompileError> {
+    let shape = graph.node(term.base).shape.clone();
+    let expression = values.as_expression(term.value, 1);
+    let Some(p) = expression.and_then(|e| e.as_polynomial(shape.channels(), 1)) else {
+        return Ok(());
+    };
+    if !is_finite(&p) {
+        return Err(overflow(graph, id));
+    }
+    graph.node_mut(id).op = affine(&p.coefficients, &shape);
+    graph.set_operands(id, &[term.base]);
+    Ok(())
+}
+
+fn is_finite(polynomial: &Polynomial) -> bool {
+    polynomial.coefficients.iter().flatten().all(|c| (*c as f32).is_finite())
+}
+
+fn overflow(graph: &Graph, id: NodeId) -> CompileError {
+    let reason = "its factors together are infinite or not a number";
+    unsupported(graph, id, reason, "check the model's constants")
 }
 
 fn too_long(graph: &Graph, id: NodeId) -> CompileError {
@@ -288,6 +314,20 @@ mod tests {
             panic!("not recognised")
         };
         assert!(expression.operations.len() <= 4000);
+    }
+
+    #[test]
+    fn linear_chains_become_one_affine_map() {
+        let graph = check(|g| {
+            let mut x = g.input();
+            for _ in 0..40 {
+                let doubled = add(g, Op::Add, &[x, x]);
+                x = add(g, affine_op(&[0.5, 0.25, 0.75], 0.1), &[doubled]);
+            }
+            let moved = g.add("t", Op::Transpose(vec![0, 2, 1]), Shape::new([1, 2, 3]), &[x]);
+            g.add("t", Op::Transpose(vec![0, 2, 1]), Shape::new([1, 3, 2]), &[moved])
+        });
+        assert!(graph.order().len() <= 5, "{}", graph.order().len());
     }
 
     #[test]
