@@ -120,7 +120,7 @@ impl<'a> Output<'a> {
             axes.iter().filter(|(a, _)| *a != axis).map(|&(_, length)| length).collect()
         };
         let candidates = || axes.iter().map(|a| a.0).filter(|&axis| without(axis) == item);
-        candidates().find(|&axis| self.shape.rank() >= 4 && axis == 1).or(candidates().last())
+        candidates().find(|&axis| self.shape.rank() >= 4 && axis == 1).or(candidates().next_back())
     }
 
     /// The axis of classes where somebody says that there is one: the only one, of images the channels,

@@ -234,7 +234,7 @@ fn elements_are_picked_and_placed_by_constant_indices() {
         run(&one(&[1, 2, 3], node, constants.to_vec()), &x)
     };
     let indices = int64("i", &[1, 2, 2], &[0, -1, 1, 1]);
-    let gather = |axis| with("GatherElements", &["x", "i"], &[indices.clone()], axis);
+    let gather = |axis| with("GatherElements", &["x", "i"], std::slice::from_ref(&indices), axis);
     assert_eq!(gather(2), [1.0, 3.0, 5.0, 5.0]);
     assert_eq!(gather(1), [1.0, 5.0, 4.0, 5.0]);
     let updates = reals("u", &[1, 2, 2], &[10.0, 20.0, 30.0, 40.0]);

@@ -168,7 +168,7 @@ fn share(x: Option<f64>) -> String {
 
 /// Five significant digits, at most ten characters.
 fn number(x: Option<f64>) -> String {
-    x.map_or("-".into(), |x| ir::plan::five_digits(x))
+    x.map_or("-".into(), ir::plan::five_digits)
 }
 
 /// The last characters of a name that is too long for its column.

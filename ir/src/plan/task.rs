@@ -223,7 +223,7 @@ fn shares(classes: &[usize], name: impl Fn(usize) -> String) -> String {
     let mut counts = std::collections::BTreeMap::<usize, usize>::new();
     classes.iter().for_each(|&class| *counts.entry(class).or_default() += 1);
     let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1));
+    counts.sort_by_key(|count| std::cmp::Reverse(count.1));
     let share = |n: usize| 100.0 * n as f64 / classes.len() as f64;
     let told =
         counts.iter().take(TOP).map(|&(class, n)| format!("{} in {:.1}%", name(class), share(n)));
