@@ -346,3 +346,20 @@ fn jumps_are_refused_and_their_absence_is_not() {
     let step = with_float(node("ThresholdedRelu", &["x"], &["y"]), "alpha", 1.0);
     assert!(refusal(&one(&[1, 3], step, vec![])).contains("jump"));
 }
+
+#[test]
+fn logarithms_of_sums_of_exponentials_do_not_overflow() {
+    let reduce = |axes: &[i64], x: &[f32]| {
+        let node = with_int(node("ReduceLogSumExp", &["x", "axes"], &["y"]), "keepdims", 0);
+        run(&one(&[1, 2, 3], node, vec![int64("axes", &[axes.len() as i64], axes)]), x)
+    };
+    let x = [0.5, 1.0, -2.0, 0.0, 3.0, 1.0];
+    let of = |x: &[f32]| x.iter().map(|v| v.exp()).sum::<f32>().ln();
+    close(&reduce(&[2], &x), &[of(&x[..3]), of(&x[3..])]);
+    close(&reduce(&[1, 2], &x), &[of(&x)]);
+    close(&reduce(&[2], &[200.0, 100.0, 0.0, -200.0, -200.0, -200.0]), &[200.0, 3f32.ln() - 200.0]);
+    // Scores of two classes for three places, the second of which does not count.
+    let loss = with_int(node("SoftmaxCrossEntropyLoss", &["x", "t"], &["y"]), "ignore_index", -1);
+    let y = run(&one(&[1, 2, 3], loss, vec![int64("t", &[1, 3], &[1, -1, 0])]), &x);
+    close(&y, &[(of(&[0.5, 0.0]) - 0.0 + of(&[-2.0, 1.0]) + 2.0) / 2.0]);
+}

@@ -4,8 +4,8 @@
 use super::builder::Builder;
 use super::indexing::pick;
 use super::node::{Call, Refusal, Value, invalid};
+use super::reduction::log_sum_exp;
 use ir::graph::NodeId;
-use ir::op::Function;
 use ir::tensor::{Shape, Tensor};
 
 pub(super) fn negative_log_likelihood(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
@@ -18,9 +18,7 @@ pub(super) fn softmax_cross_entropy(b: &mut Builder, call: &Call) -> Result<Vec<
     if b.rank(x) < 2 {
         return Err(invalid(format!("its operand has shape {}, expected [N, C, …]", b.shape(x))));
     }
-    let powers = b.function(x, Function::Exp)?;
-    let sums = b.sum_axes(powers, &[1])?;
-    let logarithm = b.function(sums, Function::Log)?;
+    let logarithm = log_sum_exp(b, x, 1)?;
     let negative = b.scaled(logarithm, -1.0, 0.0)?;
     let negative = b.broadcast(negative, &b.shape(x))?;
     let likelihood = b.sum(x, negative)?;

@@ -4,6 +4,7 @@ use super::builder::Builder;
 use super::linear_map::{along, matrix};
 use super::node::{Call, Refusal, axes_of, axis_of, invalid, refuse};
 use super::pooling::maxima;
+use super::structure::join;
 use ir::graph::NodeId;
 use ir::op::{Elementary, Function};
 
@@ -117,12 +118,38 @@ pub(super) fn reduce_log_sum(b: &mut Builder, call: &Call) -> Result<NodeId, Ref
 /// `ln Σ e^x`
 pub(super) fn reduce_log_sum_exp(b: &mut Builder, call: &Call) -> Result<NodeId, Refusal> {
     let reduction = reduction(b, call)?;
-    if reduction.count(b) == 1 {
-        return reduction.drop_axes(b, reduction.x);
+    let mut dims = b.dims(reduction.x);
+    let kept: Vec<usize> = (0..dims.len()).filter(|axis| !reduction.axes.contains(axis)).collect();
+    let turned = b.transpose(reduction.x, &[kept.as_slice(), &reduction.axes].concat())?;
+    let mut rows: Vec<usize> = kept.iter().map(|&axis| dims[axis]).collect();
+    rows.push(reduction.count(b));
+    let flat = b.reshape(turned, &rows)?;
+    let y = log_sum_exp(b, flat, kept.len())?;
+    reduction.axes.iter().for_each(|&axis| dims[axis] = 1);
+    let y = b.reshape(y, &dims)?;
+    reduction.drop_axes(b, y)
+}
+
+/// `ln Σ e^x` along an axis, which stays with length 1: a tree of `ln(e^a + e^b) = a + softplus(b − a)`, whose
+/// values are of the size of its operands', where exponentials are of any.
+pub(super) fn log_sum_exp(b: &mut Builder, mut x: NodeId, axis: usize) -> Result<NodeId, Refusal> {
+    loop {
+        let length = b.dims(x)[axis];
+        if length == 1 {
+            return Ok(x);
+        }
+        let half = (length / 2) as i64;
+        let left = b.window(x, axis, 0, half)?;
+        let right = b.window(x, axis, half, 2 * half)?;
+        let negative = b.scaled(left, -1.0, 0.0)?;
+        let difference = b.sum(right, negative)?;
+        let excess = b.function(difference, Function::Softplus)?;
+        let mut parts = vec![b.sum(left, excess)?];
+        if length % 2 == 1 {
+            parts.push(b.window(x, axis, 2 * half, length as i64)?);
+        }
+        x = join(b, &parts, axis)?;
     }
-    let powers = b.function(reduction.x, Function::Exp)?;
-    let sums = reduction.sum(b, powers)?;
-    b.function(sums, Function::Log)
 }
 
 /// A product of one factor each; more are products of values.
