@@ -301,30 +301,6 @@ fn first_difference(
     Some((found.node.clone(), found.operator.clone()))
 }
 
-/// The scores of a prepared graph's outputs as tract computes them, one value of the graph per input, joined
-/// as the graph joins them; `None` where a score is no value of the file or tract does not come to an end.
-pub fn scores(
-    imported: &Imported,
-    parts: &[Vec<Tensor<f32>>],
-    oracle: &Oracle,
-) -> Option<Vec<Tensor<f32>>> {
-    let stacked = Stacked::singly(imported, parts)?;
-    let mut graph = imported.graph.clone();
-    let split = split_client(&mut graph, imported.outputs.len());
-    let named = |id: NodeId| imported.trace().find(|t| t.id == id).map(|t| t.value.clone());
-    let names: Vec<String> = split.iter().map(|s| named(s.node)).collect::<Option<_>>()?;
-    let shape = graph.node(graph.output()).shape.clone();
-    let answers = oracle.run(stacked.rows, Some(names), &stacked.cases);
-    if answers.cases.len() != stacked.cases.len() {
-        return None;
-    }
-    let join = |values: Vec<Tensor<f32>>| {
-        let data: Vec<f32> = values.into_iter().flat_map(|v| v.data).collect();
-        (data.len() == shape.elements()).then(|| Tensor::new(shape.clone(), data))
-    };
-    answers.cases.into_iter().map(join).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

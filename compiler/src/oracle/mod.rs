@@ -8,9 +8,9 @@ mod child;
 mod compare;
 
 pub use child::answer;
-pub use compare::{Agreement, compare, expected, scores};
+pub use compare::{Agreement, compare, expected};
 
-use crate::onnx::{Batch, ImportOptions, Imported};
+use crate::onnx::{Batch, Declared, ImportOptions, Imported};
 use ir::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -120,13 +120,60 @@ impl Stacked {
         Self { rows, cases: stack(parts, &positions), positions }
     }
 
-    /// Every input, one after the other; `None` where the file takes several at once.
-    pub fn singly(imported: &Imported, parts: &[Vec<Tensor<f32>>]) -> Option<Self> {
-        if matches!(imported.batch, Batch::Fixed(_)) {
-            return None;
+    /// Every input in order, as few at once as the file takes; the last are repeated where it takes more.
+    fn in_order(batch: Batch, parts: &[Vec<Tensor<f32>>]) -> Self {
+        let all = parts.first().map_or(0, Vec::len);
+        let rows = if let Batch::Fixed(items) = batch { items } else { 1 };
+        let of_case = |first: usize| (first..first + rows).map(|i| i.min(all - 1)).collect();
+        let positions: Vec<Vec<usize>> = (0..all).step_by(rows).map(of_case).collect();
+        Self { rows, cases: stack(parts, &positions), positions }
+    }
+}
+
+/// What a model's outputs are, to ask the oracle for them when the import is gone.
+#[derive(Clone)]
+pub struct Outputs {
+    batch: Batch,
+    declared: Vec<Declared>,
+}
+
+impl Outputs {
+    /// Of an import.
+    pub fn of(imported: &Imported) -> Self {
+        Self { batch: imported.batch, declared: imported.outputs.clone() }
+    }
+
+    /// The outputs for every input, in order, one tensor per output; `None` if the oracle does not come to
+    /// an end.
+    pub fn all(
+        &self,
+        oracle: &Oracle,
+        parts: &[Vec<Tensor<f32>>],
+    ) -> Option<Vec<Vec<Tensor<f32>>>> {
+        let stacked = Stacked::in_order(self.batch, parts);
+        let names = self.declared.iter().map(|o| o.name.clone()).collect();
+        let answers = oracle.run(stacked.rows, Some(names), &stacked.cases).cases;
+        let mut outputs = Vec::new();
+        for values in answers {
+            let fits = values.len() == self.declared.len()
+                && values.iter().zip(&self.declared).all(|(value, output)| {
+                    value.data.len() == stacked.rows * output.shape.elements()
+                });
+            if !fits {
+                return None;
+            }
+            for row in 0..stacked.rows {
+                let part = |(value, output): (&Tensor<f32>, &Declared)| {
+                    let length = output.shape.elements();
+                    let data = value.data[row * length..(row + 1) * length].to_vec();
+                    Tensor::new(output.shape.clone(), data)
+                };
+                outputs.push(values.iter().zip(&self.declared).map(part).collect());
+            }
         }
-        let positions: Vec<_> = (0..parts.first().map_or(0, Vec::len)).map(|i| vec![i]).collect();
-        Some(Self { rows: 1, cases: stack(parts, &positions), positions })
+        let all = parts.first().map_or(0, Vec::len);
+        outputs.truncate(all);
+        (outputs.len() == all && all > 0).then_some(outputs)
     }
 }
 

@@ -7,7 +7,7 @@ use ir::array_file::{self, ArrayError};
 use ir::input::options::assign;
 use ir::tensor::Tensor;
 use polyc::onnx::Imported;
-use polyc::oracle::{Agreement, Oracle, compare, expected};
+use polyc::oracle::{Agreement, Oracle, Outputs, compare, expected};
 use std::path::Path;
 
 /// Inputs that the import is checked on.
@@ -17,9 +17,7 @@ const INPUTS: usize = 4;
 pub fn import(args: &Args, imported: &Imported, parts: &[Vec<Tensor<f32>>]) -> Result<Agreement> {
     let in_model = || args.model.display().to_string();
     let agreement = if args.expect.is_empty() {
-        let memory = args.memory() as u64;
-        let oracle = Oracle::new(args.model.clone(), args.import_options(), memory)?;
-        compare(imported, parts, &oracle, INPUTS)
+        compare(imported, parts, &oracle(args)?, INPUTS)
     } else {
         expected(imported, parts, read(&args.expect, imported)?)
     };
@@ -28,6 +26,26 @@ pub fn import(args: &Args, imported: &Imported, parts: &[Vec<Tensor<f32>>]) -> R
         note!("WARNING: {agreement}");
     }
     Ok(agreement)
+}
+
+/// The outputs of the file itself for these rows, where tract is the oracle and comes to an end.
+pub fn outputs(
+    args: &Args,
+    agreement: &Agreement,
+    outputs: &Outputs,
+    parts: &[Vec<Tensor<f32>>],
+    rows: &[usize],
+) -> Result<Option<Vec<Vec<Tensor<f32>>>>> {
+    if !matches!(agreement, Agreement::Checked { by: "tract", .. }) {
+        return Ok(None);
+    }
+    let chosen: Vec<Vec<Tensor<f32>>> =
+        parts.iter().map(|part| rows.iter().map(|&row| part[row].clone()).collect()).collect();
+    Ok(outputs.all(&oracle(args)?, &chosen))
+}
+
+fn oracle(args: &Args) -> Result<Oracle> {
+    Ok(Oracle::new(args.model.clone(), args.import_options(), args.memory() as u64)?)
 }
 
 /// The outputs that the user gives, one tensor per output of the import.

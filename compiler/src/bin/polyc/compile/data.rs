@@ -10,7 +10,7 @@ use ir::plan::InputPort;
 use ir::{ElementType, Tensor};
 use polyc::fit::{Calibration, Needs, evenly};
 use polyc::onnx::Imported;
-use polyc::oracle::Agreement;
+use polyc::oracle::{Agreement, Outputs};
 use polyc::task::{Labels, Output, Task, Truth, Truths};
 use polyc::{Prepared, data, ports};
 use std::path::Path;
@@ -29,6 +29,8 @@ pub struct Inputs {
     pub tasks: Vec<Task>,
     /// What an oracle says of the import.
     pub agreement: Agreement,
+    /// The outputs of the file itself for `measured`, where tract came to an end.
+    pub float: Option<Vec<Vec<Tensor<f32>>>>,
 }
 
 /// Of fewer inputs none is held out: all are fitted on and measured.
@@ -50,7 +52,10 @@ pub struct Read {
     labels: Option<Labels>,
     is_synthetic: bool,
     /// What an oracle says of the import.
-    pub agreement: Agreement,
+    agreement: Agreement,
+    /// The model's outputs, and its inputs as the file takes them.
+    outputs: Outputs,
+    parts: Vec<Vec<Tensor<f32>>>,
 }
 
 /// Reads the calibration inputs, or makes some up, checks the import on them, and settles the units of
@@ -72,14 +77,16 @@ pub fn read(args: &Args, imported: &mut Imported) -> Result<(Vec<InputPort>, Rea
         None => (made_up(args, &ports), None),
     };
     let agreement = check::import(args, imported, &parts)?;
+    let outputs = Outputs::of(imported);
     ports::settle_inputs(imported, &mut ports, &parts);
     let inputs = data::join(&ports, &parts)?;
-    Ok((ports, Read { inputs, labels, is_synthetic: args.calibration().is_none(), agreement }))
+    let is_synthetic = args.calibration().is_none();
+    Ok((ports, Read { inputs, labels, is_synthetic, agreement, outputs, parts }))
 }
 
 /// Reads the labels, and holds some of the inputs out.
 pub fn split(args: &Args, prepared: &Prepared, read: Read) -> Result<Inputs> {
-    let Read { inputs: all, labels, is_synthetic, agreement } = read;
+    let Read { inputs: all, labels, is_synthetic, agreement, outputs: of_file, parts } = read;
     let (count, most) = (all.len(), most_inputs(args, &prepared.graph)?);
     let outputs = Output::of_network(&prepared.outputs, &prepared.original);
     if is_synthetic {
@@ -91,8 +98,8 @@ pub fn split(args: &Args, prepared: &Prepared, read: Read) -> Result<Inputs> {
         if args.calibrate.is_empty() {
             warn_of_made_up(args, &prepared.inputs);
         }
-        let (truths, are_held_out) = (vec![], false);
-        return Ok(Inputs { calibration, measured, truths, are_held_out, tasks, agreement });
+        let (truths, are_held_out, float) = (vec![], false, None);
+        return Ok(Inputs { calibration, measured, truths, are_held_out, tasks, agreement, float });
     }
     let (tasks, truths) = args.task.read(&Subject {
         outputs: &outputs,
@@ -118,7 +125,9 @@ pub fn split(args: &Args, prepared: &Prepared, read: Read) -> Result<Inputs> {
     };
     let rows = positions(false);
     let (inputs, of_fitted) = pick(&rows);
-    let (measured, truths) = pick(&evenly(positions(true), most.max(LEAST_MEASURED)));
+    let chosen = evenly(positions(true), most.max(LEAST_MEASURED));
+    let (measured, truths) = pick(&chosen);
+    let float = check::outputs(args, &agreement, &of_file, &parts, &chosen)?;
     let description = format!("{} of {}", counted(inputs.len()), args.calibration_name());
     let mut calibration =
         Calibration { rows, truths: of_fitted, ..Calibration::new(inputs, description) };
@@ -130,7 +139,7 @@ pub fn split(args: &Args, prepared: &Prepared, read: Read) -> Result<Inputs> {
         );
         calibration.description = format!("{} of {}", counted(used), args.calibration_name());
     }
-    Ok(Inputs { calibration, measured, truths, are_held_out, tasks, agreement })
+    Ok(Inputs { calibration, measured, truths, are_held_out, tasks, agreement, float })
 }
 
 /// How many inputs a fit within the memory holds.

@@ -88,11 +88,11 @@ fn prepared(
 
 /// Compiles until the goal is reached, and refuses what nobody should ship.
 fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs) -> Result<Measured> {
-    let Inputs { calibration, measured, truths, .. } = inputs;
+    let Inputs { calibration, measured, truths, float, .. } = inputs;
     let (goal, options) = (goal::goal(args), goal::compile_options(args));
     let name = args.model.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
     let bar = files::bar("fitting")?;
-    let sample = Sample { inputs: measured, truths, float: None };
+    let sample = Sample { inputs: measured, truths, float: float.as_deref() };
     let progress = |stage: &str, share: f64| {
         bar.set_message(stage.to_owned());
         bar.set_position(files::position(share));

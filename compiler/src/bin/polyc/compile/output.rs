@@ -70,13 +70,14 @@ pub fn print(
     if args.print_plan {
         say!("{}", compiled.plan);
     }
+    let of_whom = if inputs.float.is_some() { "tract's" } else { "the import's" };
     say!("{}", inputs.agreement);
     if is_made_up {
         say!("fitted on {calibration}");
         say!("{}", evaluation.to_text_without_promises());
     } else {
         let on = if inputs.are_held_out { "held out" } else { "nothing held out: the same inputs" };
-        say!("fitted on {calibration}; {on}:");
+        say!("fitted on {calibration}; {on}; float is {of_whom}:");
         say!("{}", evaluation.to_text());
     }
     say!(
