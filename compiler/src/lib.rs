@@ -215,6 +215,7 @@ pub fn compile(
         fitted: reference_graph,
         layers: reference_layers,
         calibration: calibration.description.clone(),
+        source: None,
     };
     Ok(Compiled {
         plan: lowered.plan,

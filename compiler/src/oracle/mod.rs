@@ -6,9 +6,11 @@
 
 mod child;
 mod compare;
+mod source;
 
 pub use child::answer;
 pub use compare::{Agreement, compare, expected};
+pub use source::{recall, remember};
 
 use crate::onnx::{Batch, Declared, ImportOptions, Imported};
 use ir::tensor::{Shape, Tensor};

@@ -33,7 +33,7 @@ pub use schedule::{Action, Exchange, MAX_GROUP, Schedule};
 pub use slots::{PhaseProducts, SlotPacking};
 pub use task::{Task, Verdict, class, five_digits};
 pub use verify::PlanError;
-pub use weights::{Commitment, Reference, ReferenceLayer, StepWeights, Weights};
+pub use weights::{Commitment, Reference, ReferenceLayer, Source, StepWeights, Weights};
 
 use crate::op::Convolution;
 use crate::ring::to_signed;

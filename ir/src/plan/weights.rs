@@ -84,6 +84,31 @@ pub struct Reference {
     pub layers: Vec<ReferenceLayer>,
     /// What the fit was made on, for people.
     pub calibration: String,
+    /// The model's file, where it was one.
+    pub source: Option<Source>,
+}
+
+/// The file that a plan was compiled from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its path when it was compiled.
+    pub path: String,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// How the compiler imported it, in the compiler's own form.
+    pub import: Vec<u8>,
+}
+
+impl Source {
+    /// A file with these bytes.
+    pub fn new(path: String, bytes: &[u8], import: Vec<u8>) -> Self {
+        Self { path, digest: Digest(Sha256::digest(bytes).into()), import }
+    }
+
+    /// Whether the file has these bytes.
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        self.digest.0[..] == Sha256::digest(bytes)[..]
+    }
 }
 
 /// A fitted activation of [`Reference::fitted`].

@@ -1,12 +1,13 @@
 //! `polyc evaluate`
 
 use super::compile::PreprocessingArgs;
-use super::files;
 use super::task::{Subject, TaskArgs};
+use super::{files, memory};
 use anyhow::{Context, Result};
 use ir::plan::Weights;
 use polyc::data;
 use polyc::evaluate::Sample;
+use polyc::oracle::recall;
 use polyc::task::{Output, Task};
 use std::path::PathBuf;
 
@@ -70,7 +71,12 @@ pub fn run(args: Args) -> Result<()> {
         let (planned, task) = (port.task.name(), task.name());
         note!("note: judged as --task {task}; the plan says {planned}, and polyrt prints that");
     }
-    let sample = Sample { inputs: &inputs, truths: &truths, float: None };
+    let float = reference.as_ref().and_then(|r| r.source.as_ref()).and_then(|source| {
+        let found = recall(source, memory::available() as u64);
+        let (oracle, outputs) = found.inspect_err(|why| note!("note: {why:#}")).ok()?;
+        outputs.all(&oracle, &data.parts)
+    });
+    let sample = Sample { inputs: &inputs, truths: &truths, float: float.as_deref() };
     let bar = files::bar("evaluating")?;
     let evaluation =
         polyc::evaluate::run(&plan, &weights, reference.as_ref(), &tasks, sample, &|share| {
@@ -85,6 +91,11 @@ pub fn run(args: Args) -> Result<()> {
         }
         say!("{}", serde_json::to_string_pretty(&json)?);
     } else {
+        if reference.is_some() {
+            let of_whom =
+                if float.is_some() { "tract's, of the model's file" } else { "the import's" };
+            say!("float is {of_whom}");
+        }
         say!("{}", evaluation.to_text());
     }
     Ok(())

@@ -19,6 +19,7 @@ use polyc::error::CompileError;
 use polyc::evaluate::Sample;
 use polyc::fit::{Needs, name_rows};
 use polyc::onnx::{ImportError, Imported, import_file};
+use polyc::oracle::{Agreement, remember};
 use polyc::passes::{MaxPool, PassOptions};
 use polyc::search::{Measured, check, search};
 use polyc::{Prepared, prepare};
@@ -44,7 +45,10 @@ pub fn run(args: Args) -> Result<()> {
             opened.len()
         );
     }
-    let Measured { compiled, evaluation, .. } = compile(&args, &prepared, &inputs)?;
+    let Measured { mut compiled, evaluation, .. } = compile(&args, &prepared, &inputs)?;
+    if let Agreement::Checked { by: "tract", .. } = inputs.agreement {
+        compiled.reference.source = Some(remember(&args.model, &args.import_options())?);
+    }
     output::write(&args, &weights, &compiled)?;
     output::print(&args, &weights, &compiled, evaluation, &inputs)?;
     if !args.json {
