@@ -92,6 +92,40 @@ fn an_open_size_is_set_by_name() {
 }
 
 #[test]
+fn class_names_travel_and_the_files_name_does_not() {
+    let folder = Folder::new();
+    let weights = Numbers(4).reals(12, 0.5);
+    let bytes = Model::new(&[1, 4])
+        .weights("w", &[4, 3], &weights)
+        .node("MatMul", "y", &["x", "w"], &[])
+        .to_bytes("y", &[1, 3]);
+    fs::write(folder.file("model.onnx"), &bytes).unwrap();
+    fs::write(folder.file("other.onnx"), &bytes).unwrap();
+    fs::write(folder.file("names.txt"), "cat\ndog\nfish\n").unwrap();
+    let x = Tensor::new(Shape::new([ROWS, 4]), Numbers(5).reals(ROWS * 4, 1.0));
+    archive(&folder.file("x.npz"), &[("x", &x)]);
+    let compile = |model: &str, names: &str| {
+        let mut command = polyc(&folder);
+        command.args(["compile", model, "--calibrate", "x.npz", "--task", "classify"]);
+        run(command.args(["--labels-file", names]))
+    };
+    let mut plans = Vec::new();
+    for model in ["model.onnx", "other.onnx"] {
+        let compiled = compile(model, "names.txt");
+        assert!(compiled.status.success(), "{}", stderr(&compiled));
+        plans.push(fs::read(folder.file("plan.bin")).unwrap());
+    }
+    assert_eq!(plans[0], plans[1], "the name of the file is no part of the plan");
+    let ran = run(polyrt(&folder).args(["local", "plan.bin", "--input", "x.npz"]));
+    let is_named = |line: &str| ["cat", "dog", "fish"].iter().any(|name| line.contains(name));
+    assert!(stdout(&ran).lines().next().is_some_and(is_named), "{}", stdout(&ran));
+    fs::write(folder.file("two.txt"), "cat\ndog\n").unwrap();
+    let refused = compile("model.onnx", "two.txt");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("two.txt: 2 names, output y has 3 classes"));
+}
+
+#[test]
 fn preprocessing_travels_in_the_plan() {
     let folder = Folder::new();
     let weights = Numbers(4).reals(12, 0.5);

@@ -90,6 +90,10 @@ pub struct Args {
     /// you trust another runtime more, its outputs decide instead.
     #[arg(long, value_name = "[NAME=]FILE")]
     pub expect: Vec<String>,
+    /// Names of the classes of an output, a text file of one name a line: they go into the plan, and polyrt
+    /// prints them
+    #[arg(long = "labels-file", value_name = "[NAME=]FILE")]
+    pub labels_files: Vec<String>,
     /// A size that the file leaves open, by the file's name for it or as INPUT.AXIS
     #[arg(long = "dim", value_name = "NAME=N", value_parser = parse_size)]
     pub dims: Vec<(String, usize)>,

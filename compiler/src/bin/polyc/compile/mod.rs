@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod class_names;
 mod data;
 mod goal;
 mod output;
@@ -36,6 +37,7 @@ pub fn run(args: Args) -> Result<()> {
     let (mut prepared, passes) = prepared(&args, imported, ports, &read.inputs)?;
     let inputs = data::split(&args, &prepared, read)?;
     prepared.outputs.iter_mut().zip(&inputs.tasks).for_each(|(port, task)| port.task = *task);
+    class_names::give(&args.labels_files, &mut prepared.outputs)?;
     let opened = prepared
         .open_clips(&inputs.calibration, &passes)
         .map_err(|e| refused(e, &args.model, args.json))?;
@@ -94,7 +96,8 @@ fn prepared(
 fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs) -> Result<Measured> {
     let Inputs { calibration, measured, truths, float, .. } = inputs;
     let (goal, options) = (goal::goal(args), goal::compile_options(args));
-    let name = args.model.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+    // The plan's identity is what is computed: the model's file may have any name.
+    let name = prepared.outputs.first().map_or("model", |output| output.name.as_str());
     let bar = files::bar("fitting")?;
     let sample = Sample { inputs: measured, truths, float: float.as_deref() };
     let progress = |stage: &str, share: f64| {
@@ -105,7 +108,7 @@ fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs) -> Result<Measured
     let threads = Needs::of(&prepared.graph).threads(args.memory()).min(cores);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let measured =
-        pool.install(|| search(&name, prepared, calibration, sample, &options, goal, &progress));
+        pool.install(|| search(name, prepared, calibration, sample, &options, goal, &progress));
     bar.finish_and_clear();
     let in_model = || args.model.display().to_string();
     let measured = measured.with_context(in_model)?;
