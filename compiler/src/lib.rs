@@ -15,11 +15,11 @@ pub mod task;
 
 use error::CompileError;
 use fit::{Calibration, Family, Fitted, Harmonics};
-use ir::Tensor;
 use ir::graph::{Graph, Op};
 use ir::input::Preprocessing;
 use ir::op::Activation;
 use ir::plan::{Digest, InputPort, OutputPort, Plan, Reference, ReferenceLayer, Weights};
+use ir::{Shape, Tensor};
 use lower::bits::{Allocation, RingOptions};
 use lower::scales::Scales;
 use onnx::Imported;
@@ -108,7 +108,8 @@ pub fn prepare(
     options: &PassOptions,
 ) -> Result<Prepared, CompileError> {
     let Imported { mut graph, outputs: declared, .. } = imported;
-    let scores = passes::split_client(&mut graph, declared.len());
+    let shapes: Vec<Shape> = declared.iter().map(|output| output.shape.clone()).collect();
+    let scores = passes::split_client(&mut graph, &shapes);
     let outputs = ports::outputs(&mut graph, &declared, scores, sample);
     let original = graph.clone();
     passes::run_all(&mut graph, options)?;

@@ -211,7 +211,7 @@ fn a_quantised_output_is_clipped_and_rounded_by_the_client() {
     assert_eq!(run(&model, &[0.75, 1.1]), [102.0, 104.0]);
     assert_eq!(run(&model, &[-90.0, 90.0]), [0.0, 255.0]);
     let mut graph = import(&model).unwrap().graph;
-    assert_eq!(split_client(&mut graph, 1)[0].client.len(), 3);
+    assert_eq!(split_client(&mut graph, &[Shape::new([1, 2])])[0].client.len(), 3);
     assert_eq!(graph.order().len(), 2, "the product is left");
 }
 

@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(json["agreement"], json["outputs"][1]["agreement"]);
         assert_eq!((&json["task"], &json["inputs"]), (&"classify".into(), &50_000.into()));
         let text = evaluation.without_promises().to_text_without_promises();
-        assert!(text.contains("hardswish") && !text.contains('%'), "{text}");
+        assert!(text.contains("by 3 harmonics") && !text.contains('%'), "{text}");
     }
 
     #[test]

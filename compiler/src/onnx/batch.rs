@@ -120,11 +120,18 @@ pub(super) fn single(graph: &mut Graph, items: usize) -> Result<(), NoBatch> {
 /// The first node in which two graphs of one item differ that were made from batches of two sizes.
 pub(super) fn difference(a: &Graph, b: &Graph) -> Option<NoBatch> {
     let (nodes, others) = (a.order(), b.order());
+    let places = |order: &[NodeId]| -> HashMap<NodeId, usize> {
+        order.iter().enumerate().map(|(place, &id)| (id, place)).collect()
+    };
+    let (of_a, of_b) = (places(&nodes), places(&others));
     let is_same = |(&x, &y): (&NodeId, &NodeId)| {
-        a.node(x) == b.node(y) && a.operands(x).len() == b.operands(y).len()
+        let (operands, others) = (a.operands(x), b.operands(y));
+        a.node(x) == b.node(y)
+            && operands.iter().map(|o| of_a[o]).eq(others.iter().map(|o| of_b[o]))
     };
     let found = nodes.iter().zip(&others).find(|&pair| !is_same(pair)).map(|(&x, _)| x);
-    let longer = || (nodes.len() != others.len()).then(|| a.output());
+    let is_longer = nodes.len() != others.len() || of_a[&a.output()] != of_b[&b.output()];
+    let longer = || is_longer.then(|| a.output());
     found
         .or_else(longer)
         .map(|id| NoBatch { node: a.node(id).name.clone(), reason: "depends on its length" })

@@ -65,22 +65,27 @@ fn open(model: &Model) -> Result<(Translated, Batch), ImportError> {
 }
 
 fn fixed(model: &Model, items: usize) -> Result<(Translated, Batch), ImportError> {
-    let mut translated = translate(model, 1, true)?;
-    match batch::single(&mut translated.graph, items) {
-        Ok(()) => {
+    // Several outputs, of which some have no such axis, are no rows of items.
+    let apart = translate(model, 1, true).map(|mut translated| {
+        let proof = batch::single(&mut translated.graph, items);
+        (translated, proof.map_err(|at| at.to_string()))
+    });
+    let reason = match apart {
+        Ok((mut translated, Ok(()))) => {
             let note = format!("the batch of {items} in the file is taken as 1");
             translated.warnings.push(note);
-            Ok((translated, Batch::Fixed(items)))
+            return Ok((translated, Batch::Fixed(items)));
         }
-        Err(at) => {
-            let mut whole = translate(model, 1, false)?;
-            whole.warnings.push(format!(
-                "the first axis of length {items} is no batch: {at}; one input is all of it \
-                 (--batch-axis 0 says otherwise)"
-            ));
-            Ok((whole, Batch::None))
-        }
-    }
+        Ok((_, Err(reason))) => reason,
+        Err(ImportError::Malformed(reason)) => reason,
+        Err(why) => return Err(why),
+    };
+    let mut whole = translate(model, 1, false)?;
+    whole.warnings.push(format!(
+        "the first axis of length {items} is no batch: {reason}; one input is all of it (--batch-axis 0 says \
+         otherwise)"
+    ));
+    Ok((whole, Batch::None))
 }
 
 /// Convolutions of several images at once as convolutions of one.

@@ -305,7 +305,13 @@ fn guarded(
 fn import_model(model: &Model, batch_axis: BatchAxis) -> Result<Imported, ImportError> {
     let (mut translated, batch) = match batch_axis {
         BatchAxis::Proven => first_axis::proven(model)?,
-        BatchAxis::First => (translate::translate(model, 1, true)?, Batch::Open),
+        BatchAxis::First => {
+            if let Some(input) = model.inputs.iter().find(|i| i.open.is_none()) {
+                let reason = "has no first axis that --batch-axis 0 could set to 1".into();
+                return Err(ImportError::InputShape { name: input.name.clone(), reason });
+            }
+            (translate::translate(model, 1, true)?, Batch::Open)
+        }
         BatchAxis::None => (first_axis::whole(model)?, Batch::None),
     };
     first_axis::join_images(&mut translated)?;

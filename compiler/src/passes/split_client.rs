@@ -14,11 +14,11 @@ pub struct Scores {
     pub client: Vec<ClientStep>,
 }
 
-/// Removes the client's steps from the end of the graph and returns what is left of each of its `outputs`
-/// outputs: where there are several, the graph's output is the join of them.
-pub fn split_client(graph: &mut Graph, outputs: usize) -> Vec<Scores> {
+/// Removes the client's steps from the end of the graph and returns what is left of each of its outputs,
+/// which have these shapes: where there are several, the graph's output is the join of their rows.
+pub fn split_client(graph: &mut Graph, outputs: &[Shape]) -> Vec<Scores> {
     let joined = graph.output();
-    if outputs == 1 {
+    if outputs.len() == 1 {
         let scores = scores(graph, joined);
         graph.set_output(scores.node);
         graph.remove_dead();
@@ -27,10 +27,11 @@ pub fn split_client(graph: &mut Graph, outputs: usize) -> Vec<Scores> {
     let rows = graph.operands(joined);
     let split: Vec<Scores> = rows
         .iter()
-        .map(|&row| match graph.node(row).op {
+        .zip(outputs)
+        .map(|(&row, shape)| match graph.node(row).shape == *shape {
+            true => scores(graph, row),
             // What made a row of the output is no part of it.
-            Op::Reshape => scores(graph, graph.operands(row)[0]),
-            _ => scores(graph, row),
+            false => scores(graph, graph.operands(row)[0]),
         })
         .collect();
     let rows: Vec<NodeId> = split.iter().map(|s| row(graph, s.node)).collect();
@@ -122,7 +123,7 @@ mod tests {
         let relu = Op::Activation(Activation::function(Function::Relu));
         let ops = vec![relu.clone(), clip(-2.0, 2.0), affine(64.0, 128.0), Op::Integers(integers)];
         let mut graph = graph(ops);
-        let steps = split_client(&mut graph, 1).remove(0).client;
+        let steps = split_client(&mut graph, &[Shape::new([1, 4])]).remove(0).client;
         assert_eq!(
             steps,
             [
@@ -138,7 +139,7 @@ mod tests {
     fn scales_and_one_sided_clips_stay_with_the_parties() {
         for op in [affine(2.0, 0.0), clip(0.0, f64::from(f32::MAX)), Op::Reshape] {
             let mut graph = graph(vec![op]);
-            assert!(split_client(&mut graph, 1)[0].client.is_empty());
+            assert!(split_client(&mut graph, &[Shape::new([1, 4])])[0].client.is_empty());
             assert_eq!(graph.order().len(), 2);
         }
     }

@@ -23,6 +23,33 @@ impl PreprocessingOptions {
         self.mean.is_empty() && self.std.is_empty() && !self.raw && self.layout.is_empty()
     }
 
+    /// As [`Self::resolve`], where what the options leave open is as it was planned.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_over(
+        &self,
+        inputs: &[(&str, ElementType)],
+        planned: &[&Preprocessing],
+    ) -> Result<Vec<Preprocessing>, String> {
+        let mut resolved = self.resolve(inputs)?;
+        let names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
+        let layouts = assign(&self.layout, &names, "--layout")?;
+        for (i, (given, planned)) in resolved.iter_mut().zip(planned).enumerate() {
+            if given.mean.is_empty() {
+                given.mean.clone_from(&planned.mean);
+            }
+            if given.std.is_empty() {
+                given.std.clone_from(&planned.std);
+            }
+            if layouts[i].is_none() {
+                given.layout = planned.layout;
+            }
+            given.raw |= planned.raw;
+        }
+        Ok(resolved)
+    }
+
     /// How each of these inputs is read. Integers stay what they are.
     ///
     /// # Errors

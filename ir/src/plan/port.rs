@@ -312,7 +312,8 @@ impl Plan {
         let mut notes = Vec::new();
         let inputs: Vec<(&str, ElementType)> =
             self.inputs.iter().map(|p| (p.name.as_str(), p.element)).collect();
-        let given = options.resolve(&inputs)?;
+        let planned: Vec<&Preprocessing> = self.inputs.iter().map(|p| &p.preprocessing).collect();
+        let given = options.resolve_over(&inputs, &planned)?;
         for (port, given) in ports.iter_mut().zip(given) {
             let planned = &port.preprocessing;
             let which =

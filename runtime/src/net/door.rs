@@ -115,9 +115,15 @@ impl<T: Send + 'static> Door<T> {
 
 impl<T> Drop for Door<T> {
     fn drop(&mut self) {
-        // The thread that listens ends with the next connection, or with the process.
-        self.hall.lock().is_closed = true;
+        // The thread that listens ends with the next connection, or with the process; nobody waits for it.
+        let mut visitors = self.hall.lock();
+        visitors.is_closed = true;
+        let heard = std::mem::take(&mut visitors.heard);
+        let ready = std::mem::take(&mut visitors.ready);
+        drop(visitors);
         self.hall.changed.notify_all();
+        heard.iter().for_each(|visitor| drop(visitor.stream.shutdown(Shutdown::Both)));
+        drop(ready);
     }
 }
 
@@ -208,6 +214,9 @@ impl<T: Send + 'static> Hall<T> {
             Err(why) => return (self.turned_away)(visitor.address, &why),
         };
         let mut visitors = self.lock();
+        if visitors.is_closed {
+            return;
+        }
         if visitors.ready.len() >= PLACES {
             visitors.ready.retain(|(visitor, _)| visitor.is_there());
         }

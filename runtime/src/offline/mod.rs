@@ -171,7 +171,8 @@ pub trait Supply {
     /// What is there.
     fn offer(&self) -> Offer;
 
-    /// Uses up every serial before `serials.end`, durably, and only then hands out those in `serials`.
+    /// Uses up every serial before `serials.end`, durably, and only then hands out those in `serials`;
+    /// nothing if there are none.
     ///
     /// # Errors
     /// If a serial was used before or there are not as many, if the mark could not be made durable, or

@@ -107,7 +107,7 @@ impl Ring {
         }
     }
 
-    /// `c/q` as a fraction of 128 bits, at most two units too small, for coefficient `at` of what
+    /// `c/q` as a fraction of 128 bits, at most a unit per prime and one more too small, for coefficient `at` of what
     /// [`Self::inverse`] returned.
     pub fn fraction(&self, polynomial: &[u64], at: usize) -> u128 {
         // c/q = Σ ((c·(q/p)^−1 mod p)/p) mod 1

@@ -27,8 +27,9 @@ fn fractions_are_what_was_encoded() {
             for at in 0..ring.degree() {
                 let found = ring.fraction(&polynomial, at);
                 let error = found.wrapping_sub(u128::from(plain(at)) << (128 - k)) as i128;
-                // Half a unit of 1/q, and two of the fraction.
-                let bound = (128.1 - f64::from(lwe.modulus_bits()) - 1.0).exp2() + 2.0;
+                // Half a unit of 1/q, and one of the fraction per prime and for its carry.
+                let primes = f64::from(lwe.primes) + 1.0;
+                let bound = (128.1 - f64::from(lwe.modulus_bits()) - 1.0).exp2() + primes;
                 assert!((error as f64).abs() <= bound, "{lwe:?} k {k}: {error}");
             }
         }
