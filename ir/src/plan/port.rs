@@ -324,8 +324,7 @@ impl Plan {
                 }
                 continue;
             }
-            if given != *planned {
-                let as_planned = planned.describe().unwrap_or_else(|| "none".into());
+            if let Some(as_planned) = planned.describe().filter(|_| given != *planned) {
                 notes.push(format!(
                     "{which}preprocessed as the options say, not as the plan does ({as_planned})"
                 ));
