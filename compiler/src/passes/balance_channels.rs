@@ -21,6 +21,8 @@ use std::collections::HashMap;
 const INPUTS: usize = 64;
 /// Channels get factors if that takes off at least this much of error times energy: one bit.
 const LEAST_GAIN: f64 = 4.0;
+/// The part of a channel in front of a rectifier that counts as if it came through.
+const SHUT: f32 = 0.5;
 /// Factors are within so many bits of the middle one.
 const MOST_BITS: f64 = 12.0;
 
@@ -122,6 +124,13 @@ fn output_axis(op: &Op, shape: &Shape) -> Option<usize> {
 }
 
 impl Stretch {
+    /// Reads the producer's value itself.
+    fn made(&self, graph: &Graph) -> Option<Reader> {
+        let node = graph.node(self.producer);
+        let axis = output_axis(&node.op, &node.shape)?;
+        Some(Reader { node: self.producer, channels: (0..self.channels).collect(), axis })
+    }
+
     /// `None` where something else reads the producer's channels, or no activation stands between.
     fn behind(graph: &Graph, producer: NodeId) -> Option<Self> {
         let node = graph.node(producer);
@@ -213,21 +222,28 @@ fn is_homogeneous(operations: &[Elementary]) -> bool {
     values[operations.len()]
 }
 
-/// Sums of squares per channel of the producer, of what every reader sees.
+/// Sums of squares per channel of the producer, of what every reader sees and of what it makes.
 type Squares = Vec<Vec<Vec<f64>>>;
 
-/// Squares of every producer's channels where their readers see them, largest of all readers.
+/// Squares of every producer's channels where their readers see them, largest of all readers. Half of a
+/// channel reaches a rectifier's readers at least: what it shuts has to be computed in front of it all the
+/// same.
 fn squares(graph: &Graph, found: &[Stretch], inputs: &[Tensor<f32>]) -> Vec<Vec<f64>> {
     let empty = || -> Squares {
-        found.iter().map(|s| vec![vec![0.0; s.channels]; s.readers.len()]).collect()
+        found.iter().map(|s| vec![vec![0.0; s.channels]; s.readers.len() + 1]).collect()
     };
+    let made: Vec<Option<Reader>> = found.iter().map(|s| s.made(graph)).collect();
     let of_input = |mut sums: Squares, input: &Tensor<f32>| {
         evaluate(graph, input, |id, value| {
-            for (stretch, sums) in found.iter().zip(&mut sums) {
-                for (reader, sums) in stretch.readers.iter().zip(sums) {
+            for ((stretch, made), sums) in found.iter().zip(&made).zip(&mut sums) {
+                let Some((of_producer, of_readers)) = sums.split_last_mut() else { continue };
+                for (reader, sums) in stretch.readers.iter().zip(of_readers) {
                     if reader.operand(graph) == id {
                         reader.add_values(value, sums);
                     }
+                }
+                if let Some(made) = made.as_ref().filter(|_| stretch.producer == id) {
+                    made.add_values(&value.map(|v| v * SHUT), of_producer);
                 }
             }
         });
@@ -291,6 +307,38 @@ pub(super) fn multiply(graph: &mut Graph, id: NodeId, factors: &[f64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_channel_that_is_nearly_always_shut_is_not_blown_up() {
+        let mut graph = Graph::new("x", Shape::new([1, 2]));
+        let x = graph.input();
+        let weights = |dims: &[usize], data: &[f32]| Tensor::new(Shape::new(dims), data.to_vec());
+        let op = Op::MatrixProduct {
+            weights: weights(&[2, 2], &[1.0, 0.5, 0.5, 1.0]),
+            bias: weights(&[2], &[0.0, -2.9]),
+        };
+        let made = graph.add("made", op, Shape::new([1, 2]), &[x]);
+        let relu = Op::Activation(Activation::function(Function::Relu));
+        let shut = graph.add("relu", relu, Shape::new([1, 2]), &[made]);
+        let op =
+            Op::MatrixProduct { weights: weights(&[1, 2], &[1.0, 1.0]), bias: Tensor::scalar(0.0) };
+        let read = graph.add("read", op, Shape::new([1, 1]), &[shut]);
+        graph.set_output(read);
+        let inputs: Vec<Tensor<f32>> = (0..100)
+            .map(|i| weights(&[1, 2], &[(i % 10) as f32 / 4.5 - 1.0, (i / 10) as f32 / 4.5 - 1.0]))
+            .collect();
+        balance_channels(&mut graph, &inputs);
+        let mut largest = [0.0f32; 2];
+        for input in &inputs {
+            evaluate(&graph, input, |id, value| {
+                if id == made {
+                    let sizes = largest.iter_mut().zip(&value.data);
+                    sizes.for_each(|(most, v)| *most = most.max(v.abs()));
+                }
+            });
+        }
+        assert!(largest[1] < 16.0 * largest[0], "{largest:?}");
+    }
     use ir::graph::evaluate_batch;
     use ir::op::Convolution;
 
