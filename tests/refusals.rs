@@ -386,15 +386,7 @@ const CASES: &[Case] = &[
     case("evaluate_no_inputs", 2, "polyc evaluate plan.bin --inputs x.npy", |f| {
         put(f, "x.npy", write_npy(&Tensor::new(Shape::new([0, 5]), vec![])));
     }),
-    Case {
-        lines: 2,
-        ..case(
-            "evaluate_out_of_range",
-            2,
-            "polyc evaluate plan.bin --inputs x.npy --raw",
-            bytes_input,
-        )
-    },
+    case("evaluate_out_of_range", 2, "polyc evaluate plan.bin --inputs x.npy --raw", bytes_input),
     case(
         "party1_shape",
         2,
@@ -415,15 +407,12 @@ const CASES: &[Case] = &[
             input(f, &[2, 5], f32::NEG_INFINITY);
         },
     ),
-    Case {
-        lines: 2,
-        ..case(
-            "party1_bytes",
-            2,
-            "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --raw",
-            bytes_input,
-        )
-    },
+    case(
+        "party1_bytes",
+        2,
+        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --raw",
+        bytes_input,
+    ),
     case(
         "party1_mean_count",
         2,
