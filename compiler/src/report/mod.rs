@@ -7,7 +7,7 @@ pub use offline::{OfflineEstimate, OfflineReport, offline};
 pub use online::{NetworkReport, online};
 
 use crate::evaluate::tail;
-use ir::plan::{Digest, Direction, Plan};
+use ir::plan::{Digest, Direction, Message, Plan};
 use serde::Serialize;
 
 /// A network between the parties.
@@ -164,17 +164,21 @@ pub fn round_trips(plan: &Plan) -> usize {
     plan.rounds().iter().filter(|r| !r.activations.is_empty()).count() + 1
 }
 
+/// The messages of the online phase but the first, with the input, and the last, with the output: the questions
+/// and answers of activations.
+fn activation_messages(plan: &Plan) -> Vec<Message> {
+    let mut messages = plan.messages();
+    messages.pop();
+    messages.drain(..1);
+    messages
+}
+
 /// Computes the report of a plan for runs of `batch` inferences.
 pub fn report(plan: &Plan, digest: Digest, batch: usize, networks: &[Network]) -> Report {
-    let messages = plan.messages();
     let steps = steps(plan, batch);
     let (to0, to1, count) = plan.traffic(batch);
     let activations = plan.activations();
-    let of_activations: usize = messages
-        .iter()
-        .filter(|m| plan.steps[m.step].op.is_activation() && m.step != plan.output.index())
-        .map(|m| m.bytes(batch))
-        .sum();
+    let of_activations: usize = activation_messages(plan).iter().map(|m| m.bytes(batch)).sum();
     let kinds = ["linear", "phase", "square", "polynomial"];
     let correlations = kinds
         .iter()

@@ -7,9 +7,8 @@
 //! docs/performance.md, one core of each party; on another machine computation differs, which matters
 //! on fast networks only.
 
-use super::{Network, round_trips};
-use ir::plan::{PART, Plan, StepOp};
-use ir::ring::packed_bytes;
+use super::{Network, activation_messages, round_trips};
+use ir::plan::{Direction, Message, PART, Plan, Round, StepOp};
 use serde::Serialize;
 
 /// Multiplications per second in rings up to so many bits (`cargo bench -p polyrt --bench kernels`).
@@ -40,11 +39,12 @@ pub struct NetworkReport {
 
 /// The estimate for a batch.
 pub fn online(plan: &Plan, batch: usize, network: &Network) -> NetworkReport {
-    let (to0, to1, messages) = plan.traffic(batch);
+    let (to0, to1, count) = plan.traffic(batch);
     let of_bytes = |bytes: usize| bytes as f64 * 8.0 / (network.mbit * 1e6);
     let of_step = |index: usize| batch as f64 * seconds(plan, index);
-    let mut compute = messages as f64 * MESSAGE;
+    let mut compute = count as f64 * MESSAGE;
     let mut overlap = 0.0;
+    let messages = activation_messages(plan);
     for round in plan.rounds() {
         let linear: f64 = round.local.iter().map(|&step| of_step(step)).sum();
         let elements: f64 = round.activations.iter().map(|&step| of_step(step)).sum();
@@ -54,12 +54,8 @@ pub fn online(plan: &Plan, batch: usize, network: &Network) -> NetworkReport {
         if largest < 2 * PART {
             continue;
         }
-        let bytes = |bits: &dyn Fn(usize) -> u32| {
-            let of = |step: &usize| packed_bytes(count(step), bits(*step));
-            of_bytes(round.activations.iter().map(of).sum())
-        };
-        let question = bytes(&|step| plan.question_bits(step));
-        let answer = bytes(&|step| plan.steps[step].ring);
+        let (question, answer) = round_bytes(&messages, &round, batch);
+        let (question, answer) = (of_bytes(question), of_bytes(answer));
         let stages = [linear + elements / 2.0, question, elements / 2.0, answer];
         let longest = stages.into_iter().fold(0.0, f64::max);
         let others = stages.iter().sum::<f64>() - longest;
@@ -71,6 +67,16 @@ pub fn online(plan: &Plan, batch: usize, network: &Network) -> NetworkReport {
     let total_ms = latency_ms + transfer_ms + compute_ms - overlap_ms;
     let network = network.clone();
     NetworkReport { network, latency_ms, transfer_ms, compute_ms, overlap_ms, total_ms }
+}
+
+/// Bytes of the questions of a round, to party 1, and of the answers, to party 0.
+fn round_bytes(messages: &[Message], round: &Round, batch: usize) -> (usize, usize) {
+    let bytes = |direction| {
+        let of_round =
+            |m: &&Message| m.direction == direction && round.activations.contains(&m.step);
+        messages.iter().filter(of_round).map(|m| m.bytes(batch)).sum()
+    };
+    (bytes(Direction::ToParty1), bytes(Direction::ToParty0))
 }
 
 /// Seconds of both parties for a step of one inference.
@@ -85,4 +91,85 @@ fn seconds(plan: &Plan, index: usize) -> f64 {
         _ => return plan.multiplications(index) as f64 / rate,
     };
     step.shape.elements() as f64 * (ELEMENT + HARMONIC * f64::from(products))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{report, steps};
+    use super::*;
+    use ir::Shape;
+    use ir::plan::{Digest, Phase, Step, ValueId};
+
+    /// input → product → phase → product → phase, which is the output too; the first phase's values have
+    /// guard bits.
+    fn plan(guard: u32) -> Plan {
+        let step = |op, operands: &[u32], ring| Step {
+            name: String::new(),
+            op,
+            operands: operands.iter().map(|&v| ValueId(v)).collect(),
+            shape: Shape::new([1, 3 * PART]),
+            ring,
+            fraction_bits: 4,
+        };
+        let product = || StepOp::Diagonal { weight_bits: 8 };
+        let phase = |guard| {
+            let (q, shift, g2, h) = (32, 18, 7, 7);
+            let (p, mask_bits, harmonics, amplitude) = (6, 6, 1, 8);
+            StepOp::Phase(Phase { p, mask_bits, q, shift, g2, h, guard, harmonics, amplitude })
+        };
+        let steps = vec![
+            step(StepOp::Input, &[], 12),
+            step(product(), &[0], 12),
+            step(phase(guard), &[1], 11 + guard),
+            step(product(), &[2], 11 + guard),
+            step(phase(0), &[3], 13),
+        ];
+        let mut plan = Plan::of_steps("guarded", steps, ValueId(4), (1.0, 16.0), 16.0);
+        assert!(plan.choose_encryption());
+        plan
+    }
+
+    /// Every message of the plan is in the report with the bytes that the plan says.
+    #[test]
+    fn reported_bytes_are_those_of_the_plans_messages() {
+        for (guard, batch) in [(0, 1), (3, 1), (3, 2)] {
+            let plan = plan(guard);
+            let messages = plan.messages();
+            let bytes = |step: usize, direction| -> usize {
+                let of_step =
+                    messages.iter().filter(|m| (m.step, m.direction) == (step, direction));
+                of_step.map(|m| m.bytes(batch)).sum()
+            };
+            for (index, step) in steps(&plan, batch).iter().enumerate() {
+                assert_eq!(step.bytes_to_party0, bytes(index, Direction::ToParty0));
+                assert_eq!(step.bytes_to_party1, bytes(index, Direction::ToParty1));
+            }
+            let of_activations = activation_messages(&plan);
+            let rounds: Vec<(usize, usize)> =
+                plan.rounds().iter().map(|r| round_bytes(&of_activations, r, batch)).collect();
+            let elements = 3 * PART * batch;
+            // 6 bits of question each; answers without the guard bits.
+            let of_bits = |bits: usize| elements * bits / 8;
+            let expected = [(of_bits(6), of_bits(11)), (of_bits(6), of_bits(13)), (0, 0)];
+            assert_eq!(rounds, expected);
+            let input = of_bits(12);
+            let output = of_bits(13);
+            let (questions, answers) =
+                rounds.iter().fold((0, 0), |(q, a), of| (q + of.0, a + of.1));
+            assert_eq!(plan.traffic(batch), (input + answers, output + questions, 6));
+            let report = report(&plan, Digest([0; 32]), batch, &[]);
+            let per_activation = (questions + answers) as f64 / (2 * elements) as f64;
+            assert_eq!(report.bytes_per_activation, per_activation);
+        }
+    }
+
+    /// Guard bits are in no message, so they change nothing of what overlaps where messages take all the time.
+    #[test]
+    fn guard_bits_take_no_time_on_the_network() {
+        let network = Network { name: "slow".into(), rtt_ms: 0.0, mbit: 1e-3 };
+        let times = [0, 3].map(|guard| online(&plan(guard), 1, &network));
+        assert_eq!(times[0].transfer_ms, times[1].transfer_ms);
+        let ratio = times[0].overlap_ms / times[1].overlap_ms;
+        assert!((ratio - 1.0).abs() < 1e-4, "{ratio}");
+    }
 }
