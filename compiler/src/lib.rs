@@ -15,7 +15,7 @@ pub mod task;
 
 use error::CompileError;
 use fit::{Calibration, Family, Fitted, Harmonics};
-use ir::graph::{Graph, Op};
+use ir::graph::{Graph, NodeId, Op};
 use ir::input::Preprocessing;
 use ir::op::Activation;
 use ir::plan::{Digest, InputPort, OutputPort, Plan, Reference, ReferenceLayer, Weights};
@@ -23,7 +23,7 @@ use ir::{Shape, Tensor};
 use lower::bits::{Allocation, RingOptions};
 use lower::scales::Scales;
 use onnx::Imported;
-use passes::PassOptions;
+use passes::{Observer, PassOptions};
 use search::PhaseLayer;
 use std::collections::HashMap;
 
@@ -107,12 +107,27 @@ pub fn prepare(
     sample: &[Tensor<f32>],
     options: &PassOptions,
 ) -> Result<Prepared, CompileError> {
+    prepare_observed(imported, inputs, sample, options, &mut |_, _| ())
+}
+
+/// As [`prepare`]; `observer` sees the graph after every pass.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_observed(
+    imported: Imported,
+    inputs: Vec<InputPort>,
+    sample: &[Tensor<f32>],
+    options: &PassOptions,
+    observer: Observer<'_>,
+) -> Result<Prepared, CompileError> {
     let Imported { mut graph, outputs: declared, .. } = imported;
     let shapes: Vec<Shape> = declared.iter().map(|output| output.shape.clone()).collect();
     let scores = passes::split_client(&mut graph, &shapes);
     let outputs = ports::outputs(&mut graph, &declared, scores, sample);
+    observer("split client", &graph);
     let original = graph.clone();
-    passes::run_all(&mut graph, options)?;
+    passes::run_observed(&mut graph, options, observer)?;
     Ok(Prepared { original, graph, inputs, outputs })
 }
 
@@ -162,14 +177,7 @@ pub fn compile(
     progress: &mut dyn FnMut(f64),
 ) -> Result<Compiled, CompileError> {
     let Prepared { original, mut graph, inputs, outputs } = prepared.clone();
-    // Made-up inputs say nothing about the channels' ranges; polynomials are fitted per channel anyway.
-    if matches!(options.family, Family::Phase { .. }) && !calibration.is_synthetic {
-        passes::equalise_channels(&mut graph, &calibration.inputs);
-    }
-    let scales_of = match calibration.is_synthetic {
-        true => HashMap::new(),
-        false => passes::balance_channels(&mut graph, &calibration.inputs),
-    };
+    let scales_of = adapt(&mut graph, calibration, options.family, &mut |_, _| ());
     let mut layers = Vec::new();
     if let Family::Polynomial { .. } = options.family {
         let first =
@@ -178,10 +186,7 @@ pub fn compile(
         graph = first.graph;
     }
     let fitted_graph = graph.clone();
-    if has_quadratics(&graph) {
-        let spreads = fit::measure(&graph, calibration)?;
-        passes::complete_square(&mut graph, |id| spreads[&id].rms);
-    }
+    complete_squares(&mut graph, calibration)?;
     let scales = Some(Scales::new(options.rings, options.allocation.clone()));
     let fitted: Fitted = fit::fit(&graph, calibration, options.family, scales, progress)?;
     let lowered = lower::lower(name, &fitted, inputs, outputs)?;
@@ -228,6 +233,40 @@ pub fn compile(
         stretched,
         phases,
     })
+}
+
+/// The passes between [`prepare`] and the fit, which look at calibration inputs. Returns what balancing
+/// multiplied the channels of activations with.
+pub fn adapt(
+    graph: &mut Graph,
+    calibration: &Calibration,
+    family: Family,
+    observer: Observer<'_>,
+) -> HashMap<NodeId, Tensor<f32>> {
+    // Made-up inputs say nothing about the channels' ranges.
+    if calibration.is_synthetic {
+        return HashMap::new();
+    }
+    // Polynomials are fitted per channel anyway.
+    if matches!(family, Family::Phase { .. }) {
+        passes::equalise_channels(graph, &calibration.inputs);
+        observer("equalise channels", graph);
+    }
+    let scales = passes::balance_channels(graph, &calibration.inputs);
+    observer("balance channels", graph);
+    scales
+}
+
+/// Brings quadratics to the form of one square, by the sizes of values on calibration inputs.
+///
+/// # Errors
+/// If a value is not finite on the calibration inputs.
+pub fn complete_squares(graph: &mut Graph, calibration: &Calibration) -> Result<(), CompileError> {
+    if has_quadratics(graph) {
+        let spreads = fit::measure(graph, calibration)?;
+        passes::complete_square(graph, |id| spreads[&id].rms);
+    }
+    Ok(())
 }
 
 fn has_quadratics(graph: &Graph) -> bool {

@@ -1,6 +1,7 @@
 //! What the tests share: the two programs, the shipped models, folders that vanish, small ONNX files.
 
 pub mod doors;
+pub mod golden;
 pub mod onnx;
 mod programs;
 

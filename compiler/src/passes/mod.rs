@@ -64,17 +64,33 @@ const PASSES: &[(&str, Pass)] = &[
     ("refuse leftovers", refuse_leftovers::run),
 ];
 
+/// Is told the name of every pass and the graph after it.
+pub type Observer<'a> = &'a mut dyn FnMut(&str, &Graph);
+
 /// Runs all passes before the fit.
 ///
 /// # Errors
 /// If a node cannot be computed (every such node is named), or if a pass broke a rule of graphs.
 pub fn run_all(graph: &mut Graph, options: &PassOptions) -> Result<(), CompileError> {
+    run_observed(graph, options, &mut |_, _| ())
+}
+
+/// As [`run_all`]; `observer` sees the graph after every pass.
+///
+/// # Errors
+/// As [`run_all`].
+pub fn run_observed(
+    graph: &mut Graph,
+    options: &PassOptions,
+    observer: Observer<'_>,
+) -> Result<(), CompileError> {
     for (name, pass) in PASSES {
         pass(graph, options)?;
         graph.remove_dead();
         graph
             .verify()
             .map_err(|error| CompileError::Internal { stage: name, reason: error.to_string() })?;
+        observer(name, graph);
     }
     Ok(())
 }
