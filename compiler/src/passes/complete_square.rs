@@ -88,3 +88,7 @@ fn complete(graph: &mut Graph, id: NodeId, operand: NodeId, spread: f64, operand
     graph.replace_uses(id, affine);
     graph.set_operands(affine, &[id]);
 }
+
+#[cfg(test)]
+#[path = "complete_square_tests.rs"]
+mod tests;

@@ -25,3 +25,7 @@ pub(super) fn run(graph: &mut Graph, _: &PassOptions) -> Result<(), CompileError
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "fold_constants_tests.rs"]
+mod tests;

@@ -45,3 +45,7 @@ fn merge(graph: &mut Graph, first: NodeId, second: NodeId) {
     graph.node_mut(second).op = Op::MatrixProduct { weights, bias };
     graph.set_operands(second, &operand);
 }
+
+#[cfg(test)]
+#[path = "merge_linear_tests.rs"]
+mod tests;

@@ -13,6 +13,8 @@ mod open_clips;
 mod recognise_activations;
 mod refuse_leftovers;
 mod split_client;
+#[cfg(test)]
+mod testing;
 
 pub use balance_channels::balance_channels;
 pub use complete_square::complete_square;

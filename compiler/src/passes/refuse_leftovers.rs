@@ -68,3 +68,7 @@ pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Result<(), Compil
     }
     if refused.is_empty() { Ok(()) } else { Err(CompileError::Unsupported(refused)) }
 }
+
+#[cfg(test)]
+#[path = "refuse_leftovers_tests.rs"]
+mod tests;
