@@ -188,33 +188,65 @@ fn split<W: Word>(bytes: &[u8], bits: u32, words: &mut [W], combine: impl Fn(W, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Random;
+    use crate::testing::property;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
-    fn check<W: Word + PartialEq>(random: &mut Random, bits: u32, count: usize) {
-        let elements: Vec<u64> = (0..count).map(|_| random.next() & low_mask(bits)).collect();
-        let garbage = |&v: &u64| W::low(v | u64::MAX.unbounded_shl(bits));
-        let words: Vec<W> = elements.iter().map(garbage).collect();
+    /// The meaning is [`ir::ring`]'s; words have garbage above their elements.
+    fn check<W: Word + PartialEq>(
+        bits: u32,
+        elements: &[u64],
+        flip: u64,
+    ) -> Result<(), TestCaseError> {
+        let low = |&v: &u64| v & low_mask(bits);
+        let words: Vec<W> = elements.iter().map(|&v| W::low(v)).collect();
         let bytes = pack(&words, bits);
-        assert!(bytes == ir::ring::pack(&elements, bits), "{bits} bits, {count} elements");
-        let mut back = vec![W::low(5); count];
-        assert!(unpack(&bytes, bits, &mut back, |a, b| b.minus(a)));
-        assert!(back.iter().zip(&elements).all(|(&b, &e)| b.plus(W::low(5)) == W::low(e)));
-        assert!(!unpack(&[bytes.as_slice(), &[0]].concat(), bits, &mut back, |_, b| b));
-        let used = count * bits as usize % 8;
-        if used > 0 {
-            let mut set = bytes.clone();
-            *set.last_mut().unwrap() |= 1 << used;
-            assert!(!unpack(&set, bits, &mut back, |_, b| b));
+        let want = ir::ring::pack(elements, bits);
+        prop_assert_eq!(&bytes, &want);
+        let mut back = vec![W::low(5); words.len()];
+        prop_assert!(unpack(&bytes, bits, &mut back, |a, b| b.minus(a)));
+        let sums = back.iter().map(|b| b.plus(W::low(5)));
+        prop_assert!(sums.eq(elements.iter().map(|v| W::low(low(v)))));
+        prop_assert!(!unpack(&[bytes.as_slice(), &[0]].concat(), bits, &mut back, |_, b| b));
+        // Any other message means what it means there.
+        let mut other = bytes.clone();
+        if let Some(at) = (flip / 8).checked_rem(bytes.len() as u64) {
+            other[bytes.len() - 1 - at as usize] ^= 1 << (flip % 8);
         }
+        let meaning = ir::ring::unpack(&other, words.len(), bits);
+        prop_assert_eq!(unpack(&other, bits, &mut back, |_, b| b), meaning.is_some());
+        if let Some(meaning) = meaning {
+            prop_assert!(back.iter().copied().eq(meaning.iter().map(|&v| W::low(v))));
+        }
+        Ok(())
     }
 
     #[test]
+    fn bits_are_those_of_the_ring() {
+        let count = prop_oneof![0..40usize, 0..300usize, 1000..1100usize];
+        let elements = count.prop_flat_map(|count| vec(any::<u64>(), count));
+        // The padding is flipped often.
+        let flip = prop_oneof![0..8u64, any::<u64>()];
+        property(1500, (1..=64u32, elements, flip), |(bits, elements, flip)| {
+            if bits <= 16 {
+                check::<u16>(bits, &elements, flip)?;
+            }
+            if bits <= 32 {
+                check::<u32>(bits, &elements, flip)?;
+            }
+            check::<u64>(bits, &elements, flip)
+        });
+    }
+
+    /// Every width, at the lengths around the groups that instructions take at once.
+    #[test]
     fn bits_are_those_of_the_ring_at_every_width() {
-        let mut random = Random::new(51);
+        let mut random = crate::testing::Random::new(51);
         for count in [0, 1, 7, 8, 9, 31, 32, 33, 200, 1001] {
-            (1..=16).for_each(|bits| check::<u16>(&mut random, bits, count));
-            (1..=32).for_each(|bits| check::<u32>(&mut random, bits, count));
-            (1..=64).for_each(|bits| check::<u64>(&mut random, bits, count));
+            let elements: Vec<u64> = (0..count).map(|_| random.next()).collect();
+            (1..=16).for_each(|bits| check::<u16>(bits, &elements, 0).unwrap());
+            (1..=32).for_each(|bits| check::<u32>(bits, &elements, 0).unwrap());
+            (1..=64).for_each(|bits| check::<u64>(bits, &elements, 0).unwrap());
         }
     }
 }

@@ -65,30 +65,37 @@ fn of_rows<Q: Word, const PER: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Random;
+    use crate::testing::{Random, property};
+    use proptest::prelude::*;
 
-    fn check<Q: Word + PartialEq>(random: &mut Random) {
-        for per in [2, 4, 6, 8, 10, 12] {
-            for count in [0, 1, 7, 8, 15, 16, 17, 64, 99] {
-                let phases = 1 << random.between(2, 9);
-                let rows: Vec<Q> = (0..phases * per).map(|_| Q::low(random.next())).collect();
-                let products: Vec<Q> = (0..count * per).map(|_| Q::low(random.next())).collect();
-                let pick = |_| (random.next() % phases as u64) as u16;
-                let question: Vec<u16> = (0..count).map(pick).collect();
-                let (mut got, mut want) = (vec![Q::default(); count], vec![Q::default(); count]);
-                row_sums(per, &rows, &question, &products, &mut got);
-                portable(per, &rows, &question, &products, &mut want);
-                assert!(got == want, "{} bits, {per} words, {count} elements", Q::BITS);
-            }
+    fn check<Q: Word + PartialEq>(
+        (per, count, phases): (usize, usize, usize),
+        seed: u64,
+    ) -> Result<(), TestCaseError> {
+        let mut random = Random::new(seed);
+        let rows: Vec<Q> = (0..phases * per).map(|_| Q::low(random.next())).collect();
+        let products: Vec<Q> = (0..count * per).map(|_| Q::low(random.next())).collect();
+        let pick = |_| (random.next() % phases as u64) as u16;
+        let question: Vec<u16> = (0..count).map(pick).collect();
+        let mut got = vec![Q::default(); count];
+        row_sums(per, &rows, &question, &products, &mut got);
+        for (i, &e) in question.iter().enumerate() {
+            let row = &rows[usize::from(e) * per..][..per];
+            let pairs = row.iter().zip(&products[i * per..][..per]);
+            let want = pairs.fold(Q::default(), |z, (&r, &p)| z.multiply_add(r, p));
+            prop_assert!(got[i] == want, "element {i}, {} bits", Q::BITS);
         }
+        Ok(())
     }
 
     #[test]
     fn sums_equal_the_meaning() {
-        let mut random = Random::new(61);
-        check::<u16>(&mut random);
-        check::<u32>(&mut random);
-        check::<u64>(&mut random);
+        let shape = ((1..=8usize).prop_map(|pairs| 2 * pairs), 0..=130usize, 1..=520usize);
+        property(400, (shape, any::<u64>()), |(shape, seed)| {
+            check::<u16>(shape, seed)?;
+            check::<u32>(shape, seed)?;
+            check::<u64>(shape, seed)
+        });
     }
 
     #[test]

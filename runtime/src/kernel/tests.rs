@@ -1,12 +1,14 @@
 //! Every kernel against the definition, over random shapes and at the extremes.
 
 use super::{Ahead, InstructionSet, PackedLinear, Scratch, karatsuba};
-use crate::testing::Random;
+use crate::testing::{Random, property};
 use crate::words::Words;
 use ir::op::Convolution;
 use ir::plan::{Step, StepOp, StepWeights};
 use ir::ring::low_mask;
 use ir::{Shape, Tensor};
+use proptest::prelude::*;
+use std::cell::Cell;
 
 const WEIGHT_EDGES: [i64; 8] = [-128, 127, -1, 1, 0, -32768, 32767, i32::MIN as i64];
 
@@ -40,17 +42,75 @@ fn channels_last(data: &[u64], channels: usize) -> impl Iterator<Item = u64> + '
     (0..data.len()).map(move |i| data[i % channels * places + i / channels])
 }
 
+/// A product on a batch.
+#[derive(Clone, Debug)]
+struct Case {
+    op: StepOp,
+    input: Shape,
+    output: Shape,
+    ring: u32,
+    operand_ring: u32,
+    weight_bits: u32,
+    batch: usize,
+    extremes: bool,
+    seed: u64,
+}
+
+/// Cases of steps with their operands and results.
+fn cases(steps: impl Strategy<Value = (StepOp, Shape, Shape)>) -> impl Strategy<Value = Case> {
+    let ring =
+        prop_oneof![prop::sample::select(vec![16, 17, 20, 24, 25, 32, 33, 52, 53]), 1..=64u32,];
+    let rings = (ring, 0..=3u32, 0..=10u32);
+    let weight_bits = prop::sample::select(vec![8, 8, 16, 32]);
+    (steps, rings, weight_bits, 1..=4usize, any::<bool>(), any::<u64>()).prop_map(
+        |((op, input, output), (ring, few, wider), weight_bits, batch, extremes, seed)| {
+            let operand_ring = (ring + few * wider).min(64);
+            Case { op, input, output, ring, operand_ring, weight_bits, batch, extremes, seed }
+        },
+    )
+}
+
+/// Convolutions of small images: any, and many of those that take fewer products.
+fn convolutions() -> impl Strategy<Value = (StepOp, Shape, Shape)> {
+    let pair = |high: usize| [1..=high, 1..=high];
+    let padding = || [0..=3usize, 0..=3, 0..=3, 0..=3];
+    let any_geometry =
+        (prop::sample::select(vec![1usize, 1, 1, 2, 3, 8]), pair(4), pair(3), pair(2), padding());
+    let any_geometry = any_geometry.prop_map(|(groups, kernel, stride, dilation, padding)| {
+        Convolution { groups, kernel, stride, dilation, padding }
+    });
+    let of_nine_taps = (1..=2usize, padding()).prop_map(|(dilation, padding)| Convolution {
+        groups: 1,
+        kernel: [3; 2],
+        stride: [1; 2],
+        dilation: [dilation, 1],
+        padding,
+    });
+    let channels =
+        prop_oneof![Just((1usize, 1usize)), (1..=7usize, 1..=70usize), (1..=20usize, 1..=20usize)];
+    (prop_oneof![2 => any_geometry, 1 => of_nine_taps], channels, pair(11)).prop_filter_map(
+        "the kernel is larger than the image",
+        |(geometry, (inputs, outputs), [height, width])| {
+            let groups = geometry.groups;
+            let input = Shape::new([1, groups * inputs, height, width]);
+            let output = geometry.output_shape(&input, groups * outputs)?;
+            Some((StepOp::Convolution { geometry, weight_bits: 8 }, input, output))
+        },
+    )
+}
+
 /// Compares every instruction set with [`Step::apply_linear`] on a batch; the initial outputs are random.
 /// Whether the convolution was also computed with fewer products.
-fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: usize) -> bool {
-    let ring = [random.between(1, 64), 16, 17, 20, 24, 25, 32, 33, 52, 53]
-        [random.between(0, 9) as usize] as u32;
-    let wider = random.between(0, 3) * random.between(0, 10);
-    let operand_ring = (ring + wider as u32).min(64);
-    let bits = [8, 8, 16, 32][random.between(0, 3) as usize];
-    let (batch, extremes) = (random.between(1, 4) as usize, random.bits(2) == 0);
-    let weights = weights(random, count, bits, extremes);
-    let step = step(op, output, ring);
+fn check(case: &Case) -> Result<bool, TestCaseError> {
+    let Case { input, ring, operand_ring, weight_bits, batch, extremes, .. } = case.clone();
+    let random = &mut Random::new(case.seed);
+    let count = match &case.op {
+        StepOp::Convolution { geometry, .. } => case.output.0[1] * geometry.fan_in(&input),
+        StepOp::Diagonal { .. } => input.elements(),
+        _ => case.output.0.last().unwrap() * input.0.last().unwrap(),
+    };
+    let weights = weights(random, count, weight_bits, extremes);
+    let step = step(case.op.clone(), case.output.clone(), ring);
     let secrets = StepWeights::Linear { weights: weights.clone(), bias: vec![] };
     let last = |shape: &Shape, data: &[u64]| match step.op {
         StepOp::Convolution { .. } => channels_last(data, shape.0[1]).collect(),
@@ -60,7 +120,7 @@ fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: u
     for _ in 0..batch {
         let image = elements(random, input.elements(), operand_ring, extremes);
         let initial = elements(random, step.shape.elements(), ring, extremes);
-        x.extend(last(input, &image));
+        x.extend(last(&input, &image));
         let result = step.apply_linear(&secrets, &[&Tensor::new(input.clone(), image)]);
         let sums = last(&step.shape, &result.data).into_iter().zip(&initial);
         want.extend(sums.map(|(a, b)| a.wrapping_add(*b) & low_mask(ring)));
@@ -71,7 +131,7 @@ fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: u
     let mut ways = vec![];
     let mut was_fast = false;
     for set in InstructionSet::available() {
-        let packed = PackedLinear::new(set, &step, input, &weights).unwrap();
+        let packed = PackedLinear::new(set, &step, &input, &weights).unwrap();
         let walk = packed.walk.clone();
         ways.push((format!("{set:?}"), packed));
         if !matches!(step.op, StepOp::Diagonal { .. }) {
@@ -93,7 +153,7 @@ fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: u
     for (set, packed) in ways {
         let mut out = Words::new(ring, start.iter().copied());
         packed.apply(&x, &mut out, &mut scratch);
-        assert!(out.elements() == want, "{set} {:?} {input} ring {ring} {bits}", step.op);
+        prop_assert!(out.elements() == want, "{set}");
         let mut parts = Words::new(ring, start.iter().copied());
         let mut running = packed.over(x.whole(), &mut scratch);
         let mut at = 0;
@@ -104,65 +164,38 @@ fn check(random: &mut Random, op: StepOp, input: &Shape, output: Shape, count: u
             running.add(at, parts.part_mut(at..end), Ahead::default());
             at = end;
         }
-        assert!(parts == out, "{set} {:?} {input} ring {ring} {bits}, by parts", step.op);
+        prop_assert!(parts == out, "{set}, by parts");
     }
-    was_fast
+    Ok(was_fast)
 }
 
 #[test]
 fn convolutions_equal_the_definition() {
-    let mut random = Random::new(31);
-    let (mut done, mut fast) = (0, 0);
-    while done < 600 {
-        let mut pick = |low, high| random.between(low, high) as usize;
-        let groups = [1, 1, 1, 2, 3, 8][pick(0, 5)];
-        let (inputs, outputs) = match pick(0, 2) {
-            0 => (1, 1),
-            1 => (pick(1, 7), pick(1, 70)),
-            _ => (pick(1, 20), pick(1, 20)),
-        };
-        let padding = [pick(0, 3), pick(0, 3), pick(0, 3), pick(0, 3)];
-        let mut geometry = Convolution {
-            groups,
-            kernel: [pick(1, 4), pick(1, 4)],
-            stride: [pick(1, 3), pick(1, 3)],
-            dilation: [pick(1, 2), pick(1, 2)],
-            padding,
-        };
-        if pick(0, 2) == 0 {
-            let dilation = [pick(1, 2), 1];
-            geometry = Convolution { groups: 1, kernel: [3; 2], stride: [1; 2], dilation, padding };
-        }
-        let groups = geometry.groups;
-        let input = Shape::new([1, groups * inputs, pick(1, 11), pick(1, 11)]);
-        let Some(output) = geometry.output_shape(&input, groups * outputs) else { continue };
-        let count = groups * outputs * geometry.fan_in(&input);
-        let op = StepOp::Convolution { geometry, weight_bits: 8 };
-        fast += usize::from(check(&mut random, op, &input, output, count));
-        done += 1;
-    }
-    assert!(fast > 50, "{fast}");
+    let fast = Cell::new(0);
+    property(600, cases(convolutions()), |case| {
+        fast.set(fast.get() + u32::from(check(&case)?));
+        Ok(())
+    });
+    assert!(fast.get() > 50, "{}", fast.get());
 }
 
 #[test]
 fn matrix_products_and_diagonals_equal_the_definition() {
-    let mut random = Random::new(32);
-    for _ in 0..200 {
-        let mut pick = |low, high| random.between(low, high) as usize;
-        let (rows, inputs, outputs) = (pick(1, 30), pick(1, 90), pick(1, 150));
-        let (input, output) = (Shape::new([1, rows, inputs]), Shape::new([1, rows, outputs]));
+    let products = (1..=30usize, 1..=90usize, 1..=150usize).prop_map(|(rows, inputs, outputs)| {
         let op = StepOp::MatrixProduct { weight_bits: 8 };
-        check(&mut random, op, &input, output, inputs * outputs);
-        let op = StepOp::Diagonal { weight_bits: 8 };
-        check(&mut random, op, &input, input.clone(), rows * inputs);
-    }
+        (op, Shape::new([1, rows, inputs]), Shape::new([1, rows, outputs]))
+    });
+    let diagonals = (1..=30usize, 1..=90usize).prop_map(|(rows, columns)| {
+        let shape = Shape::new([1, rows, columns]);
+        (StepOp::Diagonal { weight_bits: 8 }, shape.clone(), shape)
+    });
+    property(400, cases(prop_oneof![products, diagonals]), |case| check(&case).map(|_| ()));
 }
 
 /// Large enough for several cores and several chunks.
 #[test]
 fn large_batches_equal_the_definition() {
-    let mut random = Random::new(33);
-    for (channels, side) in [(64, 16), (48, 24), (3, 40), (200, 14)] {
+    for (channels, side, ring) in [(64, 16, 16), (48, 24, 24), (3, 40, 16), (200, 14, 40)] {
         let geometry = Convolution {
             groups: 1,
             kernel: [3, 3],
@@ -172,9 +205,11 @@ fn large_batches_equal_the_definition() {
         };
         let input = Shape::new([1, channels, side, side]);
         let output = geometry.output_shape(&input, 64).unwrap();
-        let count = 64 * geometry.fan_in(&input);
         let op = StepOp::Convolution { geometry, weight_bits: 8 };
-        check(&mut random, op, &input, output, count);
+        let (operand_ring, weight_bits, batch, extremes, seed) = (ring, 8, 3, false, 33);
+        let case =
+            Case { op, input, output, ring, operand_ring, weight_bits, batch, extremes, seed };
+        check(&case).unwrap();
     }
 }
 

@@ -2,6 +2,29 @@
 
 pub mod plans;
 
+use proptest::prelude::{Strategy, TestCaseError};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+
+/// Checks a property on so many cases of a fixed seed, or as many of any seed as `PROPTEST_CASES` and
+/// `PROPTEST_RNG_SEED` ask for; fails with the smallest case found.
+pub fn property<S: Strategy>(
+    cases: u32,
+    strategy: S,
+    test: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) {
+    let asked = |name: &str| std::env::var_os(name).is_some();
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    if !asked("PROPTEST_CASES") {
+        config.cases = cases;
+    }
+    if !asked("PROPTEST_RNG_SEED") {
+        config.rng_seed = RngSeed::Fixed(1);
+    }
+    if let Err(error) = TestRunner::new(config).run(&strategy, test) {
+        panic!("{error}");
+    }
+}
+
 /// SplitMix64 (Steele, Lea, Flood 2014): repeatable test data, never a protocol's randomness.
 pub struct Random(u64);
 
