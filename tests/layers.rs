@@ -139,3 +139,97 @@ fn only_kernels_have_unsafe_code() {
     assert_eq!(found, [""; 0]);
     assert_eq!(lines_with("compiler/src", &["unsafe"]), [""; 0]);
 }
+
+/// The code of a file, without comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// What is named behind `crate::` in code: `x` of `crate::x` and `crate::x::y`, both of `crate::{x, y::z}`.
+fn names_of_the_crate(code: &str) -> HashSet<String> {
+    let mut found = HashSet::new();
+    for (at, word) in code.match_indices("crate::") {
+        let rest = &code[at + word.len()..];
+        // Names that begin at this depth of braces count; those behind `::` are inside a module.
+        let (mut depth, mut name, mut is_inner) = (0, String::new(), false);
+        for c in rest.chars() {
+            if c.is_alphanumeric() || c == '_' {
+                name.push(c);
+                continue;
+            }
+            if depth <= 1 && !is_inner && !name.is_empty() {
+                found.insert(std::mem::take(&mut name));
+            }
+            name.clear();
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' => is_inner &= depth > 1,
+                ':' => is_inner = true,
+                '*' => {}
+                c if c.is_whitespace() => {}
+                _ => break,
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// The top-level modules of a package and what each names of the others. What stands in the root itself goes
+/// by the name `lib`.
+fn modules(folder: &str) -> HashMap<String, HashSet<String>> {
+    let root = workspace().join(folder);
+    let mut modules: HashMap<String, HashSet<String>> = HashMap::new();
+    let files = sources(&root).into_iter().filter(|path| !path.starts_with(root.join("bin")));
+    for path in files {
+        let first = path.strip_prefix(&root).unwrap().iter().next().unwrap().to_str().unwrap();
+        let module = first.trim_end_matches(".rs").to_owned();
+        modules.entry(module).or_default().extend(names_of_the_crate(&code(&path)));
+    }
+    let known: HashSet<String> = modules.keys().cloned().collect();
+    for (module, names) in &mut modules {
+        let or_root = |name: String| if known.contains(&name) { name } else { "lib".into() };
+        *names = names.drain().map(or_root).filter(|name| name != module).collect();
+    }
+    let others: HashSet<String> = known.into_iter().filter(|name| name != "lib").collect();
+    modules.insert("lib".into(), others);
+    modules
+}
+
+/// The modules that a module reaches.
+fn reached<'a>(modules: &'a HashMap<String, HashSet<String>>, from: &'a str) -> HashSet<&'a str> {
+    let (mut seen, mut open) = (HashSet::new(), vec![from]);
+    while let Some(module) = open.pop() {
+        let next = modules[module].iter().map(String::as_str);
+        open.extend(next.filter(|next| seen.insert(*next)));
+    }
+    seen
+}
+
+/// The modules that reach themselves.
+fn circle(modules: &HashMap<String, HashSet<String>>) -> Vec<&str> {
+    let all = modules.keys().map(String::as_str);
+    let mut circle: Vec<&str> = all.filter(|m| reached(modules, m).contains(m)).collect();
+    circle.sort();
+    circle
+}
+
+#[test]
+fn no_module_of_the_compiler_needs_itself() {
+    let names =
+        names_of_the_crate("use crate::{fit, lower::{a, b}, text::{tail}}; crate::scales::of(x)");
+    assert_eq!(names, HashSet::from(["fit", "lower", "text", "scales"].map(str::to_owned)));
+    let mut modules = modules("compiler/src");
+    assert!(modules["search"].contains("pipeline") && modules["pipeline"].contains("lower"));
+    assert_eq!(circle(&modules), [""; 0]);
+    // What the root holds needs every module: who takes something from there closes a circle.
+    modules.get_mut("fit").unwrap().insert("lib".into());
+    assert!(circle(&modules).contains(&"fit"));
+}

@@ -8,7 +8,6 @@ mod text;
 pub use layers::LayerEvaluation;
 pub use measures::Classes;
 pub(crate) use measures::Errors;
-pub(crate) use text::tail;
 
 use crate::task::Truth;
 use ir::Tensor;

@@ -1,7 +1,7 @@
 //! The table that people read, at most a hundred columns wide.
 
 use super::{Columns, Evaluation, Judged};
-use crate::report::thousands;
+use crate::text::{tail, thousands};
 use ir::plan::Task;
 
 /// Columns of the table.
@@ -169,16 +169,6 @@ fn share(x: Option<f64>) -> String {
 /// Five significant digits, at most ten characters.
 fn number(x: Option<f64>) -> String {
     x.map_or("-".into(), ir::plan::five_digits)
-}
-
-/// The last characters of a name that is too long for its column.
-pub(crate) fn tail(name: &str, width: usize) -> String {
-    let count = name.chars().count();
-    if count <= width {
-        return name.to_owned();
-    }
-    let end: String = name.chars().skip(count - width + 1).collect();
-    format!("…{end}")
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! inputs: copies of the weights, and the covariances of the widest operator.
 
 use super::resolve::MAX_FAN_IN;
-use crate::lower::scales::is_secret;
+use crate::scales::is_secret;
 use ir::graph::{Graph, NodeId, Op};
 use std::collections::{BTreeSet, HashMap};
 

@@ -5,7 +5,7 @@
 //! maps the student's pre-activation to the *teacher's* activation, so that later layers repair what
 //! earlier ones got wrong. Scales and ring widths are settled in the same walk, since the period of a
 //! fit that a shortcut enters must be an integer multiple of the shortcut's unit
-//! ([`crate::lower::scales`]). Linear operators behind a fit are re-solved for the operands that they
+//! ([`crate::scales`]). Linear operators behind a fit are re-solved for the operands that they
 //! really have (`resolve.rs`), and their weights are rounded to integers as soon as their scales are
 //! settled (`rounding.rs`). The student computes what the plan will compute, carries included
 //! (`simulate.rs`), so that everything downstream is solved for the errors of rounding too.
@@ -16,17 +16,14 @@ mod memory;
 mod resolve;
 mod rounding;
 pub(crate) mod simulate;
-mod spread;
 mod walk;
 
 pub use calibration::{Calibration, evenly, name_rows};
 pub use least_squares::Harmonics;
 pub use memory::Needs;
-pub use spread::Spread;
 
-use crate::Stretched;
 use crate::error::CompileError;
-use crate::lower::scales::Scales;
+use crate::scales::{Scales, Spread};
 use ir::Tensor;
 use ir::graph::{Graph, NodeId};
 use ir::op::Activation;
@@ -65,6 +62,17 @@ pub struct Fitted {
     pub outliers: Vec<usize>,
     /// Layers whose range a few inputs make many times wider.
     pub stretched: Vec<Stretched>,
+}
+
+/// A fitted layer whose range a few calibration inputs make many times wider than the others do: a fit
+/// that covers them is coarse for the others.
+pub struct Stretched {
+    /// Its node's name.
+    pub name: String,
+    /// How many times wider.
+    pub factor: f64,
+    /// Rows of these inputs.
+    pub rows: Vec<usize>,
 }
 
 /// What a fit replaced.

@@ -364,7 +364,7 @@ pub(super) fn with_weights(
     shape: &Shape,
     axis: usize,
 ) -> Op {
-    use crate::passes::fold_normalization::{along_axis, combine};
+    use crate::constants::{along_axis, combine};
     let bias = combine(bias, &along_axis(moved, shape, axis), |a, b| a + b);
     match op {
         Op::Convolution { geometry, weights: old, .. } => Op::Convolution {

@@ -5,7 +5,7 @@
 //! that a run has. The carries are drawn from a fixed sequence: a simulation, nothing secret.
 
 use super::Values;
-use crate::lower::scales::Line;
+use crate::scales::Line;
 use ir::Tensor;
 use ir::op::{Activation, Polynomial, Trigonometric};
 use rayon::prelude::*;

@@ -1,7 +1,7 @@
 //! Coefficients of activations as the integers and scaled reals of a plan.
 
-use super::scales::Line;
 use crate::error::CompileError;
+use crate::scales::Line;
 use ir::op::{Polynomial, Trigonometric};
 use ir::plan::{Phase, Square, StepOp, StepWeights};
 

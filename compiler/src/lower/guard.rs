@@ -9,7 +9,7 @@
 //! changes. A stretch is left alone if a value in it comes from or goes to anything but phases, or is wider
 //! than a word.
 
-use super::bits::WORD;
+use crate::scales::bits::WORD;
 use ir::plan::{Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 

@@ -1,16 +1,16 @@
 //! Lowering: a fitted graph with scales becomes a plan and its weights.
 
-pub mod bits;
 mod coefficients;
 mod guard;
+pub mod phases;
 pub(crate) mod rings;
-pub mod scales;
 mod tables;
 
+use crate::constants::per_axis;
 use crate::error::CompileError;
 use crate::fit::Fitted;
-use crate::passes::fold_normalization::per_axis;
-use bits::{RingOptions, turn_error};
+use crate::scales::bits::{RingOptions, turn_error};
+use crate::scales::{Scale, uniform_factor};
 use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
@@ -18,7 +18,6 @@ use ir::op::Activation;
 use ir::plan::{InputPort, MOST_PHASE_BITS, OutputPort, Plan, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 use rayon::prelude::*;
-use scales::{Scale, uniform_factor};
 use std::collections::HashMap;
 
 /// A plan with the secrets of its steps, and which step every fitted layer became.

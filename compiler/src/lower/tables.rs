@@ -6,7 +6,7 @@
 //! and bits are taken off, the one that matters least first, as long as it stays a small share of what
 //! is there anyway.
 
-use super::bits::CARRY;
+use crate::scales::bits::CARRY;
 use ir::op::mean_square_slope;
 use ir::plan::{Phase, StepWeights, per_channel, phase_error};
 

@@ -292,6 +292,6 @@ pub(super) fn dequantized(
             b.scaled(x, factor as f32, offset as f32)
         };
     }
-    let shift = crate::passes::fold_normalization::combine(zero, scale, |z, s| -z * s);
+    let shift = crate::constants::combine(zero, scale, |z, s| -z * s);
     b.affine(q, scale.clone(), shift)
 }

@@ -10,7 +10,8 @@
 //! of `u/f` make an error of `u²·Σ w²/f²` behind values of energy `Σ f²·σ²`. The product of both is
 //! smallest, `(Σ w·σ)²`, for `f = √(w/σ)` (the equalisation across layers of Nagel et al. 2019).
 
-use super::fold_normalization::{along_axis, compact, per_axis, scaled_inputs, scaled_outputs};
+use super::fold_normalization::{scaled_inputs, scaled_outputs};
+use crate::constants::{along_axis, compact, per_axis};
 use ir::graph::{Graph, NodeId, Op, evaluate};
 use ir::op::{Activation, Elementary, Function};
 use ir::{Shape, Tensor};

@@ -6,9 +6,8 @@
 //! padded borders too. Quadratics that would lose precision this way (a leading coefficient near zero
 //! beside a large linear one) stay polynomials.
 
-use super::fold_normalization::{
-    along_axis, combine, compact, consumers_take_channels, scale_rows,
-};
+use super::fold_normalization::consumers_take_channels;
+use crate::constants::{along_axis, combine, compact, scale_rows};
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, Op};
 use ir::op::{Activation, Polynomial};

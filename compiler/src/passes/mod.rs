@@ -7,7 +7,7 @@ mod elementwise_values;
 mod equalise_channels;
 mod expand_max_pool;
 mod fold_constants;
-pub(crate) mod fold_normalization;
+mod fold_normalization;
 mod merge_linear;
 mod open_clips;
 mod recognise_activations;

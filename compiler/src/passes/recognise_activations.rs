@@ -10,7 +10,7 @@
 
 use super::PassOptions;
 use super::elementwise_values::{ValueId, Values, renumber};
-use super::fold_normalization::per_axis;
+use crate::constants::{along_axis, per_axis};
 use crate::error::CompileError;
 use crate::onnx::UnsupportedNode;
 use ir::graph::{Graph, NodeId, Op};
@@ -220,7 +220,7 @@ fn affine(coefficients: &[Vec<f64>], shape: &Shape) -> Op {
     let column = |n: usize| {
         let values: Vec<f32> =
             coefficients.iter().map(|c| c.get(n).copied().unwrap_or(0.0) as f32).collect();
-        super::fold_normalization::along_axis(&values, shape, shape.channel_axis())
+        along_axis(&values, shape, shape.channel_axis())
     };
     Op::Affine { scale: column(1), shift: column(0) }
 }

@@ -6,7 +6,7 @@ mod online;
 pub use offline::{OfflineEstimate, OfflineReport, offline};
 pub use online::{NetworkReport, online};
 
-use crate::evaluate::tail;
+use crate::text::{tail, thousands};
 use ir::plan::{Digest, Direction, Message, Plan};
 use serde::Serialize;
 
@@ -297,19 +297,6 @@ impl Report {
     }
 }
 
-/// A number with separators: `1,234,567`.
-pub fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(d);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,7 +307,5 @@ mod tests {
         for bad in ["", "lan2", "1:", "1:-3", "x:4", "1:0"] {
             assert!(Network::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(thousands(1_234_567), "1,234,567");
-        assert_eq!(thousands(999), "999");
     }
 }

@@ -1,6 +1,7 @@
 //! The offline phase in the report: what two parties exchange to make the correlations of a run.
 
-use super::{Network, thousands};
+use super::Network;
+use crate::text::thousands;
 use ir::plan::{MAX_GROUP, PhaseProducts, Plan, StepOp};
 use serde::Serialize;
 

@@ -6,20 +6,19 @@
 mod accuracy;
 mod flips;
 mod gate;
-mod layers;
 mod narrow;
 mod sensitivity;
 
 pub use gate::{Gate, check};
-pub use layers::PhaseLayer;
 pub use narrow::Minimise;
 
 use crate::error::CompileError;
 use crate::evaluate::{self, Evaluation, Judged, Sample};
 use crate::fit::{Calibration, Family, Harmonics};
-use crate::lower::bits::Reach;
+use crate::pipeline::{CompileOptions, Compiled, Prepared, compile};
+use crate::scales::bits::Reach;
 use crate::task::{Task, Truth, Truths};
-use crate::{CompileOptions, Compiled, Prepared, compile};
+use crate::text::thousands;
 use accuracy::Accuracies;
 use ir::Tensor;
 use ir::graph::{evaluate as evaluate_graph, evaluate_batch};
@@ -128,7 +127,7 @@ pub fn search(
             "harmonics {}: loss {:.2} points, {} bytes an inference with its correlations",
             mean_harmonics(&measured.compiled),
             100.0 * lost,
-            crate::report::thousands(cost)
+            thousands(cost)
         ));
         // Without a loss to reach, the bytes decide alone: the most accurate plan within them.
         let is_enough = match (allowed, bytes) {
@@ -359,7 +358,7 @@ impl Trial<'_> {
         let note = format!(
             "{} bytes {}, {:.0}% fewer than with the same bits everywhere; of the fit's accuracy in float two parties lose \
              {:.2} points on {} inputs instead of {:.2}",
-            crate::report::thousands(of(&compiled)),
+            thousands(of(&compiled)),
             minimise.of_what(),
             100.0 * (1.0 - of(&compiled) as f64 / of(&given.compiled) as f64),
             100.0 * lost,

@@ -10,9 +10,9 @@
 //! whole plans are compiled, with operators re-solved for the noise they get, and their exact
 //! evaluation decides how far it goes.
 
-use super::layers::{PhaseLayer, Place};
-use crate::lower::bits::{Allocation, LEAST_SPARE_BITS, LayerBits, RingOptions, WORD};
+use crate::lower::phases::{PhaseLayer, Place};
 use crate::lower::rings::rings;
+use crate::scales::bits::{Allocation, LEAST_SPARE_BITS, LayerBits, RingOptions, WORD};
 use ir::plan::{Phase, PhaseProducts, Plan, StepOp, ValueId};
 use std::collections::{BTreeSet, HashMap};
 

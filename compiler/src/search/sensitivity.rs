@@ -1,7 +1,7 @@
 //! How much noise in an activation moves the output.
 
-use super::layers::{PhaseLayer, Place};
 use crate::fit::simulate::Carries;
+use crate::lower::phases::{PhaseLayer, Place};
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, evaluate_node};
 use rayon::prelude::*;

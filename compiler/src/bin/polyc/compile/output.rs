@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use polyc::Compiled;
 use polyc::evaluate::Evaluation;
 use polyc::oracle::Agreement;
-use polyc::report::{round_trips, steps, thousands};
+use polyc::report::{round_trips, steps};
+use polyc::text::thousands;
 use std::path::{Path, PathBuf};
 
 /// Checks that the files can be written, before hours of work go into them; where the weights go.

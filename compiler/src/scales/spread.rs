@@ -101,7 +101,7 @@ impl Spread {
 
 /// How much every input counts where squares of these values are averaged: 1 for usual ones, less for
 /// larger ones, 0 for those that are left out.
-pub(super) fn weights(values: &[Tensor<f32>], outliers: &BTreeSet<usize>) -> Vec<f64> {
+pub(crate) fn weights(values: &[Tensor<f32>], outliers: &BTreeSet<usize>) -> Vec<f64> {
     let inputs: Vec<Sums> = values.par_iter().map(Sums::of).collect();
     weights_of(&inputs, values.first().map_or(1, |t| t.data.len().max(1)) as f64, outliers)
 }
@@ -140,7 +140,7 @@ fn exploding(inputs: &[Sums], known: &BTreeSet<usize>) -> BTreeSet<usize> {
 }
 
 /// Root mean square of the difference over the deviation of `want`, inputs [weighted](weights).
-pub(super) fn relative_error(got: &[Tensor<f32>], want: &[Tensor<f32>], weights: &[f64]) -> f64 {
+pub(crate) fn relative_error(got: &[Tensor<f32>], want: &[Tensor<f32>], weights: &[f64]) -> f64 {
     let (n, sum, squares, errors) = got
         .par_iter()
         .zip(want)

@@ -6,9 +6,9 @@
 //! random carry, variance `1/6`, or less with guard bits. A turn of an angle's error `δ` moves the output by
 //! `(2π)²·Σ n²(a_n² + b_n²)/2·δ²` on average over the circle. A fit with fewer harmonics adds its own error.
 
-use crate::fit::Fitted;
-use crate::lower::Lowered;
-use crate::lower::bits::{LayerBits, carry, turn_error};
+use super::Lowered;
+use crate::fit::{Fitted, FittedLayer};
+use crate::scales::bits::{LayerBits, carry, turn_error};
 use ir::graph::{NodeId, Op};
 use ir::op::{Activation, mean_square_slope};
 use ir::plan::{Plan, StepOp};
@@ -133,7 +133,7 @@ impl PhaseLayer {
         })
     }
 
-    fn new(fitted: &Fitted, lowered: &Lowered, layer: &crate::fit::FittedLayer) -> Option<Self> {
+    fn new(fitted: &Fitted, lowered: &Lowered, layer: &FittedLayer) -> Option<Self> {
         let node = layer.node;
         let Op::Activation(Activation::Trigonometric(fit)) = &fitted.rounded.node(node).op else {
             return None;

@@ -1,0 +1,253 @@
+//! The pipeline: an imported model prepared, fitted, given scales and lowered.
+
+use crate::error::CompileError;
+use crate::fit::{Calibration, Family, Fitted, Harmonics, Stretched};
+use crate::lower::phases::PhaseLayer;
+use crate::onnx::Imported;
+use crate::passes::{Observer, PassOptions};
+use crate::scales::Scales;
+use crate::scales::bits::{Allocation, RingOptions};
+use crate::{fit, lower, passes, ports};
+use ir::graph::{Graph, NodeId, Op};
+use ir::input::Preprocessing;
+use ir::op::Activation;
+use ir::plan::{Digest, InputPort, OutputPort, Plan, Reference, ReferenceLayer, Weights};
+use ir::{Shape, Tensor};
+use std::collections::HashMap;
+
+/// How a model is compiled.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// Options of the passes.
+    pub passes: PassOptions,
+    /// What activations are fitted with.
+    pub family: Family,
+    /// Bits and margins.
+    pub rings: RingOptions,
+    /// Activations with bits of their own.
+    pub allocation: Allocation,
+}
+
+impl Default for CompileOptions {
+    fn default() -> Self {
+        let family = Family::Phase { harmonics: Harmonics::default() };
+        Self {
+            passes: PassOptions::default(),
+            family,
+            rings: RingOptions::default(),
+            allocation: Allocation::new(),
+        }
+    }
+}
+
+/// A compiled model: what is public and what stays home.
+pub struct Compiled {
+    /// The public plan.
+    pub plan: Plan,
+    /// Its identity.
+    pub digest: Digest,
+    /// Party 0's secrets.
+    pub weights: Weights,
+    /// The graphs behind them.
+    pub reference: Reference,
+    /// Per fitted layer: its node's name and the relative error of its values.
+    pub fits: Vec<(String, f64)>,
+    /// Rows of the calibration inputs whose values explode and leave the planned bounds.
+    pub outliers: Vec<usize>,
+    /// Layers whose range a few inputs make many times wider.
+    pub stretched: Vec<Stretched>,
+    /// Its phases, as the search sees them.
+    pub phases: Vec<PhaseLayer>,
+}
+
+/// A graph ready to be fitted, and what its input and output consist of.
+#[derive(Clone)]
+pub struct Prepared {
+    /// The network as imported, without the client's steps.
+    pub original: Graph,
+    /// The network after the passes.
+    pub graph: Graph,
+    /// Its inputs.
+    pub inputs: Vec<InputPort>,
+    /// Its outputs.
+    pub outputs: Vec<OutputPort>,
+}
+
+/// Takes the client's steps off and runs the passes. `sample` are inputs of the graph; where it has several
+/// outputs, their sizes are measured on some of them.
+///
+/// # Errors
+/// If nodes cannot be computed: all of them, by name.
+pub fn prepare(
+    imported: Imported,
+    inputs: Vec<InputPort>,
+    sample: &[Tensor<f32>],
+    options: &PassOptions,
+) -> Result<Prepared, CompileError> {
+    prepare_observed(imported, inputs, sample, options, &mut |_, _| ())
+}
+
+/// As [`prepare`]; `observer` sees the graph after every pass.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_observed(
+    imported: Imported,
+    inputs: Vec<InputPort>,
+    sample: &[Tensor<f32>],
+    options: &PassOptions,
+    observer: Observer<'_>,
+) -> Result<Prepared, CompileError> {
+    let Imported { mut graph, outputs: declared, .. } = imported;
+    let shapes: Vec<Shape> = declared.iter().map(|output| output.shape.clone()).collect();
+    let scores = passes::split_client(&mut graph, &shapes);
+    let outputs = ports::outputs(&mut graph, &declared, scores, sample);
+    observer("split client", &graph);
+    let original = graph.clone();
+    passes::run_observed(&mut graph, options, observer)?;
+    Ok(Prepared { original, graph, inputs, outputs })
+}
+
+/// As [`prepare`], where inputs are what files hold and nothing is known of their values.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_plain(imported: Imported, options: &PassOptions) -> Result<Prepared, CompileError> {
+    let preprocessing = vec![Preprocessing::default(); imported.inputs.len()];
+    let inputs = ports::inputs(&imported.inputs, &preprocessing);
+    prepare(imported, inputs, &[], options)
+}
+
+impl Prepared {
+    /// Leaves out the bounds of clips that no calibration input reaches; the names of these clips. Made-up
+    /// inputs reach nothing that means something, so they leave all as it is.
+    ///
+    /// # Errors
+    /// Those of the passes, which run again.
+    pub fn open_clips(
+        &mut self,
+        calibration: &Calibration,
+        options: &PassOptions,
+    ) -> Result<Vec<String>, CompileError> {
+        if calibration.is_synthetic {
+            return Ok(Vec::new());
+        }
+        let mut graph = self.original.clone();
+        let names = passes::open_clips(&mut graph, &calibration.inputs);
+        if !names.is_empty() {
+            passes::run_all(&mut graph, options)?;
+            self.graph = graph;
+        }
+        Ok(names)
+    }
+}
+
+/// Fits, scales and lowers a prepared network. `progress` is told the share of the work that is done.
+///
+/// # Errors
+/// If calibration inputs do not fit the model, or a value fits no ring.
+pub fn compile(
+    name: &str,
+    prepared: &Prepared,
+    calibration: &Calibration,
+    options: &CompileOptions,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Compiled, CompileError> {
+    let Prepared { original, mut graph, inputs, outputs } = prepared.clone();
+    let scales_of = adapt(&mut graph, calibration, options.family, &mut |_, _| ());
+    let mut layers = Vec::new();
+    if let Family::Polynomial { .. } = options.family {
+        let first =
+            fit::fit(&graph, calibration, options.family, None, &mut |p| progress(p / 2.0))?;
+        layers = first.layers;
+        graph = first.graph;
+    }
+    let fitted_graph = graph.clone();
+    complete_squares(&mut graph, calibration)?;
+    let scales = Some(Scales::new(options.rings, options.allocation.clone()));
+    let fitted: Fitted = fit::fit(&graph, calibration, options.family, scales, progress)?;
+    let lowered = lower::lower(name, &fitted, inputs, outputs)?;
+    let phases = PhaseLayer::of(&fitted, &lowered);
+    let (_, digest) = lowered.plan.to_bytes();
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(CompileError::Randomness)?;
+    let weights = Weights { plan: digest, salt, steps: lowered.secrets };
+    let is_polynomial = matches!(options.family, Family::Polynomial { .. });
+    let reference_graph = if is_polynomial { fitted_graph } else { fitted.graph };
+    let outliers = fitted.outliers;
+    let stretched = fitted.stretched;
+    layers.extend(fitted.layers);
+    let order = reference_graph.order();
+    let position = |node| order.iter().position(|&id| id == node).unwrap_or(0) as u32;
+    let reference_layers = layers
+        .iter()
+        .map(|l| ReferenceLayer {
+            position: position(l.node),
+            interval: l.interval,
+            middle: l.middle.clone(),
+            exact: l.exact.clone(),
+            scale: scales_of.get(&l.node).cloned().unwrap_or_else(|| Tensor::scalar(1.0)),
+        })
+        .collect();
+    let fits = layers
+        .iter()
+        .map(|l| (reference_graph.node(l.node).name.clone(), l.relative_error))
+        .collect();
+    let reference = Reference {
+        original,
+        fitted: reference_graph,
+        layers: reference_layers,
+        calibration: calibration.description.clone(),
+        source: None,
+    };
+    Ok(Compiled {
+        plan: lowered.plan,
+        digest,
+        weights,
+        reference,
+        fits,
+        outliers,
+        stretched,
+        phases,
+    })
+}
+
+/// The passes between [`prepare`] and the fit, which look at calibration inputs. Returns what balancing
+/// multiplied the channels of activations with.
+pub fn adapt(
+    graph: &mut Graph,
+    calibration: &Calibration,
+    family: Family,
+    observer: Observer<'_>,
+) -> HashMap<NodeId, Tensor<f32>> {
+    // Made-up inputs say nothing about the channels' ranges.
+    if calibration.is_synthetic {
+        return HashMap::new();
+    }
+    // Polynomials are fitted per channel anyway.
+    if matches!(family, Family::Phase { .. }) {
+        passes::equalise_channels(graph, &calibration.inputs);
+        observer("equalise channels", graph);
+    }
+    let scales = passes::balance_channels(graph, &calibration.inputs);
+    observer("balance channels", graph);
+    scales
+}
+
+/// Brings quadratics to the form of one square, by the sizes of values on calibration inputs.
+///
+/// # Errors
+/// If a value is not finite on the calibration inputs.
+pub fn complete_squares(graph: &mut Graph, calibration: &Calibration) -> Result<(), CompileError> {
+    if has_quadratics(graph) {
+        let spreads = fit::measure(graph, calibration)?;
+        passes::complete_square(graph, |id| spreads[&id].rms);
+    }
+    Ok(())
+}
+
+fn has_quadratics(graph: &Graph) -> bool {
+    graph.order().iter().any(|&id| {
+        matches!(&graph.node(id).op, Op::Activation(Activation::Polynomial(p)) if p.degree() == 2)
+    })
+}
