@@ -7,10 +7,12 @@ use ir::plan::{Evaluator, Rounding, Weights, carry_noise};
 use polyc::evaluate::classes;
 use serde_json::Value;
 use std::sync::LazyLock;
-use support::{MODELS, Written, array, compile_shipped, digits, polyc, rows, run, shipped, stderr};
+use support::{
+    MODELS, Written, array, compile_shipped, compiled, digits, polyc, rows, run, shipped, stderr,
+};
 
 static COMPILED: LazyLock<Vec<(&str, Written)>> =
-    LazyLock::new(|| MODELS.iter().map(|&model| (model, compile_shipped(model, 2))).collect());
+    LazyLock::new(|| MODELS.iter().map(|&model| (model, compiled(model))).collect());
 
 fn correct(outputs: &[Tensor<f32>]) -> usize {
     let labels = array(&shipped("digits_test.npz"), "y");

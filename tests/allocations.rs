@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use support::{compile_shipped, digits};
+use support::{compiled, digits};
 
 /// Both parties over loopback, each measured in its online phase.
 fn session<'a>(
@@ -60,7 +60,7 @@ fn squares_and_polynomials_ask_for_none_either() {
 /// Two sessions of a shipped model with so many activations at least, twice; so often a message is larger than
 /// those before, and a new connection's buffers grow.
 fn check(model: &str, least: usize, growth: u64) {
-    let compiled = compile_shipped(model, 2);
+    let compiled = compiled(model);
     let activations = compiled.plan.steps.iter().filter(|s| s.op.is_activation()).count();
     assert!(activations >= least, "{activations} activations");
     let model = Arc::new(Model::new(&compiled.plan, &compiled.weights));

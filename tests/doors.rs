@@ -56,7 +56,7 @@ fn onnx() {
 fn plans() {
     knock(doors::plan, doors::payload(&SMALL.plan.to_bytes().0), 6000, 3);
     for model in ["digits_resnet", "digits_herpn"] {
-        let plan = support::compile_shipped(model, 2).bytes("plan.bin");
+        let plan = support::compiled(model).bytes("plan.bin");
         knock(doors::plan, doors::payload(&plan), 3000, 4);
     }
 }
@@ -119,7 +119,7 @@ fn tampering(channel: MemoryChannel, message: usize, seed: u64) -> impl Channel 
 /// Noise in place of any message ends in a line or in a wrong answer, never in a panic.
 #[test]
 fn noise_in_place_of_a_message() {
-    let compiled = support::compile_shipped("digits_herpn", 2);
+    let compiled = support::compiled("digits_herpn");
     let inputs = digits(&compiled.plan, 2);
     let messages = compiled.plan.messages().len();
     let (mut refused, mut wrong) = (0, 0);

@@ -5,11 +5,11 @@ use polyc::report::{Network, report};
 use polyrt::net::relay::{self, Relay};
 use serde_json::Value;
 use std::time::Duration;
-use support::{Listening, compile_shipped, polyrt, run, shipped, stderr, stdout};
+use support::{Listening, compiled, polyrt, run, shipped, stderr, stdout};
 
 #[test]
 fn a_run_takes_what_the_report_expects() {
-    let owner = compile_shipped("digits_resnet", 2);
+    let owner = compiled("digits_resnet");
     let mut deal = polyrt(&owner.folder);
     assert!(run(deal.args(["deal", "plan.bin", "--count", "20"])).status.success());
     // Slow enough that latency and transfer are most of it, each of them.

@@ -4,8 +4,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use support::{
-    Folder, Written, array, bytes_npy, compile_shipped, grey_png, npy, polyc, polyrt, run, shipped,
-    stderr,
+    Folder, Written, array, bytes_npy, compiled, grey_png, npy, polyc, polyrt, run, shipped, stderr,
 };
 
 /// The options that make reals of the digits' bytes, which go up to 16.
@@ -37,7 +36,7 @@ fn evaluate(owner: &Written, inputs: &Path, options: &[&str]) -> Value {
 
 #[test]
 fn a_folder_of_images_is_a_labelled_array() {
-    let owner = compile_shipped("digits_cnn", 2);
+    let owner = compiled("digits_cnn");
     let (images, labels) = digits();
     let folder = Folder::new();
     // Sorted by class, as the folder is read.
@@ -75,7 +74,7 @@ fn a_folder_of_images_is_a_labelled_array() {
 
 #[test]
 fn a_client_sends_what_the_evaluator_evaluates() {
-    let owner = compile_shipped("digits_cnn", 2);
+    let owner = compiled("digits_cnn");
     let (images, _) = digits();
     let pixels = &images[0];
     let file = |name: &str| owner.folder.file(name);
@@ -115,7 +114,7 @@ fn a_client_sends_what_the_evaluator_evaluates() {
 
 #[test]
 fn images_of_another_size_are_resized_with_a_note() {
-    let owner = compile_shipped("digits_cnn", 2);
+    let owner = compiled("digits_cnn");
     let (images, _) = digits();
     let wide: Vec<u8> = images[0]
         .chunks_exact(8)

@@ -5,7 +5,7 @@ use ir::op::Activation;
 use ir::plan::{StepWeights, Weights};
 use std::collections::HashSet;
 use support::doors::{compile_bytes, payload};
-use support::{Numbers, Written, compile_shipped, polyrt, run, stderr};
+use support::{Numbers, Written, compiled, polyrt, run, stderr};
 
 const SIZES: [usize; 3] = [9, 14, 4];
 
@@ -131,7 +131,7 @@ fn found(hay: &[u8], needles: &[(&'static str, Vec<u8>)]) -> Vec<(&'static str, 
 #[test]
 fn plans_hold_no_weight_bias_or_coefficient() {
     for model in support::MODELS {
-        let compiled = compile_shipped(model, 2);
+        let compiled = compiled(model);
         let needles = needles(&compiled);
         assert!(needles.len() > 1000, "{model}");
         let plan = compiled.bytes("plan.bin");
@@ -148,7 +148,7 @@ fn plans_hold_no_weight_bias_or_coefficient() {
 #[test]
 fn secret_files_are_their_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
-    let compiled = compile_shipped("digits_mlp", 2);
+    let compiled = compiled("digits_mlp");
     let mut deal = polyrt(&compiled.folder);
     let output = run(deal.args(["deal", "plan.bin", "--count", "2"]));
     assert!(output.status.success(), "{}", stderr(&output));

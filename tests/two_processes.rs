@@ -7,13 +7,12 @@ use serde_json::Value;
 use std::fs;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use support::{
-    Folder, Listening, Written, compile_shipped, digits, npy, polyc, polyrt, run, shipped, stderr,
-    stdout,
+    Folder, Listening, Written, compiled, digits, npy, polyc, polyrt, run, shipped, stderr, stdout,
 };
 
 /// A model's owner with a dealt model, and a client with the plan and its own correlations.
 fn parties(model: &str, count: usize) -> (Written, Folder) {
-    let owner = compile_shipped(model, 2);
+    let owner = compiled(model);
     let mut deal = polyrt(&owner.folder);
     let output = run(deal.args(["deal", "plan.bin", "--count", &count.to_string()]));
     assert!(output.status.success(), "{}", stderr(&output));
@@ -131,7 +130,7 @@ fn a_server_goes_on_after_a_run_that_failed_and_does_not_count_who_says_nothing(
 
 #[test]
 fn both_parties_in_one_process() {
-    let owner = compile_shipped("digits_pillar", 2);
+    let owner = compiled("digits_pillar");
     let before = owner.folder.listing();
     let mut local = polyrt(&owner.folder);
     local.args(["local", "plan.bin", "--output", "y.npy", "--input"]);

@@ -7,7 +7,7 @@ use polyc::passes::PassOptions;
 use polyc::{adapt, complete_squares, ports, prepare_observed};
 use std::fmt::Write;
 use support::golden::{Sections, all_equal, compare, unused};
-use support::{MODELS, array, compile_shipped, rows, shipped};
+use support::{MODELS, array, compiled, rows, shipped};
 
 /// Calibration inputs of the passes that look at some.
 const INPUTS: usize = 300;
@@ -17,7 +17,7 @@ fn the_shipped_models_become_these_graphs_and_plans() {
     all_equal(MODELS.map(|model| {
         let mut sections = Sections::default();
         graphs(model, &mut sections);
-        sections.section("plan", &plan_text(&compile_shipped(model, 1).plan));
+        sections.section("plan", &plan_text(&compiled(model).plan));
         compare(&format!("tests/golden/models/{model}.txt"), &sections.finish())
     }));
 }

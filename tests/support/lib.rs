@@ -1,14 +1,16 @@
 //! What the tests share: the two programs, the shipped models, folders that vanish, small ONNX files.
 
+mod compiled;
 pub mod doors;
 pub mod golden;
 pub mod onnx;
 mod programs;
 
+pub use compiled::{Written, compile_shipped, compiled};
 pub use programs::{Listening, polyc, polyrt, run, stderr, stdout};
 
 use ir::array_file::{read_npy, read_npz};
-use ir::plan::{Digest, Plan, Reference, Weights};
+use ir::plan::Plan;
 use ir::{Shape, Tensor};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -125,43 +127,6 @@ pub fn digits(plan: &Plan, count: usize) -> Vec<Tensor<f32>> {
     let mut images = rows(&array(&shipped("digits_test.npz"), "x"), plan.input_shape());
     images.truncate(count);
     images
-}
-
-/// What `polyc compile` wrote.
-pub struct Written {
-    /// The folder of `plan.bin` and `plan.weights`.
-    pub folder: Folder,
-    /// The plan.
-    pub plan: Plan,
-    /// Its identity.
-    pub digest: Digest,
-    /// Party 0's secrets.
-    pub weights: Weights,
-    /// The graphs behind them.
-    pub reference: Reference,
-}
-
-impl Written {
-    /// The bytes of a file in the folder.
-    pub fn bytes(&self, name: &str) -> Vec<u8> {
-        fs::read(self.folder.file(name)).unwrap()
-    }
-}
-
-/// Compiles a shipped model as the README does; `threads` is how many work.
-pub fn compile_shipped(model: &str, threads: usize) -> Written {
-    let folder = Folder::new();
-    let mut command = polyc(&folder);
-    command.env("RAYON_NUM_THREADS", threads.to_string());
-    command.arg("compile").arg(shipped(&format!("{model}.onnx")));
-    command.arg("--calibrate").arg(shipped("digits_train.npz"));
-    let output = run(&mut command);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let (plan, digest) = Plan::from_bytes(&fs::read(folder.file("plan.bin")).unwrap()).unwrap();
-    let bytes = fs::read(folder.file("plan.weights")).unwrap();
-    let weights = Weights::from_bytes(&bytes, &plan, digest).unwrap();
-    let reference = Weights::reference_from_bytes(&bytes).unwrap().unwrap();
-    Written { folder, plan, digest, weights, reference }
 }
 
 /// The same numbers in every run of the tests (SplitMix64; Steele, Lea, Flood 2014).

@@ -18,9 +18,14 @@ pub fn polyrt(folder: &Folder) -> Command {
     program("polyrt", folder)
 }
 
-fn program(name: &str, folder: &Folder) -> Command {
+/// The folder of the two programs, which are built.
+pub(crate) fn folder_of_programs() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let mut command = Command::new(BUILT.get_or_init(built).join(name));
+    BUILT.get_or_init(built)
+}
+
+fn program(name: &str, folder: &Folder) -> Command {
+    let mut command = Command::new(folder_of_programs().join(name));
     command.current_dir(folder.path()).stdin(Stdio::null());
     command
 }
