@@ -81,3 +81,7 @@ pub(super) fn lower_polynomial(
         StepWeights::Polynomial { coefficients },
     ))
 }
+
+#[cfg(test)]
+#[path = "coefficients_tests.rs"]
+mod tests;

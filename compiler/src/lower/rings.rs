@@ -76,3 +76,7 @@ pub(super) fn plan_rings(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "rings_tests.rs"]
+mod tests;

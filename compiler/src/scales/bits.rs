@@ -99,3 +99,7 @@ pub type Allocation = HashMap<NodeId, LayerBits>;
 
 /// Where bits are allocated, a phase's ring has at least this many bits more than the phase.
 pub(crate) const LEAST_SPARE_BITS: u32 = 4;
+
+#[cfg(test)]
+#[path = "bits_tests.rs"]
+mod tests;

@@ -99,3 +99,7 @@ impl Accuracy {
 fn some_scores(task: Task, outputs: &[Tensor<f32>], stride: usize) -> Outputs {
     outputs.iter().flat_map(|y| task.scores(y).into_iter().step_by(stride)).collect()
 }
+
+#[cfg(test)]
+#[path = "accuracy_tests.rs"]
+mod tests;

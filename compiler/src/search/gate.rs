@@ -190,22 +190,5 @@ fn first(items: impl Iterator<Item = String>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_inputs_are_given_the_benefit_of_the_doubt() {
-        let is_luck = |count: usize, n: usize| is_luck(count as f64, n as f64, 0.1);
-        assert!(is_luck(1, 1) && is_luck(1, 5) && is_luck(2, 5) && is_luck(3, 12));
-        assert!(!is_luck(2, 2) && !is_luck(3, 5) && !is_luck(4, 12) && !is_luck(7, 12));
-        // The more inputs, the less doubt: 10% are allowed.
-        assert!(is_luck(15, 100) && !is_luck(16, 100) && !is_luck(120, 1000));
-        assert!(is_luck(100_100, 1_000_000) && !is_luck(101_000, 1_000_000));
-        assert!(super::is_luck(0.9, 5.0, 0.0) && !super::is_luck(1.0, 5.0, 0.0));
-        // 95% quantiles of chi square: 3.841 of 1, 11.070 of 5, 124.342 of 100.
-        for (n, quantile) in [(1.0, 3.841), (5.0, 11.07), (100.0, 124.342)] {
-            let found = n * chi_square_quantile(n);
-            assert!((found - quantile).abs() < 0.03 * quantile, "{found} for {quantile}");
-        }
-    }
-}
+#[path = "gate_tests.rs"]
+mod tests;

@@ -304,3 +304,7 @@ fn readers(plan: &Plan, step: usize, layers: &[PhaseLayer]) -> BTreeSet<usize> {
     }
     found
 }
+
+#[cfg(test)]
+#[path = "narrow_tests.rs"]
+mod tests;
