@@ -1,7 +1,8 @@
 //! The pipeline: an imported model prepared, fitted, given scales and lowered.
 
+use crate::constants::combine;
 use crate::error::CompileError;
-use crate::fit::{Calibration, Family, Fitted, Harmonics, Stretched};
+use crate::fit::{Calibration, Family, Fitted, FittedLayer, Harmonics, Stretched};
 use crate::lower::phases::PhaseLayer;
 use crate::onnx::Imported;
 use crate::passes::{Observer, PassOptions};
@@ -11,7 +12,9 @@ use crate::{fit, lower, passes, ports};
 use ir::graph::{Graph, NodeId, Op};
 use ir::input::Preprocessing;
 use ir::op::Activation;
-use ir::plan::{Digest, InputPort, OutputPort, Plan, Reference, ReferenceLayer, Weights};
+use ir::plan::{
+    Digest, InputPort, LayerFit, OutputPort, Plan, Reference, ReferenceLayer, ValueId, Weights,
+};
 use ir::{Shape, Tensor};
 use std::collections::HashMap;
 
@@ -163,7 +166,7 @@ pub fn compile(
         graph = first.graph;
     }
     let fitted_graph = graph.clone();
-    complete_squares(&mut graph, calibration)?;
+    let moved = complete_squares(&mut graph, calibration)?;
     let scales = Some(Scales::new(options.rings, options.allocation.clone()));
     let fitted: Fitted = fit::fit(&graph, calibration, options.family, scales, progress)?;
     let lowered = lower::lower(name, &fitted, inputs, outputs)?;
@@ -173,30 +176,23 @@ pub fn compile(
     getrandom::fill(&mut salt).map_err(CompileError::Randomness)?;
     let weights = Weights { plan: digest, salt, steps: lowered.secrets };
     let is_polynomial = matches!(options.family, Family::Polynomial { .. });
-    let reference_graph = if is_polynomial { fitted_graph } else { fitted.graph };
+    // Fitted polynomials are shown as they were fitted, not as the squares that they became.
+    let (reference_graph, moved) =
+        if is_polynomial { (fitted_graph, HashMap::new()) } else { (fitted.graph, moved) };
     let outliers = fitted.outliers;
     let stretched = fitted.stretched;
     layers.extend(fitted.layers);
-    let order = reference_graph.order();
-    let position = |node| order.iter().position(|&id| id == node).unwrap_or(0) as u32;
-    let reference_layers = layers
-        .iter()
-        .map(|l| ReferenceLayer {
-            position: position(l.node),
-            interval: l.interval,
-            middle: l.middle.clone(),
-            exact: l.exact.clone(),
-            scale: scales_of.get(&l.node).cloned().unwrap_or_else(|| Tensor::scalar(1.0)),
-        })
-        .collect();
     let fits = layers
         .iter()
         .map(|l| (reference_graph.node(l.node).name.clone(), l.relative_error))
         .collect();
+    let layers = reference_layers(&original, &reference_graph, &layers, &scales_of, &moved);
+    let in_reference = |(node, _): &(NodeId, ValueId)| reference_graph.contains(*node);
     let reference = Reference {
+        values: lowered.values.into_iter().filter(in_reference).collect(),
         original,
         fitted: reference_graph,
-        layers: reference_layers,
+        layers,
         calibration: calibration.description.clone(),
         source: None,
     };
@@ -212,8 +208,37 @@ pub fn compile(
     })
 }
 
-/// The passes between [`prepare`] and the fit, which look at calibration inputs. Returns what balancing
-/// multiplied the channels of activations with.
+/// The activations of the fitted network, and which nodes of the network as imported they are.
+fn reference_layers(
+    original: &Graph,
+    fitted: &Graph,
+    layers: &[FittedLayer],
+    scales: &HashMap<NodeId, Tensor<f32>>,
+    moved: &HashMap<NodeId, Moved>,
+) -> Vec<ReferenceLayer> {
+    let fit = |id: NodeId| {
+        let layer = layers.iter().find(|layer| layer.node == id)?;
+        let (interval, middle, exact) = (layer.interval, &layer.middle, &layer.exact);
+        Some(LayerFit { interval, middle: middle.clone(), exact: exact.clone() })
+    };
+    let layer = |node: NodeId| {
+        let (mut scale, mut shift) = (Tensor::scalar(1.0), Tensor::scalar(0.0));
+        if let Some(factors) = scales.get(&node) {
+            scale = factors.clone();
+        }
+        if let Some((factors, summands)) = moved.get(&node) {
+            scale = combine(&scale, factors, |a, b| a * b);
+            shift = summands.clone();
+        }
+        let original = original.contains(node).then_some(node);
+        ReferenceLayer { node, original, scale, shift, fit: fit(node) }
+    };
+    let is_activation = |id: &NodeId| matches!(fitted.node(*id).op, Op::Activation(_));
+    fitted.order().into_iter().filter(is_activation).map(layer).collect()
+}
+
+/// The passes between [`prepare`] and the fit, which look at calibration inputs. Returns what they
+/// multiplied the values of activations by.
 pub fn adapt(
     graph: &mut Graph,
     calibration: &Calibration,
@@ -225,25 +250,36 @@ pub fn adapt(
         return HashMap::new();
     }
     // Polynomials are fitted per channel anyway.
+    let mut scales = HashMap::new();
     if matches!(family, Family::Phase { .. }) {
-        passes::equalise_channels(graph, &calibration.inputs);
+        scales = passes::equalise_channels(graph, &calibration.inputs);
         observer("equalise channels", graph);
     }
-    let scales = passes::balance_channels(graph, &calibration.inputs);
+    for (id, balanced) in passes::balance_channels(graph, &calibration.inputs) {
+        let scale = scales.entry(id).or_insert_with(|| Tensor::scalar(1.0));
+        *scale = combine(scale, &balanced, |a, b| a * b);
+    }
     observer("balance channels", graph);
     scales
 }
 
-/// Brings quadratics to the form of one square, by the sizes of values on calibration inputs.
+/// Factors of an activation's values, and what is added then.
+type Moved = (Tensor<f32>, Tensor<f32>);
+
+/// Brings quadratics to the form of one square, by the sizes of values on calibration inputs. Returns what
+/// became of the values of activations, where sign and constant went to the operators behind.
 ///
 /// # Errors
 /// If a value is not finite on the calibration inputs.
-pub fn complete_squares(graph: &mut Graph, calibration: &Calibration) -> Result<(), CompileError> {
-    if has_quadratics(graph) {
-        let spreads = fit::measure(graph, calibration)?;
-        passes::complete_square(graph, |id| spreads[&id].rms);
+pub fn complete_squares(
+    graph: &mut Graph,
+    calibration: &Calibration,
+) -> Result<HashMap<NodeId, Moved>, CompileError> {
+    if !has_quadratics(graph) {
+        return Ok(HashMap::new());
     }
-    Ok(())
+    let spreads = fit::measure(graph, calibration)?;
+    Ok(passes::complete_square(graph, |id| spreads[&id].rms))
 }
 
 fn has_quadratics(graph: &Graph) -> bool {

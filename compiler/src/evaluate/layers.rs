@@ -1,13 +1,11 @@
 //! What becomes of the values of every activation: the fitted network beside the network in float.
 
-use crate::passes::{self, MaxPool, PassOptions};
 use ir::Tensor;
-use ir::graph::{Graph, NodeId, Op, evaluate};
-use ir::op::{Activation, Function};
-use ir::plan::{CarryNoise, Plan, Reference, ReferenceLayer};
-use ir::tensor::broadcasts_to;
+use ir::graph::{NodeId, Op, evaluate};
+use ir::op::Activation;
+use ir::plan::{CarryNoise, Reference, ReferenceLayer};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Values may be this many times larger than those that a polynomial was fitted on before they leave the
 /// bounds that its step is planned for (the lowering's margin).
@@ -56,113 +54,75 @@ pub(super) struct LayerTally {
     errors: f64,
 }
 
-/// One activation of the fitted network, where it stands in the other two.
+/// The activations of a network.
+pub(super) struct Layers<'a> {
+    reference: &'a Reference,
+    layers: Vec<Layer<'a>>,
+}
+
+/// One activation of the fitted network.
 struct Layer<'a> {
-    name: String,
+    of: &'a ReferenceLayer,
+    name: &'a str,
     activation: &'a Activation,
     operand: NodeId,
-    node: NodeId,
-    /// The value to compare.
-    value: NodeId,
-    /// The same value in the float network.
-    of_float: Option<NodeId>,
-    /// What is known of it, if it was fitted.
-    known: Option<&'a ReferenceLayer>,
     /// The plan's step.
     step: Option<usize>,
 }
 
-/// The activations of a network.
-pub(super) struct Layers<'a> {
-    fitted: &'a Graph,
-    /// The network as imported, after the passes: node by node the one that was fitted.
-    float: Option<Graph>,
-    layers: Vec<Layer<'a>>,
+/// What both networks in float make of an input.
+pub(super) struct InFloat {
+    /// The output of the network as imported.
+    pub original: Tensor<f32>,
+    /// The output of the fitted network.
+    pub fitted: Tensor<f32>,
+    /// What the activations of the latter do on the way.
+    pub layers: Vec<LayerTally>,
 }
 
 impl<'a> Layers<'a> {
-    pub fn new(reference: &'a Reference, plan: &Plan) -> Self {
+    pub fn new(reference: &'a Reference) -> Self {
         let fitted = &reference.fitted;
-        let mut float = reference.original.clone();
-        let is_distance = |l: &ReferenceLayer| l.exact == Activation::function(Function::Abs);
-        let is_expanded = reference.layers.iter().any(is_distance);
-        let max_pool = if is_expanded { MaxPool::Fit } else { MaxPool::Average };
-        let options = PassOptions { max_pool };
-        let float = passes::run_all(&mut float, &options).is_ok().then_some(float);
-        let is_activation = |op: &Op| matches!(op, Op::Activation(_));
-        let of_float: HashMap<_, NodeId> = float.as_ref().map_or(HashMap::new(), |graph| {
-            let order = graph.order();
-            let activations = order.iter().filter(|&&id| is_activation(&graph.node(id).op));
-            numbered(activations.map(|&id| (graph.node(id).name.as_str(), id)))
-                .map(|(key, id)| ((key.0.to_owned(), key.1), compared(graph, id)))
-                .collect()
-        });
-        let steps = plan.steps.iter().enumerate().filter(|(_, step)| step.op.is_activation());
-        let steps: HashMap<_, usize> =
-            numbered(steps.map(|(index, step)| (step.name.as_str(), index))).collect();
-        let order = fitted.order();
-        let known: HashMap<NodeId, &ReferenceLayer> = reference
-            .layers
-            .iter()
-            .filter_map(|l| Some((*order.get(l.position as usize)?, l)))
-            .collect();
-        let activations = order.iter().filter(|&&id| is_activation(&fitted.node(id).op));
-        let layers = numbered(activations.map(|&id| (fitted.node(id).name.as_str(), id)))
-            .filter_map(|((name, number), node)| {
-                let Op::Activation(activation) = &fitted.node(node).op else { return None };
-                let value = compared(fitted, node);
-                let same =
-                    |graph: &Graph, id: NodeId| graph.node(id).shape == fitted.node(value).shape;
-                Some(Layer {
-                    name: name.to_owned(),
-                    activation,
-                    operand: *fitted.operands(node).first()?,
-                    node,
-                    value,
-                    of_float: of_float
-                        .get(&(name.to_owned(), number))
-                        .copied()
-                        .filter(|&id| float.as_ref().is_some_and(|graph| same(graph, id)))
-                        // Distances inside a fitted maximum are scaled per channel: nothing to compare.
-                        .filter(|_| !known.get(&node).is_some_and(|l| is_distance(l))),
-                    known: known.get(&node).copied(),
-                    step: steps.get(&(name, number)).copied(),
-                })
+        let layer = |of: &'a ReferenceLayer| {
+            let Op::Activation(activation) = &fitted.node(of.node).op else { return None };
+            Some(Layer {
+                of,
+                name: &fitted.node(of.node).name,
+                activation,
+                operand: *fitted.operands(of.node).first()?,
+                step: reference.values.get(&of.node).map(|value| value.index()),
             })
-            .collect();
-        Self { fitted, float, layers }
+        };
+        Self { reference, layers: reference.layers.iter().filter_map(layer).collect() }
     }
 
-    /// The fitted network's output, and what its activations do on the way.
-    pub fn evaluate(&self, input: &Tensor<f32>) -> (Tensor<f32>, Vec<LayerTally>) {
-        let mut of_float: HashMap<NodeId, Tensor<f32>> = HashMap::new();
-        if let Some(float) = &self.float {
-            evaluate(float, input, |id, value| {
-                if self.layers.iter().any(|l| l.of_float == Some(id)) {
-                    of_float.insert(id, value.clone());
-                }
-            });
-        }
+    /// Evaluates both networks.
+    pub fn evaluate(&self, input: &Tensor<f32>) -> InFloat {
+        let wanted: HashSet<NodeId> = self.layers.iter().filter_map(|l| l.of.original).collect();
+        let mut values: HashMap<NodeId, Tensor<f32>> = HashMap::new();
+        let original = evaluate(&self.reference.original, input, |id, value| {
+            if wanted.contains(&id) {
+                values.insert(id, value.clone());
+            }
+        });
         let mut tallies = vec![LayerTally::default(); self.layers.len()];
         let mut operands: HashMap<usize, Tensor<f32>> = HashMap::new();
-        let output = evaluate(self.fitted, input, |id, value| {
+        let fitted = evaluate(&self.reference.fitted, input, |id, value| {
             for (i, layer) in self.layers.iter().enumerate() {
                 if layer.operand == id {
                     operands.insert(i, value.clone());
                 }
-                if layer.node == id
-                    && let Some(operand) = operands.remove(&i)
-                {
-                    tallies[i].arguments(layer, &operand, value);
-                }
-                if layer.value == id
-                    && let Some(float) = layer.of_float.and_then(|id| of_float.remove(&id))
-                {
-                    tallies[i].compare(layer, value, &float);
+                if layer.of.node == id {
+                    if let Some(operand) = operands.remove(&i) {
+                        tallies[i].arguments(layer, &operand, value);
+                    }
+                    if let Some(original) = layer.of.original.and_then(|id| values.remove(&id)) {
+                        tallies[i].compare(layer.of, value, &original);
+                    }
                 }
             }
         });
-        (output, tallies)
+        InFloat { original, fitted, layers: tallies }
     }
 
     /// What all inputs say together.
@@ -181,17 +141,17 @@ impl<'a> Layers<'a> {
             let is_phase = matches!(layer.activation, Activation::Trigonometric(_));
             let fit = layer.activation.name();
             LayerEvaluation {
-                name: layer.name.clone(),
-                fit: match layer.known {
+                name: layer.name.to_owned(),
+                fit: match &layer.of.fit {
                     Some(known) => format!("{} by {fit}", known.exact.name()),
                     None => fit,
                 },
-                interval: layer.known.map(|known| known.interval),
-                outside: layer.known.map(|_| share(sum.outside)),
+                interval: layer.of.fit.as_ref().map(|known| known.interval),
+                outside: layer.of.fit.as_ref().map(|_| share(sum.outside)),
                 beyond_half_turn: is_phase.then(|| share(sum.beyond)),
                 escaped: sum.escaped,
                 largest: sum.largest,
-                largest_error: layer.known.map(|_| sum.largest_error),
+                largest_error: layer.of.fit.as_ref().map(|_| sum.largest_error),
                 imitation: (spread > 0.0).then(|| (sum.errors / spread).sqrt()),
                 noise: layer.step.and_then(|step| {
                     noise.steps.iter().find(|(s, _)| *s == step).map(|&(_, noise)| noise)
@@ -204,7 +164,7 @@ impl<'a> Layers<'a> {
 
 impl LayerTally {
     fn arguments(&mut self, layer: &Layer<'_>, operand: &Tensor<f32>, value: &Tensor<f32>) {
-        if let (Some(known), Activation::Polynomial(_)) = (layer.known, layer.activation) {
+        if let (Some(known), Activation::Polynomial(_)) = (&layer.of.fit, layer.activation) {
             let bound = ESCAPE * known.interval.0.abs().max(known.interval.1.abs());
             let is_inside = |&x: &f32| f64::from(x).abs() <= bound;
             self.escaped = usize::from(!operand.data.iter().all(is_inside));
@@ -213,7 +173,7 @@ impl LayerTally {
             let (x, channel) = (f64::from(x), operand.shape.channel_of(i));
             self.count += 1;
             self.largest = self.largest.max(x.abs());
-            if let Some(known) = layer.known {
+            if let Some(known) = &layer.of.fit {
                 if let Activation::Trigonometric(fit) = layer.activation {
                     let from_middle = (x - known.middle[channel]).abs();
                     self.beyond += usize::from(from_middle > fit.period_of(channel) / 2.0);
@@ -225,20 +185,15 @@ impl LayerTally {
         }
     }
 
-    fn compare(&mut self, layer: &Layer<'_>, value: &Tensor<f32>, float: &Tensor<f32>) {
-        // Powers of two: the division is exact.
-        let scale = match layer.known.map(|known| &known.scale) {
-            Some(scale) if broadcasts_to(&scale.shape, &value.shape) => {
-                scale.broadcast(&value.shape)
-            }
-            _ => Tensor::full(value.shape.clone(), 1.0),
-        };
-        for ((&y, &f), &s) in value.data.iter().zip(&float.data).zip(&scale.data) {
-            let (y, f) = (f64::from(y / s), f64::from(f));
+    fn compare(&mut self, layer: &ReferenceLayer, value: &Tensor<f32>, original: &Tensor<f32>) {
+        let [scale, shift] = [&layer.scale, &layer.shift].map(|t| t.broadcast(&value.shape));
+        let changes = scale.data.iter().zip(&shift.data);
+        for ((&y, &x), (&s, &t)) in value.data.iter().zip(&original.data).zip(changes) {
+            let (y, x) = (f64::from((y - t) / s), f64::from(x));
             self.compared += 1.0;
-            self.sum += f;
-            self.squares += f * f;
-            self.errors += (y - f) * (y - f);
+            self.sum += x;
+            self.squares += x * x;
+            self.errors += (y - x) * (y - x);
         }
     }
 
@@ -254,27 +209,4 @@ impl LayerTally {
         self.squares += other.squares;
         self.errors += other.errors;
     }
-}
-
-/// Every item with its name and how many of that name came before: nodes of one name are told apart by
-/// their order, which neither the fit nor the lowering changes.
-fn numbered<'n, T>(
-    items: impl Iterator<Item = (&'n str, T)>,
-) -> impl Iterator<Item = ((&'n str, usize), T)> {
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    items.map(move |(name, item)| {
-        let number = seen.entry(name).or_default();
-        *number += 1;
-        ((name, *number - 1), item)
-    })
-}
-
-/// The value that stands for an activation's: where completing a square left a sign and a constant
-/// behind, those belong to it.
-fn compared(graph: &Graph, id: NodeId) -> NodeId {
-    let belongs = |user: &NodeId| {
-        let user = graph.node(*user);
-        matches!(user.op, Op::Affine { .. }) && user.name == graph.node(id).name
-    };
-    graph.only_user(id).filter(belongs).unwrap_or(id)
 }

@@ -11,7 +11,6 @@ pub(crate) use measures::Errors;
 
 use crate::task::Truth;
 use ir::Tensor;
-use ir::graph::evaluate;
 use ir::plan::{
     Evaluator, InputError, NoiseTally, OutputPort, Plan, Reference, Rounding, Task, Weights,
     run_rounding,
@@ -230,16 +229,13 @@ pub fn run(
     let encode = |(input, x)| plan.encode_input(x).map_err(|reason| RefusedInput { input, reason });
     let encoded = inputs.iter().enumerate().map(encode).collect::<Result<Vec<_>, _>>()?;
     let evaluator = Evaluator::new(plan, weights);
-    let layers = reference.map(|reference| Layers::new(reference, plan));
+    let layers = reference.map(Layers::new);
     let done = AtomicUsize::new(0);
     let evaluate_one = |(i, (x, encoded)): (usize, (&Tensor<f32>, &Tensor<u64>))| {
         let (rounded, runs, noise) = simulate(plan, &evaluator, encoded, i, inputs.len());
-        let float = match given {
-            Some(_) => None,
-            None => reference.map(|r| plan.scores(&evaluate(&r.original, x, |_, _| ()))),
-        };
-        let (fitted, layers) = layers.as_ref().map(|l| l.evaluate(x)).unzip();
-        let fitted = fitted.map(|y| plan.scores(&y));
+        let in_float = layers.as_ref().map(|layers| layers.evaluate(x));
+        let float = in_float.as_ref().map(|of| plan.scores(&of.original));
+        let fitted = in_float.as_ref().map(|of| plan.scores(&of.fitted));
         let scores =
             (plan.scores(&rounded), runs.iter().map(|y| plan.scores(y)).collect::<Vec<_>>());
         let output = |(o, port): (usize, &OutputPort)| {
@@ -271,7 +267,7 @@ pub fn run(
         let outputs = plan.outputs.iter().enumerate().map(output).collect();
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         progress(done as f64 / inputs.len() as f64);
-        let layers = layers.unwrap_or_default();
+        let layers = in_float.map(|of| of.layers).unwrap_or_default();
         OfInput { outputs, rounded: rounded.data, runs: runs.len(), layers, noise }
     };
     let mut found: Vec<OfInput> =

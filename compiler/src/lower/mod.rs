@@ -20,14 +20,14 @@ use ir::ring::low_mask;
 use rayon::prelude::*;
 use std::collections::HashMap;
 
-/// A plan with the secrets of its steps, and which step every fitted layer became.
+/// A plan with the secrets of its steps, and which value every node became.
 pub struct Lowered {
     /// The public plan, verified.
     pub plan: Plan,
     /// One entry per step.
     pub secrets: Vec<StepWeights>,
-    /// The step of every node.
-    pub steps: HashMap<NodeId, ValueId>,
+    /// The value of every node.
+    pub values: HashMap<NodeId, ValueId>,
 }
 
 /// Inputs may be this much larger than on the calibration inputs before a run refuses them.
@@ -102,7 +102,7 @@ pub fn lower(
         });
     }
     plan.verify().map_err(|e| internal(e.to_string()))?;
-    Ok(Lowered { plan, secrets, steps: values })
+    Ok(Lowered { plan, secrets, values })
 }
 
 struct Lowering<'a> {

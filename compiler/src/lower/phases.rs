@@ -138,7 +138,7 @@ impl PhaseLayer {
         let Op::Activation(Activation::Trigonometric(fit)) = &fitted.rounded.node(node).op else {
             return None;
         };
-        let step = lowered.steps.get(&node)?.index();
+        let step = lowered.values.get(&node)?.index();
         let StepOp::Phase(phase) = &lowered.plan.steps[step].op else { return None };
         let circle = lowered.plan.steps[step].operands[0].index();
         let width = fitted.spreads[&node].width();

@@ -11,20 +11,29 @@ use crate::constants::{along_axis, combine, compact, scale_rows};
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, Op};
 use ir::op::{Activation, Polynomial};
+use std::collections::HashMap;
 
 /// How much larger than the values of the quadratic its completed square may become.
 const MAX_GROWTH: f64 = 64.0;
 
 /// Completes squares where that is exact and harmless. `spread` gives the root mean square of the
-/// values of a node.
-pub fn complete_square(graph: &mut Graph, spread: impl Fn(NodeId) -> f64) {
+/// values of a node. What the values of activations are multiplied with now, and what is added then, where the
+/// sign and the constant went to the operators behind.
+pub fn complete_square(
+    graph: &mut Graph,
+    spread: impl Fn(NodeId) -> f64,
+) -> HashMap<NodeId, (Tensor<f32>, Tensor<f32>)> {
+    let mut moved = HashMap::new();
     for id in graph.order() {
-        if let Some(operand) = candidate(graph, id) {
-            complete(graph, id, operand, spread(id), spread(operand));
+        if let Some(operand) = candidate(graph, id)
+            && let Some(change) = complete(graph, id, operand, spread(id), spread(operand))
+        {
+            moved.insert(id, change);
         }
     }
     let _ = super::fold_normalization::into_consumers(graph, &super::PassOptions::default());
     graph.remove_dead();
+    moved
 }
 
 fn candidate(graph: &Graph, id: NodeId) -> Option<NodeId> {
@@ -39,8 +48,15 @@ fn candidate(graph: &Graph, id: NodeId) -> Option<NodeId> {
     (p.degree() == 2 && linear && graph.only_user(operand) == Some(id)).then_some(operand)
 }
 
-fn complete(graph: &mut Graph, id: NodeId, operand: NodeId, spread: f64, operand_spread: f64) {
-    let Op::Activation(Activation::Polynomial(p)) = &graph.node(id).op else { return };
+/// Factors and summands that the activation's values have now, if it is not what it was.
+fn complete(
+    graph: &mut Graph,
+    id: NodeId,
+    operand: NodeId,
+    spread: f64,
+    operand_spread: f64,
+) -> Option<(Tensor<f32>, Tensor<f32>)> {
+    let Op::Activation(Activation::Polynomial(p)) = &graph.node(id).op else { return None };
     let shape = graph.node(id).shape.clone();
     let rows: Vec<&[f64]> = (0..shape.channels()).map(|c| p.channel(c)).collect();
     let harmless = rows.iter().all(|r| {
@@ -50,7 +66,7 @@ fn complete(graph: &mut Graph, id: NodeId, operand: NodeId, spread: f64, operand
     });
     let positive = rows.iter().all(|r| r[2] > 0.0);
     if !harmless || !(positive || consumers_take_channels(graph, id)) {
-        return;
+        return None;
     }
     let column =
         |f: &dyn Fn(&[f64]) -> f64| -> Vec<f32> { rows.iter().map(|r| f(r) as f32).collect() };
@@ -68,14 +84,14 @@ fn complete(graph: &mut Graph, id: NodeId, operand: NodeId, spread: f64, operand
             *weights = scale_rows(weights, &root);
             *bias = moved(bias);
         }
-        _ => return,
+        _ => return None,
     }
     graph.node_mut(operand).statistics = None;
     let constant = if positive { constants.clone() } else { vec![0.0; constants.len()] };
     let coefficients = constant.into_iter().map(|c| vec![c, 0.0, 1.0]).collect();
     graph.node_mut(id).op = Op::Activation(Activation::Polynomial(Polynomial { coefficients }));
     if positive {
-        return;
+        return None;
     }
     let shift: Vec<f32> = constants.iter().map(|&c| c as f32).collect();
     let op = Op::Affine {
@@ -83,9 +99,13 @@ fn complete(graph: &mut Graph, id: NodeId, operand: NodeId, spread: f64, operand
         shift: along_axis(&shift, &shape, axis),
     };
     let name = graph.node(id).name.clone();
+    let (before, behind) = (sign.iter().zip(&shift), along_axis(&sign, &shape, axis));
+    let subtracted: Vec<f32> = before.map(|(s, t)| -s * t).collect();
+    let subtracted = along_axis(&subtracted, &shape, axis);
     let affine = graph.add(name, op, shape, &[]);
     graph.replace_uses(id, affine);
     graph.set_operands(affine, &[id]);
+    Some((behind, subtracted))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use ir::graph::{Graph, Op, Statistics};
 use ir::op::{Activation, Polynomial};
 
 fn completed(graph: &Graph) -> Graph {
-    changed(graph, |graph| complete_square(graph, |_| 1.0))
+    changed(graph, |graph| {
+        complete_square(graph, |_| 1.0);
+    })
 }
 
 fn coefficients<'a>(graph: &'a Graph, name: &str) -> &'a [Vec<f64>] {
@@ -132,7 +134,7 @@ fn squares_that_would_be_much_larger_than_the_value_stay() {
     // The vertex lies at b²/4a = 25 beside values of 1: within 64 times. Of 0.1 they are not.
     let of = |spread: f64| {
         changed(&graph, |g| {
-            complete_square(g, |id| if g_is(&graph, id, "p") { spread } else { 1.0 })
+            complete_square(g, |id| if g_is(&graph, id, "p") { spread } else { 1.0 });
         })
     };
     assert!(is_square(&of(1.0), "p"));

@@ -7,11 +7,12 @@
 
 use super::balance_channels::multiply;
 use super::recognise_activations::append;
+use crate::constants::along_axis;
 use ir::Tensor;
 use ir::graph::{Graph, NodeId, Op, evaluate};
 use ir::op::{Activation, Elementary, Expression, Function};
 use rayon::prelude::*;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Ranges are measured on at most this many inputs.
 const INPUTS: usize = 256;
@@ -19,19 +20,21 @@ const INPUTS: usize = 256;
 const NARROWEST: f64 = 1e-2;
 
 /// Equalises every convolution whose channels reach nothing but absolute values, sums and then
-/// activations. The inputs are real ones.
-pub fn equalise_channels(graph: &mut Graph, inputs: &[Tensor<f32>]) {
-    let found: Vec<(NodeId, Vec<NodeId>)> = graph
-        .order()
-        .into_iter()
-        .filter_map(|id| Some((id, activations_behind(graph, id)?)))
-        .collect();
+/// activations. The inputs are real ones. What the values of activations are multiplied by now, where it is
+/// not 1.
+pub fn equalise_channels(
+    graph: &mut Graph,
+    inputs: &[Tensor<f32>],
+) -> HashMap<NodeId, Tensor<f32>> {
+    let mut scales = HashMap::new();
+    let found: Vec<(NodeId, Behind)> =
+        graph.order().into_iter().filter_map(|id| Some((id, behind(graph, id)?))).collect();
     if found.is_empty() {
-        return;
+        return scales;
     }
     let convolutions: Vec<NodeId> = found.iter().map(|(id, _)| *id).collect();
     let ranges = ranges(graph, &convolutions, &inputs[..inputs.len().min(INPUTS)]);
-    for ((convolution, activations), ranges) in found.into_iter().zip(ranges) {
+    for ((convolution, behind), ranges) in found.into_iter().zip(ranges) {
         let widest = ranges.iter().copied().fold(0.0, f64::max);
         if !(widest.is_finite() && widest > 0.0) {
             continue;
@@ -39,15 +42,27 @@ pub fn equalise_channels(graph: &mut Graph, inputs: &[Tensor<f32>]) {
         let factors: Vec<f64> =
             ranges.iter().map(|range| widest / range.max(NARROWEST * widest)).collect();
         multiply(graph, convolution, &factors);
-        for activation in activations {
+        let scale: Vec<f32> = factors.iter().map(|&factor| factor as f32).collect();
+        for id in behind.absolutes {
+            scales.insert(id, along_axis(&scale, &graph.node(id).shape, 1));
+        }
+        for activation in behind.activations {
             divide(graph, activation, &factors);
         }
     }
+    scales
 }
 
-/// The activations that stand behind absolute values and sums of a convolution's channels; `None` where
-/// something else reads them, or where there is no absolute value.
-fn activations_behind(graph: &Graph, convolution: NodeId) -> Option<Vec<NodeId>> {
+/// What stands behind a convolution.
+struct Behind {
+    /// Absolute values of its channels, or of sums of them.
+    absolutes: Vec<NodeId>,
+    /// The activations that read those, or the channels.
+    activations: Vec<NodeId>,
+}
+
+/// `None` where something but activations reads the channels, or where there is no absolute value.
+fn behind(graph: &Graph, convolution: NodeId) -> Option<Behind> {
     if !matches!(graph.node(convolution).op, Op::Convolution { .. }) {
         return None;
     }
@@ -79,8 +94,10 @@ fn activations_behind(graph: &Graph, convolution: NodeId) -> Option<Vec<NodeId>>
             return None;
         }
     }
-    let takes_distances = inside.iter().any(|&id| graph.node(id).op == absolute);
-    (takes_distances && !inside.contains(&graph.output())).then_some(activations)
+    let is_open = inside.contains(&graph.output());
+    let absolutes: Vec<NodeId> =
+        inside.into_iter().filter(|&id| graph.node(id).op == absolute).collect();
+    (!absolutes.is_empty() && !is_open).then_some(Behind { absolutes, activations })
 }
 
 /// Largest minus smallest value of every channel of some nodes.
@@ -185,12 +202,12 @@ mod tests {
     fn channels_that_something_else_reads_stay() {
         // This function falls somewhere, so it stays in front of the pool: no distances of channels.
         let graph = network(Function::Silu);
-        assert!(graph.order().iter().all(|&id| activations_behind(&graph, id).is_none()));
+        assert!(graph.order().iter().all(|&id| behind(&graph, id).is_none()));
         // A reader that is no activation.
         let mut graph = network(Function::Relu);
         let pooled = graph.operands(graph.output())[0];
         graph.set_output(pooled);
         graph.remove_dead();
-        assert!(graph.order().iter().all(|&id| activations_behind(&graph, id).is_none()));
+        assert!(graph.order().iter().all(|&id| behind(&graph, id).is_none()));
     }
 }

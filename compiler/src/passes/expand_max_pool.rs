@@ -44,12 +44,17 @@ pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Result<(), Compil
         let (columns, mut rows) = (windows(1), windows(0));
         let image = drop_unused(graph, &name, image, &mut rows);
         let value = maxima(graph, &name, image, 3, &columns);
-        let mut value = maxima(graph, &name, value, 2, &rows);
-        if let Some(op) = moved {
-            let activation = graph.node(operand).name.clone();
-            value = graph.add(activation, op, shape, &[value]);
+        let value = maxima(graph, &name, value, 2, &rows);
+        match moved {
+            // The activation's values are now those that the pool had, and so is its id.
+            Some(op) => {
+                let name = graph.node(operand).name.clone();
+                let node = graph.node_mut(id);
+                (node.name, node.op) = (name, op);
+                graph.set_operands(id, &[value]);
+            }
+            None => graph.replace_uses(id, value),
         }
-        graph.replace_uses(id, value);
     }
     Ok(())
 }

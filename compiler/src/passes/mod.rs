@@ -1,5 +1,9 @@
 //! The passes over graphs, in the one order in which they run. Each is verified by its result: the
 //! graph's rules are checked after every pass.
+//!
+//! An activation keeps the id of the node that has its values in the network as imported, up to rounding and the
+//! scales and shifts that a pass returns: so whoever compares both networks need not look for it. Nodes that a pass
+//! adds have new ids.
 
 mod balance_channels;
 mod complete_square;

@@ -7,6 +7,7 @@ use crate::fit::Stretched;
 use ir::Shape;
 use ir::graph::Graph;
 use ir::plan::{Plan, Reference, Step, StepOp, ValueId, Weights};
+use std::collections::HashMap;
 
 #[test]
 fn few_inputs_are_given_the_benefit_of_the_doubt() {
@@ -121,6 +122,7 @@ fn measured(outputs: Vec<Judged>, layers: Vec<LayerEvaluation>, escaped: usize) 
     let reference = Reference {
         original: graph.clone(),
         fitted: graph,
+        values: HashMap::new(),
         layers: vec![],
         calibration: String::new(),
         source: None,

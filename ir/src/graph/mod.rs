@@ -20,7 +20,8 @@ use petgraph::visit::EdgeRef;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The id of a node; prints as `n3`.
+/// The id of a node; prints as `n3`. A graph gives no id twice, so a node of the network as imported and a node
+/// behind the passes are the same one if they have the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub petgraph::stable_graph::NodeIndex);
 
@@ -199,7 +200,8 @@ pub struct Node {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(into = "file::GraphFile", try_from = "file::GraphFile")]
 pub struct Graph {
-    dag: StableDiGraph<Node, usize>,
+    /// A node that was removed stays as `None`: petgraph would give its index to the next one.
+    dag: StableDiGraph<Option<Node>, usize>,
     input: NodeId,
     output: NodeId,
 }
@@ -209,7 +211,7 @@ impl Graph {
     pub fn new(name: impl Into<String>, shape: Shape) -> Self {
         let mut dag = StableDiGraph::new();
         let node = Node { name: name.into(), op: Op::Input, shape, statistics: None };
-        let input = NodeId(dag.add_node(node));
+        let input = NodeId(dag.add_node(Some(node)));
         Self { dag, input, output: input }
     }
 
@@ -222,7 +224,7 @@ impl Graph {
         operands: &[NodeId],
     ) -> NodeId {
         let node = Node { name: name.into(), op, shape, statistics: None };
-        let id = NodeId(self.dag.add_node(node));
+        let id = NodeId(self.dag.add_node(Some(node)));
         self.set_operands(id, operands);
         id
     }
@@ -255,13 +257,38 @@ impl Graph {
     }
 
     /// The node with this id.
+    ///
+    /// # Panics
+    /// If there is none, or it was removed.
     pub fn node(&self, id: NodeId) -> &Node {
-        &self.dag[id.0]
+        self.dag[id.0].as_ref().expect("a node that is there")
     }
 
     /// The node with this id, to change it.
+    ///
+    /// # Panics
+    /// As [`Self::node`].
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        &mut self.dag[id.0]
+        self.dag[id.0].as_mut().expect("a node that is there")
+    }
+
+    /// Whether there is a node with this id.
+    pub fn contains(&self, id: NodeId) -> bool {
+        matches!(self.dag.node_weight(id.0), Some(Some(_)))
+    }
+
+    fn ids(&self) -> impl Iterator<Item = NodeId> {
+        self.dag.node_indices().map(NodeId).filter(|&id| self.contains(id))
+    }
+
+    fn remove(&mut self, id: NodeId) {
+        let (before, behind) = (Direction::Incoming, Direction::Outgoing);
+        let edges = [before, behind].map(|d| self.dag.edges_directed(id.0, d).map(|e| e.id()));
+        let edges: Vec<_> = edges.into_iter().flatten().collect();
+        for edge in edges {
+            self.dag.remove_edge(edge);
+        }
+        self.dag[id.0] = None;
     }
 
     /// Operands in order.
@@ -326,7 +353,7 @@ impl Graph {
     pub fn bypass(&mut self, id: NodeId) {
         if let Some(&operand) = self.operands(id).first() {
             self.replace_uses(id, operand);
-            self.dag.remove_node(id.0);
+            self.remove(id);
         }
     }
 
@@ -339,13 +366,16 @@ impl Graph {
                 stack.extend(self.operands(id).into_iter().filter(|o| !live.contains(o)));
             }
         }
-        self.dag.retain_nodes(|_, index| live.contains(&NodeId(index)));
+        let dead: Vec<NodeId> = self.ids().filter(|id| !live.contains(id)).collect();
+        for id in dead {
+            self.remove(id);
+        }
     }
 
     /// All nodes, operands before readers; ties in order of creation.
     pub fn order(&self) -> Vec<NodeId> {
         let mut waiting: std::collections::HashMap<NodeId, usize> =
-            self.dag.node_indices().map(|i| (NodeId(i), self.operands(NodeId(i)).len())).collect();
+            self.ids().map(|id| (id, self.operands(id).len())).collect();
         let mut ready: std::collections::BTreeSet<NodeId> =
             waiting.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
         let mut order = Vec::with_capacity(waiting.len());
@@ -369,5 +399,36 @@ impl Graph {
     /// The first node that breaks one.
     pub fn verify(&self) -> Result<(), GraphError> {
         verify::verify(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_removed_nodes_are_not_given_again() {
+        let shape = Shape::new([1, 2]);
+        let mut graph = Graph::new("x", shape.clone());
+        let input = graph.input();
+        let dead = graph.add("dead", Op::Reshape, shape.clone(), &[input]);
+        let passed = graph.add("passed", Op::Reshape, shape.clone(), &[input]);
+        let kept = graph.add("kept", Op::Reshape, shape.clone(), &[passed]);
+        graph.set_output(kept);
+        graph.bypass(passed);
+        graph.remove_dead();
+        assert!(!graph.contains(dead) && !graph.contains(passed) && graph.contains(kept));
+        let new = graph.add("new", Op::Add, shape, &[kept, input]);
+        graph.set_output(new);
+        assert!(![input, dead, passed, kept].contains(&new));
+        assert_eq!(graph.order(), [input, kept, new]);
+        assert_eq!(graph.uses(input), [(kept, 0), (new, 1)]);
+        graph.verify().unwrap();
+        // The wire form numbers nodes anew.
+        let config = bincode::config::standard();
+        let bytes = bincode::serde::encode_to_vec(&graph, config).unwrap();
+        let (read, _): (Graph, _) = bincode::serde::decode_from_slice(&bytes, config).unwrap();
+        assert_eq!(read.order().len(), 3);
+        assert_eq!(read.node(read.output()).name, "new");
     }
 }

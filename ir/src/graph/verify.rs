@@ -18,7 +18,7 @@ pub struct GraphError {
 
 pub(super) fn verify(graph: &Graph) -> Result<(), GraphError> {
     let order = graph.order();
-    if order.len() != graph.dag.node_count() {
+    if order.len() != graph.ids().count() {
         return Err(fail(graph, graph.output, "is part of a cycle".into()));
     }
     for &id in &order {

@@ -10,7 +10,7 @@ use std::fmt;
 /// The version of this tool, written into files.
 pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The format version that this tool reads and writes.
-const FORMAT: u16 = 5;
+const FORMAT: u16 = 6;
 /// The largest file that is read.
 pub const MAX_FILE_BYTES: usize = 4 << 30;
 
@@ -216,5 +216,9 @@ mod tests {
         let mut longer = bytes.clone();
         longer.push(0);
         assert!(matches!(open::<Vec<u32>>(Magic::Weights, &longer), Err(FileError::Trailing(1))));
+        let mut older = bytes;
+        older[8] = FORMAT as u8 - 1;
+        let refused = open::<Vec<u32>>(Magic::Weights, &older).unwrap_err().to_string();
+        assert!(refused.contains("compile it again"), "{refused}");
     }
 }

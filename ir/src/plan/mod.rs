@@ -13,6 +13,7 @@ pub mod offline;
 mod packing;
 mod port;
 mod print;
+mod reference;
 pub mod rlwe;
 mod schedule;
 mod slots;
@@ -28,12 +29,13 @@ pub use evaluate::{
 pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, open_prefix, seal};
 pub use packing::{Packing, Planes};
 pub use port::{ClientStep, InputError, InputPort, OutputPort, join, scores_of, shape_after};
+pub use reference::{LayerFit, Reference, ReferenceLayer, Source};
 pub use rlwe::RingLwe;
 pub use schedule::{Action, Exchange, MAX_GROUP, Schedule};
 pub use slots::{PhaseProducts, SlotPacking};
 pub use task::{Task, Verdict, class, five_digits};
 pub use verify::PlanError;
-pub use weights::{Commitment, Reference, ReferenceLayer, Source, StepWeights, Weights};
+pub use weights::{Commitment, StepWeights, Weights};
 
 use crate::op::Convolution;
 use crate::ring::to_signed;

@@ -1,9 +1,6 @@
 //! Party 0's secrets: the integers and coefficients behind a plan's steps.
 
-use super::{Digest, FileError, Magic, Plan, StepOp, file};
-use crate::Tensor;
-use crate::graph::{Graph, Op};
-use crate::op::Activation;
+use super::{Digest, FileError, Magic, Plan, Reference, StepOp, file};
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use serde::{Deserialize, Serialize};
@@ -72,61 +69,6 @@ pub enum StepWeights {
     },
 }
 
-/// The graphs behind a plan, kept beside the weights so that a plan can be evaluated against the
-/// network it came from.
-#[derive(Serialize, Deserialize)]
-pub struct Reference {
-    /// The network as imported.
-    pub original: Graph,
-    /// The network with fitted activations.
-    pub fitted: Graph,
-    /// The fitted activations.
-    pub layers: Vec<ReferenceLayer>,
-    /// What the fit was made on, for people.
-    pub calibration: String,
-    /// The model's file, where it was one.
-    pub source: Option<Source>,
-}
-
-/// The file that a plan was compiled from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Source {
-    /// Its path when it was compiled.
-    pub path: String,
-    /// SHA-256 of its bytes.
-    pub digest: Digest,
-    /// How the compiler imported it, in the compiler's own form.
-    pub import: Vec<u8>,
-}
-
-impl Source {
-    /// A file with these bytes.
-    pub fn new(path: String, bytes: &[u8], import: Vec<u8>) -> Self {
-        Self { path, digest: Digest(Sha256::digest(bytes).into()), import }
-    }
-
-    /// Whether the file has these bytes.
-    pub fn is(&self, bytes: &[u8]) -> bool {
-        self.digest.0[..] == Sha256::digest(bytes)[..]
-    }
-}
-
-/// A fitted activation of [`Reference::fitted`].
-#[derive(Clone, Serialize, Deserialize)]
-pub struct ReferenceLayer {
-    /// Position of the node in the graph's order.
-    pub position: u32,
-    /// The interval of pre-activations that it was fitted on, over all channels.
-    pub interval: (f64, f64),
-    /// Per channel, the middle of that interval: a value further than half a turn from it wraps around.
-    pub middle: Vec<f64>,
-    /// The function that it stands for.
-    pub exact: Activation,
-    /// What its values are times those of the network as imported, where channels were balanced:
-    /// broadcasts to them.
-    pub scale: Tensor<f32>,
-}
-
 impl Drop for Weights {
     fn drop(&mut self) {
         self.salt.zeroize();
@@ -174,7 +116,7 @@ impl Weights {
     pub fn to_bytes(&self, reference: Option<&Reference>) -> Vec<u8> {
         let (mut bytes, _) = file::seal(Magic::Weights, self);
         if let Some(reference) = reference {
-            bytes.extend(file::seal(Magic::Reference, reference).0);
+            bytes.extend(reference.to_bytes());
         }
         bytes
     }
@@ -195,24 +137,7 @@ impl Weights {
     /// Says what is wrong with the file, to follow its name.
     pub fn reference_from_bytes(bytes: &[u8]) -> Result<Option<Reference>, FileError> {
         let (_, _, rest): (Self, _, _) = file::open_prefix(Magic::Weights, bytes)?;
-        if rest.is_empty() {
-            return Ok(None);
-        }
-        let (reference, _): (Reference, _) = file::open(Magic::Reference, rest)?;
-        for graph in [&reference.original, &reference.fitted] {
-            graph.verify().map_err(|e| FileError::Payload(e.to_string()))?;
-        }
-        let order = reference.fitted.order();
-        let is_known = |layer: &ReferenceLayer| {
-            order.get(layer.position as usize).is_some_and(|&id| {
-                let node = reference.fitted.node(id);
-                matches!(node.op, Op::Activation(_)) && layer.middle.len() == node.shape.channels()
-            })
-        };
-        if !reference.layers.iter().all(is_known) {
-            return Err(FileError::Payload("its layers are not the network's".into()));
-        }
-        Ok(Some(reference))
+        if rest.is_empty() { Ok(None) } else { Reference::from_bytes(rest).map(Some) }
     }
 
     fn check(&self, plan: &Plan, digest: Digest) -> Result<(), FileError> {
