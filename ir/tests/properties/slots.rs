@@ -30,10 +30,11 @@ proptest! {
         prop_assert_eq!(packing.pairs, count * phase.harmonics as usize);
         let degree = packing.lwe.degree();
         prop_assert_eq!(packing.slots(), degree * packing.moduli.len());
-        // Runs of pairs in one prime of one chunk are as long as a polynomial.
         let mut slots: HashMap<(usize, u64), usize> = HashMap::new();
         for pair in 0..packing.pairs {
-            *slots.entry((pair / packing.slots(), packing.modulus(pair))).or_default() += 1;
+            let t = packing.modulus(pair);
+            prop_assert_eq!(t, packing.moduli[pair / degree % packing.moduli.len()]);
+            *slots.entry((pair / packing.slots(), t)).or_default() += 1;
         }
         prop_assert!(slots.values().all(|&used| used <= degree));
         prop_assert_eq!(slots.keys().map(|(chunk, _)| chunk + 1).max(), Some(packing.chunks()));
