@@ -1,7 +1,7 @@
 //! What a fit takes of memory, from the shapes of a network alone.
 //!
-//! A walk holds the teacher's and the student's values of every node from their making to their last
-//! reader, and an operator's operand until its scale is settled, which its activation does. Around a
+//! A fit holds the teacher's and the student's values of every node until their last reader has been computed, and
+//! an operator's operand until its scale is settled, which its activation does. While it computes a
 //! node it makes a few more copies of its value. What it takes besides does not depend on the number of
 //! inputs: copies of the weights, and the covariances of the widest operator.
 
@@ -50,7 +50,7 @@ impl Needs {
             fixed: PROGRAM
                 + COPIES * size_of::<f32>() * weights
                 + MATRICES * size_of::<f64>() * (widest + 1) * (widest + 1),
-            // The input itself stays: given, held out or not, and as the walk's own.
+            // The input itself stays: given, held out or not, and as the teacher's and the student's.
             per_input: size_of::<f32>() * (live(graph, &order) + 2 * inputs),
             // Ring elements, and every activation's value where runs are compared with one.
             per_thread: size_of::<u64>() * most_at_once(graph, &order)
@@ -95,7 +95,7 @@ fn most_at_once(graph: &Graph, order: &[NodeId]) -> usize {
     most
 }
 
-/// Elements of both sides' values that are alive at once in a walk, at most.
+/// Elements of both sides' values that are alive at once, at most.
 fn live(graph: &Graph, order: &[NodeId]) -> usize {
     let mut values = Values::new(graph, order);
     let mut open: BTreeSet<usize> = BTreeSet::new();

@@ -3,7 +3,7 @@
 //!
 //! The teacher is the network as imported, the student the one whose activations are replaced. A fit
 //! maps the student's pre-activation to the *teacher's* activation, so that later layers repair what
-//! earlier ones got wrong. Scales and ring widths are settled in the same walk, since the period of a
+//! earlier ones got wrong. Scales and ring widths are settled on the way, since the period of a
 //! fit that a shortcut enters must be an integer multiple of the shortcut's unit
 //! ([`crate::scales`]). Linear operators behind a fit are re-solved for the operands that they
 //! really have (`resolve.rs`), and their weights are rounded to integers as soon as their scales are
@@ -12,11 +12,13 @@
 
 pub mod calibration;
 mod least_squares;
+mod lock_step;
 mod memory;
+mod regression;
 mod resolve;
 mod rounding;
+mod samples;
 pub(crate) mod simulate;
-mod walk;
 
 pub use calibration::{Calibration, evenly, name_rows};
 pub use least_squares::Harmonics;
@@ -27,9 +29,9 @@ use crate::scales::{Scales, Spread};
 use ir::Tensor;
 use ir::graph::{Graph, NodeId};
 use ir::op::Activation;
+use lock_step::LockStep;
 use std::collections::HashMap;
 use std::sync::Arc;
-use walk::Walk;
 
 /// What activations are fitted with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,8 +99,8 @@ pub fn measure(
     graph: &Graph,
     calibration: &Calibration,
 ) -> Result<HashMap<NodeId, Spread>, CompileError> {
-    let walk = Walk::run(graph, calibration, None, None, &mut |_| ())?;
-    Ok(walk.spreads)
+    let run = LockStep::run(graph, calibration, None, None, &mut |_| ())?;
+    Ok(run.spreads)
 }
 
 /// Fits every activation that is not a polynomial already. With `scales`, settles scales and rings too.
@@ -112,15 +114,15 @@ pub fn fit(
     scales: Option<Scales>,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Fitted, CompileError> {
-    let walk = Walk::run(graph, calibration, Some(family), scales, progress)?;
-    let stretched = walk.stretched();
+    let run = LockStep::run(graph, calibration, Some(family), scales, progress)?;
+    let stretched = run.stretched();
     Ok(Fitted {
-        graph: walk.student,
-        rounded: walk.rounded,
-        scales: walk.scales.unwrap_or_default(),
-        spreads: walk.spreads,
-        layers: walk.layers,
-        outliers: walk.outliers.iter().map(|&i| calibration.rows[i]).collect(),
+        graph: run.student,
+        rounded: run.rounded,
+        scales: run.scales.unwrap_or_default(),
+        spreads: run.spreads,
+        layers: run.layers,
+        outliers: run.outliers.iter().map(|&i| calibration.rows[i]).collect(),
         stretched,
     })
 }

@@ -3,18 +3,18 @@
 //! Once an activation upstream was replaced, the student's operand `x` is not the teacher's, and the
 //! operator's own weights are not the best ones for it any more. With `A` the rows of the student's
 //! operand (patches of a convolution) and a column of ones, and `Y` the teacher's outputs at the same
-//! places, the ridge regression towards the old weights is
+//! positions, the ridge regression towards the old weights is
 //! `[W; b] = (G + D)⁻¹ (R + D·[W0; b0])`, `G = AᵀA/rows`, `R = AᵀY/rows`, `D = λ·mean(diag G)` on the weights
 //! and next to nothing on the bias. Where there are fewer rows than columns, the same solution comes from
 //! the rows' side: `W = W0 + Aᵀ(AAᵀ + rows·D)⁻¹(Y − A·W0)` with centred rows. `λ` is the one of a grid
 //! (keeping the old weights included) with the smallest error on a held-out fifth of the inputs; the
 //! weights are then solved for on all of them.
 
-use faer::linalg::solvers::Solve;
-use faer::{Mat, MatRef, Side};
+use super::regression::{InputMoments, Moments, Rows};
+use crate::constants::{along_axis, combine};
+use faer::Mat;
 use ir::graph::Op;
 use ir::{Shape, Tensor};
-use ndarray::{ArrayView2, linalg::general_mat_mul, s};
 use rayon::prelude::*;
 
 /// Rows of the regression at most.
@@ -26,24 +26,12 @@ pub(super) const MAX_FAN_IN: usize = 4608;
 const MAX_DUAL_ROWS: usize = 4096;
 /// Rows of a chunk that is added to the sums at once.
 const CHUNK_ROWS: usize = 4096;
-/// Columns of a Gram matrix that are computed at once.
-const BLOCK: usize = 256;
 /// Ridges tried, relative to the mean diagonal of the Gram matrix.
 const RIDGES: [f64; 7] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0];
 /// Wider systems than this, where a factorisation takes a second and more, try every second ridge.
 const WIDE: usize = 2400;
-/// Ridge of the bias, relative likewise.
-const BIAS_RIDGE: f64 = 1e-8;
 /// The held-out error must fall by this share before weights change.
 const LEAST_GAIN: f64 = 0.01;
-
-/// Mean and covariance of the inputs of one group's outputs, over rows of the student's operand.
-pub(super) struct InputMoments {
-    /// Mean of every input.
-    pub mean: Vec<f64>,
-    /// Covariance matrix of the inputs.
-    pub covariance: Mat<f64>,
-}
 
 /// What is known of an operator when its operand is.
 pub(super) struct Resolved {
@@ -88,9 +76,9 @@ struct Problem<'a> {
     outputs: usize,
     fan_in: usize,
     output_axis: usize,
-    /// Places of one input at which an output is computed.
-    places: usize,
-    /// One in this many places is used.
+    /// Positions of one input at which an output is computed.
+    positions: usize,
+    /// One in this many positions is used.
     step: usize,
     /// Square roots of the inputs' weights: what their rows are multiplied by.
     roots: Vec<f32>,
@@ -107,14 +95,6 @@ struct Solution {
     is_new: bool,
 }
 
-/// Sums over rows of one side of the split: Gram matrix, right side, squares of the targets, weights.
-struct Moments {
-    gram: Mat<f64>,
-    right: Mat<f64>,
-    squares: f64,
-    rows: f64,
-}
-
 impl<'a> Problem<'a> {
     fn new(
         op: &'a Op,
@@ -123,10 +103,10 @@ impl<'a> Problem<'a> {
         of_inputs: &[f64],
     ) -> Option<Self> {
         let input = &inputs.first()?.shape;
-        let (weights, bias, groups, fan_in, output_axis, places) = match op {
+        let (weights, bias, groups, fan_in, output_axis, positions) = match op {
             Op::Convolution { geometry, weights, bias } => {
-                let places = shape.0[2] * shape.0[3];
-                (weights, bias, geometry.groups, geometry.fan_in(input), 1, places)
+                let positions = shape.0[2] * shape.0[3];
+                (weights, bias, geometry.groups, geometry.fan_in(input), 1, positions)
             }
             Op::MatrixProduct { weights, bias } => {
                 let fan_in = weights.shape.0[1];
@@ -137,7 +117,7 @@ impl<'a> Problem<'a> {
         if inputs.len() < 10 {
             return None;
         }
-        let step = (places * inputs.len()).div_ceil(MAX_ROWS);
+        let step = (positions * inputs.len()).div_ceil(MAX_ROWS);
         // A step that shares no factor with the width of an image sees every column.
         let step = if step > 1 { step | 1 } else { 1 };
         let outputs = weights.shape.0[0] / groups;
@@ -152,7 +132,7 @@ impl<'a> Problem<'a> {
             outputs,
             fan_in,
             output_axis,
-            places,
+            positions,
             step,
             roots: of_inputs.iter().map(|w| w.sqrt() as f32).collect(),
         })
@@ -174,7 +154,7 @@ impl<'a> Problem<'a> {
         inputs: &[&Tensor<f32>],
         targets: Option<&[&Tensor<f32>]>,
     ) -> Group {
-        let rows = self.places * inputs.len() / self.step;
+        let rows = self.positions * inputs.len() / self.step;
         let split = inputs.len() - inputs.len() / 5;
         let part = |from: usize, to: usize| {
             self.moments(group, from, &inputs[from..to], targets.map(|t| &t[from..to]))
@@ -273,7 +253,7 @@ impl<'a> Problem<'a> {
         targets: Option<&[&Tensor<f32>]>,
     ) -> Moments {
         // Chunks of some thousand rows: adding up the matrices must not cost more than making them.
-        let chunk_size = (CHUNK_ROWS * self.step).div_ceil(self.places);
+        let chunk_size = (CHUNK_ROWS * self.step).div_ceil(self.positions);
         let size = self.fan_in + 1;
         let outputs = if targets.is_some() { self.outputs } else { 0 };
         let mut sums = Moments::zero(size, outputs);
@@ -312,8 +292,9 @@ impl<'a> Problem<'a> {
         let of_input = |(i, x): (usize, &&Tensor<f32>)| {
             let (mut a, mut y) = (Vec::new(), Vec::new());
             let index = first + i;
-            let start = (index * self.places).next_multiple_of(self.step) - index * self.places;
-            let chosen = || (start..self.places).step_by(self.step);
+            let start =
+                (index * self.positions).next_multiple_of(self.step) - index * self.positions;
+            let chosen = || (start..self.positions).step_by(self.step);
             match self.op {
                 Op::Convolution { geometry, .. } => {
                     for place in chosen() {
@@ -334,7 +315,7 @@ impl<'a> Problem<'a> {
                     y.extend((0..self.outputs).map(|o| {
                         let at = match self.op {
                             Op::Convolution { .. } => {
-                                (group * self.outputs + o) * self.places + place
+                                (group * self.outputs + o) * self.positions + place
                             }
                             _ => place * self.outputs + o,
                         };
@@ -364,7 +345,6 @@ pub(super) fn with_weights(
     shape: &Shape,
     axis: usize,
 ) -> Op {
-    use crate::constants::{along_axis, combine};
     let bias = combine(bias, &along_axis(moved, shape, axis), |a, b| a + b);
     match op {
         Op::Convolution { geometry, weights: old, .. } => Op::Convolution {
@@ -376,162 +356,5 @@ pub(super) fn with_weights(
             Op::MatrixProduct { weights: Tensor::new(old.shape.clone(), weights), bias }
         }
         other => other.clone(),
-    }
-}
-
-/// Rows and targets themselves, and what ridge regressions from the rows' side share.
-struct Rows {
-    /// The last column is the one of the bias.
-    rows: Mat<f64>,
-    targets: Mat<f64>,
-    means: Vec<f64>,
-    centred: Mat<f64>,
-    /// `centred·centredᵀ`
-    kernel: Mat<f64>,
-    /// Mean over rows of what the old weights leave over.
-    shift: Vec<f64>,
-    /// The rest of it.
-    residual: Mat<f64>,
-    /// Mean square of an input.
-    square: f64,
-    /// Sum of the rows' weights.
-    mass: f64,
-}
-
-impl Rows {
-    fn new(rows: Mat<f64>, targets: Mat<f64>, old: &Mat<f64>) -> Self {
-        let (n, fan_in) = (rows.nrows(), rows.ncols() - 1);
-        // The last column has the roots of the weights.
-        let root = |i: usize| rows[(i, fan_in)];
-        let mass = rows.col(fan_in).squared_norm_l2();
-        let mean = |m: MatRef<'_, f64>| -> Vec<f64> {
-            (0..m.ncols())
-                .map(|j| (0..n).map(|i| root(i) * m[(i, j)]).sum::<f64>() / mass)
-                .collect()
-        };
-        let mut means = mean(rows.as_ref());
-        means.truncate(fan_in);
-        let square = (rows.squared_norm_l2() / mass - 1.0) / fan_in as f64;
-        let centred = Mat::from_fn(n, fan_in, |i, j| rows[(i, j)] - root(i) * means[j]);
-        let residual = &targets - &rows * old;
-        let shift = mean(residual.as_ref());
-        let residual =
-            Mat::from_fn(n, residual.ncols(), |i, j| residual[(i, j)] - root(i) * shift[j]);
-        let kernel = &centred * centred.transpose();
-        Self { rows, targets, means, centred, kernel, shift, residual, square, mass }
-    }
-
-    fn ridge_solution(&self, old: &Mat<f64>, ridge: f64) -> Option<Mat<f64>> {
-        let (n, fan_in) = (self.rows.nrows(), self.means.len());
-        let mut left = self.kernel.clone();
-        (0..n).for_each(|i| left[(i, i)] += self.mass * ridge * self.square);
-        let factor = left.llt(Side::Lower).ok()?;
-        let change = self.centred.transpose() * factor.solve(&self.residual);
-        Some(Mat::from_fn(fan_in + 1, old.ncols(), |i, o| {
-            if i < fan_in {
-                return old[(i, o)] + change[(i, o)];
-            }
-            let moved: f64 = (0..fan_in).map(|j| self.means[j] * change[(j, o)]).sum();
-            old[(fan_in, o)] + self.shift[o] - moved
-        }))
-    }
-}
-
-impl Moments {
-    fn zero(size: usize, outputs: usize) -> Self {
-        Self {
-            gram: Mat::zeros(size, size),
-            right: Mat::zeros(size, outputs),
-            squares: 0.0,
-            rows: 0.0,
-        }
-    }
-
-    fn add(&mut self, a: &[f32], y: &[f32], size: usize, outputs: usize) {
-        let rows = a.len() / size;
-        let shapes = "rows have one length";
-        let a = ArrayView2::from_shape((rows, size), a).expect(shapes);
-        let y = ArrayView2::from_shape((rows, outputs), y).expect(shapes);
-        // The lower triangle in blocks of columns; the rest of a block of the diagonal is its mirror image.
-        let blocks: Vec<(usize, ndarray::Array2<f32>)> = (0..size)
-            .into_par_iter()
-            .step_by(BLOCK)
-            .map(|from| {
-                let to = (from + BLOCK).min(size);
-                let mut block = ndarray::Array2::zeros((size - from, to - from));
-                let (rows, columns) = (a.slice(s![.., from..]), a.slice(s![.., from..to]));
-                general_mat_mul(1.0, &rows.t(), &columns, 0.0, &mut block);
-                (from, block)
-            })
-            .collect();
-        for (from, block) in blocks {
-            for ((i, j), &v) in block.indexed_iter() {
-                self.gram[(from + i, from + j)] += f64::from(v);
-                if i >= BLOCK {
-                    self.gram[(from + j, from + i)] += f64::from(v);
-                }
-            }
-        }
-        let mut right = ndarray::Array2::<f32>::zeros((size, outputs));
-        general_mat_mul(1.0, &a.t(), &y, 0.0, &mut right);
-        for j in 0..outputs {
-            for i in 0..size {
-                self.right[(i, j)] += f64::from(right[(i, j)]);
-            }
-        }
-        self.squares += y.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
-        self.rows += a.column(size - 1).iter().map(|&root| f64::from(root).powi(2)).sum::<f64>();
-    }
-
-    fn plus(mut self, other: Self) -> Self {
-        self.gram += other.gram;
-        self.right += other.right;
-        self.squares += other.squares;
-        self.rows += other.rows;
-        self
-    }
-
-    /// `(G + D)⁻¹ (R + D·old)`, `G` and `R` means over the rows.
-    fn ridge_solution(&self, old: &Mat<f64>, ridge: f64) -> Option<Mat<f64>> {
-        let (fan_in, share) = (self.gram.nrows() - 1, faer::Scale(1.0 / self.rows.max(1e-300)));
-        let (mut left, mut right) = (&self.gram * share, &self.right * share);
-        let mean = (0..fan_in).map(|i| left[(i, i)]).sum::<f64>() / fan_in as f64;
-        if !(mean.is_finite() && mean > 0.0) {
-            return None;
-        }
-        let diagonal = |i: usize| mean * if i < fan_in { ridge } else { BIAS_RIDGE };
-        for i in 0..=fan_in {
-            left[(i, i)] += diagonal(i);
-            for o in 0..right.ncols() {
-                right[(i, o)] += diagonal(i) * old[(i, o)];
-            }
-        }
-        Some(left.llt(Side::Lower).ok()?.solve(&right))
-    }
-
-    /// Squared error of a solution on these rows: `Y² − 2·Wᵀ·R + Wᵀ·G·W`.
-    fn error(&self, solution: &Mat<f64>) -> f64 {
-        let product = &self.gram * solution;
-        let mut error = self.squares;
-        for o in 0..solution.ncols() {
-            for i in 0..solution.nrows() {
-                error += solution[(i, o)] * (product[(i, o)] - 2.0 * self.right[(i, o)]);
-            }
-        }
-        error
-    }
-
-    fn into_inputs(self) -> InputMoments {
-        let fan_in = self.gram.nrows() - 1;
-        let n = self.rows.max(1.0);
-        let mean: Vec<f64> = (0..fan_in).map(|i| self.gram[(i, fan_in)] / n).collect();
-        let mut covariance = self.gram;
-        for j in 0..fan_in {
-            for i in 0..fan_in {
-                covariance[(i, j)] = covariance[(i, j)] / n - mean[i] * mean[j];
-            }
-        }
-        covariance.truncate(fan_in, fan_in);
-        InputMoments { mean, covariance }
     }
 }

@@ -7,7 +7,8 @@
 //! et al. 2022, in the form of LDLQ, Chee et al. 2023), so the error is `√(Σ d_j/12)` units of the output,
 //! known before anything is rounded, against `√(Σ_j E[x_j²]/12)` for rounding to nearest.
 
-use super::resolve::{InputMoments, with_weights};
+use super::regression::InputMoments;
+use super::resolve::with_weights;
 use faer::{Mat, Side};
 use ir::Shape;
 use ir::graph::Op;

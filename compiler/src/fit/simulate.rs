@@ -1,5 +1,6 @@
 //! What two parties compute of an activation, in real numbers: values fall on phases or steps of a
-//! truncation with a carry that is as good as random, and results are rounded to units.
+//! truncation with a carry that is as good as random, and results are rounded to units. The formulas are those of
+//! the exact evaluator ([`ir::plan::formula`]).
 //!
 //! The student sees these values, so that operators behind an activation are re-solved for the noise
 //! that a run has. The carries are drawn from a fixed sequence: a simulation, nothing secret.
@@ -8,8 +9,8 @@ use super::Values;
 use crate::scales::Line;
 use ir::Tensor;
 use ir::op::{Activation, Polynomial, Trigonometric};
+use ir::plan::formula::{evaluated_phase, phase_angle, trigonometric, truncated, value_centre};
 use rayon::prelude::*;
-use std::f64::consts::TAU;
 use std::sync::Arc;
 
 /// A trigonometric polynomial of values whose phase is asked for with `phase_bits` bits under a mask with a
@@ -20,19 +21,14 @@ pub(super) fn phases(
     values: &[Tensor<f32>],
 ) -> Values {
     let (steps, finer) = (1usize << (phase_bits + spare), (1u32 << spare) as f32);
-    // What the question leaves out has this mean, in steps.
-    let centre = 0.5 * (f64::from(finer) - 1.0);
     let channels = values.first().map_or(1, |t| t.shape.channels());
     let rows = fit.harmonics.len().max(fit.period.len()).max(fit.constant.len());
     let tables: Vec<(f32, Vec<f32>)> = (0..rows.min(channels))
         .map(|channel| {
-            let value = |i: usize| {
-                let theta = TAU * (i as f64 + centre) / steps as f64;
-                let terms = fit.harmonics_of(channel).iter().enumerate().map(|(n, [a, b])| {
-                    let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
-                    a * cos + b * sin
-                });
-                (fit.constant_of(channel) + terms.sum::<f64>()) as f32
+            let (constant, harmonics) = (fit.constant_of(channel), fit.harmonics_of(channel));
+            let value = |number: usize| {
+                let theta = phase_angle(number as u64, phase_bits, spare);
+                trigonometric(constant, harmonics, theta) as f32
             };
             let per_unit = steps as f64 / fit.period_of(channel);
             (per_unit as f32, (0..steps).map(value).collect())
@@ -42,18 +38,17 @@ pub(super) fn phases(
     each(values, |channel, x, carry| {
         let (per_unit, table) = table(channel);
         // The carry is what the mask has below the question's bits.
-        let low = carry * finer;
-        let asked = ((x * per_unit + low) / finer).floor() * finer;
-        table[(asked - low.floor()) as i64 as usize & (steps - 1)]
+        let number = evaluated_phase(x * per_unit, carry * finer, spare, 0);
+        table[number as i64 as usize & (steps - 1)]
     })
 }
 
 /// A polynomial of values that are truncated to the units of `line`.
-pub(super) fn truncated(fit: &Polynomial, line: Line, values: &[Tensor<f32>]) -> Values {
+pub(super) fn polynomial(fit: &Polynomial, line: Line, values: &[Tensor<f32>]) -> Values {
     let scale = line.scale;
     each(values, |channel, x, carry| {
-        let truncated = (f64::from(x) * scale + f64::from(carry)).floor() / scale;
-        fit.at(channel, truncated) as f32
+        let units = truncated(f64::from(x) * scale, f64::from(carry), 0);
+        fit.at(channel, units / scale) as f32
     })
 }
 
@@ -66,8 +61,8 @@ pub(super) fn exact(activation: &Activation, values: &[Tensor<f32>]) -> Values {
 pub(super) fn units(scale: f64, guard: u32, values: &[Tensor<f32>]) -> Values {
     let kept = f64::from(guard).exp2();
     let (scale, unit) = ((scale * kept) as f32, (1.0 / (scale * kept)) as f32);
-    let (kept, centre) = (kept as f32, (0.5 - 0.5 * kept) as f32);
-    each(values, |_, x, carry| (x * scale + centre + carry * kept).floor() * unit)
+    let (kept, centre) = (kept as f32, value_centre(guard) as f32);
+    each(values, |_, x, carry| truncated(x * scale + centre, carry * kept, 0) * unit)
 }
 
 /// Applies a function of channel, value and carry to every element.

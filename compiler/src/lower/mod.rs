@@ -15,7 +15,7 @@ use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
 use ir::op::Activation;
-use ir::plan::{InputPort, MOST_PHASE_BITS, OutputPort, Plan, Step, StepOp, StepWeights, ValueId};
+use ir::plan::{InputPort, OutputPort, Plan, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -371,12 +371,7 @@ impl Lowering<'_> {
                 }
                 self.wanted.insert(operand, k);
                 let p = self.fitted.scales.bits(id).phase;
-                let spare = self
-                    .fitted
-                    .scales
-                    .options
-                    .spare_bits()
-                    .min(MOST_PHASE_BITS.min(k).saturating_sub(p));
+                let spare = self.fitted.scales.spare_bits(id);
                 let error = turn_error((p, spare), k, self.fitted.scales.units[&id]);
                 let (phase, secrets) = lower_phase(trigonometric, scale, (p, spare));
                 let value = self.emit(id, StepOp::Phase(phase), &[operand], secrets);

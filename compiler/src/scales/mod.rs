@@ -7,7 +7,7 @@
 //! input to have enough bits. Public linear steps pass scales through, and a sum needs one scale for
 //! its operands: each gets a public integer factor.
 //!
-//! The walk is forward. A value is *settled* when its scale is known; outputs of secret operators, and
+//! Nodes are visited in topological order. A value is *settled* when its scale is known; outputs of secret operators, and
 //! sums of them, stay open until something reads them.
 //!
 //! Ring widths follow the rounding of the weights before a phase. It makes an error of `e/√12` units:
@@ -28,6 +28,7 @@ pub use spread::Spread;
 
 use bits::{Allocation, LayerBits, RingOptions};
 use ir::graph::NodeId;
+use ir::plan::MOST_PHASE_BITS;
 use std::collections::HashMap;
 
 /// Bits of one deviation of the input; it is sent once.
@@ -112,6 +113,13 @@ impl Scales {
             harmonics: None,
         };
         self.allocation.get(&id).copied().unwrap_or(uniform)
+    }
+
+    /// Bits by which the phases of masks are finer than the questions of a phase whose circle is settled: as many as
+    /// a phase and the circle have room for.
+    pub fn spare_bits(&self, id: NodeId) -> u32 {
+        let most = MOST_PHASE_BITS.min(self.circle.get(&id).copied().unwrap_or(MOST_PHASE_BITS));
+        self.options.spare_bits().min(most.saturating_sub(self.bits(id).phase))
     }
 
     /// The scale of a value, if it is settled and uniform.

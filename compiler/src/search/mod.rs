@@ -23,7 +23,7 @@ use accuracy::Accuracies;
 use ir::Tensor;
 use ir::graph::{evaluate as evaluate_graph, evaluate_batch};
 use ir::plan::{Evaluator, Plan, Rounding};
-use narrow::Walk;
+use narrow::Descent;
 use rayon::prelude::*;
 use sensitivity::sensitivities;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,10 +79,10 @@ const ROUNDS: std::ops::RangeInclusive<usize> = 2..=8;
 /// Where the bytes of the online phase count alone, harmonics cost nothing: better fits pay for fewer
 /// bits.
 const FREE_HARMONICS: Harmonics = Harmonics::Within { tolerance: 0.005, most: 8 };
-/// Plans that a search for fewer bits compiles at most while it halves the walk.
+/// Plans that a search for fewer bits compiles at most while it halves the descent.
 const MOST_TRIALS: usize = 8;
 /// Plans behind the end that it finds so, which it tries as well: the loss of a plan is not its neighbours',
-/// since every one is fitted anew. They stand a fiftieth of the walk apart.
+/// since every one is fitted anew. They stand a fiftieth of the descent apart.
 const MORE_TRIALS: usize = 4;
 const MORE_APART: usize = 50;
 /// What agreement on fewer held-out inputs says is worth no second try.
@@ -278,7 +278,7 @@ impl Trial<'_> {
         Ok((Measured { notes, ..best }, chosen))
     }
 
-    /// The state of a walk that goes furthest within `allowed`.
+    /// The state of a descent that goes furthest within `allowed`.
     fn narrowest(
         &self,
         options: &CompileOptions,
@@ -296,7 +296,7 @@ impl Trial<'_> {
         let Compiled { plan, reference, phases, .. } = &given.compiled;
         let (inputs, truths) = self.judged();
         let weights = sensitivities(&reference.fitted, phases, &inputs, is_one_class(plan));
-        let states = Walk::new(plan, phases, &weights, minimise, &options.rings).states();
+        let states = Descent::new(plan, phases, &weights, minimise, &options.rings).states();
         let unseen = self.unseen(plan.multiplications_in_all());
         let float = |x: &[Tensor<f32>]| evaluate_batch(&reference.original, x);
         let accuracy = Accuracies::new(plan, &float(&inputs), &float(&unseen), &truths);
@@ -314,7 +314,7 @@ impl Trial<'_> {
         let mut tried = 0;
         let mut good = |state: usize| -> Result<Option<(Compiled, f64)>, CompileError> {
             tried += 1;
-            let allocation = Walk::allocation(phases, &states[state], minimise);
+            let allocation = Descent::allocation(phases, &states[state], minimise);
             let options = CompileOptions { allocation, ..options.clone() };
             let found = match self.compiled(&options, &format!("fewer bits, try {tried}")) {
                 Ok(compiled) => loss(&compiled).map(|lost| Some((compiled, lost)))?,

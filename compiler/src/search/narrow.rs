@@ -3,10 +3,10 @@
 //! The bits of a plan are those of every phase (`p`), of its circle (`k`, which the values in front of
 //! it travel in) and of its output's unit and the input's (`f_z`); the bits of weights follow from `k`
 //! and `f_z`, since a weight counts units of the circle per unit of its operand. From a plan that is
-//! finer than the given one everywhere, a greedy walk takes away one bit at a time, or a harmonic,
+//! finer than the given one everywhere, a greedy descent takes away one bit at a time, or a harmonic,
 //! always the one that adds least noise at the output for the bytes that it saves: noise by the model
 //! of [`layers`](super::layers), weighted with each layer's measured [sensitivity](super::sensitivity),
-//! bytes from the plan's own rings. The walk makes no promise; it only orders the choices. Along it,
+//! bytes from the plan's own rings. The descent makes no promise; it only orders the choices. Along it,
 //! whole plans are compiled, with operators re-solved for the noise they get, and their exact
 //! evaluation decides how far it goes.
 
@@ -60,13 +60,13 @@ impl Minimise {
     }
 }
 
-/// The walk begins this many bits above the given plan.
+/// The descent begins this many bits above the given plan.
 const HEAD_START: u32 = 2;
 /// The fewest bits of a phase.
 const LEAST_PHASE: u32 = 3;
-/// The walk ends at this multiple of the given plan's noise.
+/// The descent ends at this multiple of the given plan's noise.
 const MOST_NOISE: f64 = 3000.0;
-/// Steps of a walk at most.
+/// Steps of a descent at most.
 const MOST_STEPS: usize = 5000;
 /// The measured rounding error of a compiled plan may be above the predicted one by this many bits
 /// before its ring becomes one wider.
@@ -85,8 +85,8 @@ pub struct State {
     harmonics: Vec<usize>,
 }
 
-/// A plan with what the walk knows of it.
-pub struct Walk<'a> {
+/// A plan with what the descent knows of it.
+pub struct Descent<'a> {
     plan: &'a Plan,
     layers: &'a [PhaseLayer],
     sensitivities: &'a [f64],
@@ -100,8 +100,8 @@ pub struct Walk<'a> {
     products: HashMap<(usize, u32, u32, usize), usize>,
 }
 
-impl<'a> Walk<'a> {
-    /// Walks from the plan whose phases are `layers`.
+impl<'a> Descent<'a> {
+    /// Descends from the plan whose phases are `layers`.
     pub fn new(
         plan: &'a Plan,
         layers: &'a [PhaseLayer],
@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The cheaper and cheaper states of a walk that cost less than the given plan.
+    /// The cheaper and cheaper states of a descent that cost less than the given plan.
     pub fn states(mut self) -> Vec<State> {
         let given = self.given();
         let (Some(limit), most) = (self.cost(&given), MOST_NOISE * self.noise(&given)) else {

@@ -70,14 +70,14 @@ fn layers(plan: &Plan) -> Vec<PhaseLayer> {
     ]
 }
 
-fn walk<'a>(
+fn descent<'a>(
     plan: &'a Plan,
     layers: &'a [PhaseLayer],
     sensitivities: &'a [f64],
     minimise: Minimise,
-) -> Walk<'a> {
+) -> Descent<'a> {
     let options = minimise.options(RingOptions::default());
-    Walk::new(plan, layers, sensitivities, minimise, &options)
+    Descent::new(plan, layers, sensitivities, minimise, &options)
 }
 
 const EVEN: [f64; 4] = [1.0; 4];
@@ -95,14 +95,14 @@ fn a_value_is_read_by_the_circles_that_it_reaches_without_an_activation() {
 fn every_state_is_cheaper_than_the_one_before_and_than_the_plan() {
     let (plan, layers) = (plan(), layers(&plan()));
     for minimise in [Minimise::Online, Minimise::Offline, Minimise::Latency] {
-        let states = walk(&plan, &layers, &EVEN, minimise).states();
+        let states = descent(&plan, &layers, &EVEN, minimise).states();
         assert!(states.len() > 10, "{minimise:?}: {}", states.len());
-        let mut walk = walk(&plan, &layers, &EVEN, minimise);
-        let given = walk.given();
-        let (mut cost, most) = (walk.cost(&given).unwrap(), MOST_NOISE * walk.noise(&given));
+        let mut descent = descent(&plan, &layers, &EVEN, minimise);
+        let given = descent.given();
+        let (mut cost, most) = (descent.cost(&given).unwrap(), MOST_NOISE * descent.noise(&given));
         for state in &states {
-            let next = walk.cost(state).unwrap();
-            assert!(next < cost && walk.noise(state) <= most, "{minimise:?}: {state:?}");
+            let next = descent.cost(state).unwrap();
+            assert!(next < cost && descent.noise(state) <= most, "{minimise:?}: {state:?}");
             cost = next;
             for (i, layer) in layers.iter().enumerate() {
                 if layer.place == Place::Phase {
@@ -115,14 +115,14 @@ fn every_state_is_cheaper_than_the_one_before_and_than_the_plan() {
     }
 }
 
-/// One step of the walk takes one bit, or one harmonic, from one layer or from the circles that read it.
+/// One step of the descent takes one bit, or one harmonic, from one layer or from the circles that read it.
 #[test]
 fn a_move_takes_one_bit() {
     let (plan, layers) = (plan(), layers(&plan()));
-    let walk = walk(&plan, &layers, &EVEN, Minimise::Latency);
-    let given = walk.given();
+    let descent = descent(&plan, &layers, &EVEN, Minimise::Latency);
+    let given = descent.given();
     let less = |a: &[u32], b: &[u32]| a.iter().zip(b).map(|(a, b)| a - b).sum::<u32>();
-    let moves = walk.moves(&given);
+    let moves = descent.moves(&given);
     assert!(!moves.is_empty());
     for next in &moves {
         let (phases, rings) = (less(&given.phase, &next.phase), less(&given.ring, &next.ring));
@@ -140,7 +140,7 @@ fn sensitive_layers_keep_their_bits() {
     for (kept, given) in [(1, 2), (2, 1)] {
         let mut sensitivities = EVEN;
         sensitivities[kept] = 1e4;
-        let states = walk(&plan, &layers, &sensitivities, Minimise::Online).states();
+        let states = descent(&plan, &layers, &sensitivities, Minimise::Online).states();
         assert!(states.iter().all(|s| s.phase[kept] >= s.phase[given]), "{states:?}");
         let most = states.iter().map(|s| s.phase[kept] - s.phase[given]).max();
         assert!(most >= Some(3), "{most:?}");
@@ -151,7 +151,7 @@ fn sensitive_layers_keep_their_bits() {
 fn harmonics_go_where_they_cost_something() {
     let (plan, layers) = (plan(), layers(&plan()));
     let least = |minimise| {
-        let states = walk(&plan, &layers, &EVEN, minimise).states();
+        let states = descent(&plan, &layers, &EVEN, minimise).states();
         states.iter().flat_map(|s| [s.harmonics[1], s.harmonics[2]]).min().unwrap()
     };
     assert_eq!(least(Minimise::Online), 4);
@@ -161,11 +161,11 @@ fn harmonics_go_where_they_cost_something() {
 #[test]
 fn noise_grows_with_every_bit_that_goes() {
     let (plan, layers) = (plan(), layers(&plan()));
-    let walk = walk(&plan, &layers, &EVEN, Minimise::Latency);
-    let given = walk.given();
-    let noise = walk.noise(&given);
-    for next in walk.moves(&given) {
-        assert!(walk.noise(&next) > noise, "{next:?}");
+    let descent = descent(&plan, &layers, &EVEN, Minimise::Latency);
+    let given = descent.given();
+    let noise = descent.noise(&given);
+    for next in descent.moves(&given) {
+        assert!(descent.noise(&next) > noise, "{next:?}");
     }
 }
 
@@ -181,10 +181,10 @@ fn an_allocation_asks_for_the_state() {
     };
     let layers: Vec<PhaseLayer> =
         layers.into_iter().zip(&ids).map(|(layer, &node)| PhaseLayer { node, ..layer }).collect();
-    let walked = walk(&plan, &layers, &EVEN, Minimise::Offline);
-    let mut state = walked.given();
+    let descended = descent(&plan, &layers, &EVEN, Minimise::Offline);
+    let mut state = descended.given();
     (state.ring[2], state.phase[2], state.harmonics[2], state.coarser[1]) = (17, 6, 2, 1);
-    let allocation = Walk::allocation(&layers, &state, Minimise::Offline);
+    let allocation = Descent::allocation(&layers, &state, Minimise::Offline);
     let bits = allocation[&ids[2]];
     assert_eq!((bits.phase, bits.harmonics), (6, Some(2)));
     // Its operand is a bit coarser, which halves the error of rounding in units.
@@ -192,7 +192,7 @@ fn an_allocation_asks_for_the_state() {
     assert_eq!(ring.ceil(), 17.0);
     assert_eq!(allocation[&ids[1]].value, layers[1].bits.value - 1.0);
     assert_eq!(allocation[&ids[0]].value, layers[0].bits.value);
-    let online = Walk::allocation(&layers, &state, Minimise::Online);
+    let online = Descent::allocation(&layers, &state, Minimise::Online);
     assert_eq!(online[&ids[2]].harmonics, None, "fits choose for the noise that they get");
 }
 

@@ -9,6 +9,7 @@ mod cost;
 mod encryption;
 mod evaluate;
 mod file;
+pub mod formula;
 pub mod offline;
 mod packing;
 mod port;

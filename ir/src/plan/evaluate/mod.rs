@@ -13,6 +13,7 @@ mod phase;
 pub use noise::{CarryNoise, NoiseTally, carry_noise, run_rounding};
 pub use phase::{PhaseTables, phase_error};
 
+use super::formula::truncated;
 use super::{Plan, Square, Step, StepOp, StepWeights, Weights};
 use crate::op::convolution::matrix_product_ring;
 use crate::ring::{low_mask, to_signed};
@@ -283,7 +284,7 @@ impl Step {
 /// `y >> t` with a carry, for a signed `y` of `k` bits.
 fn truncate_signed(y: u64, k: u32, t: u32, coins: &mut Coins) -> i64 {
     let y = to_signed(y, k);
-    if t == 0 { y } else { y.wrapping_add(coins.low(t) as i64) >> t }
+    if t == 0 { y } else { truncated(y, coins.low(t) as i64, t) }
 }
 
 /// `z >> shift` with a carry, mod `2^(q − shift)`.

@@ -3,6 +3,9 @@
 use super::super::{Phase, StepWeights};
 use super::coins::Coins;
 use super::{Rounding, per_channel};
+use crate::plan::formula::{
+    evaluated_phase, phase_angle, phase_centre, trigonometric, truncated, value_centre,
+};
 use crate::ring::{low_mask, to_signed};
 use std::f64::consts::TAU;
 
@@ -46,19 +49,18 @@ impl Phase {
     /// What party 0 adds to its phase so that the error has mean zero, in steps of `2^−p` turns: half of
     /// what the question leaves out, less half of what party 1's phase does.
     pub fn centre(&self) -> f64 {
-        0.5 - 0.5 * (-f64::from(self.spare_bits())).exp2()
+        phase_centre(self.spare_bits())
     }
 
     /// What party 0 adds to the value so that its error has mean zero, in units of it: party 1's share is
     /// rounded up to multiples of `2^guard`, party 0's down to units, together half the difference too much.
     pub fn value_centre(&self) -> f64 {
-        0.5 - 0.5 * f64::from(self.guard).exp2()
+        value_centre(self.guard)
     }
 
     /// The angle of one of the `2^mask_bits` phases that may be evaluated.
     pub fn angle(&self, index: u64) -> f64 {
-        let turn = f64::from(self.p).exp2();
-        TAU * (index as f64 / f64::from(self.spare_bits()).exp2() + self.centre()) / turn
+        phase_angle(index, self.p, self.spare_bits())
     }
 }
 
@@ -72,12 +74,9 @@ pub(super) fn phase_row(
 ) -> Vec<u64> {
     (0..1u64 << phase.mask_bits)
         .map(|i| {
-            let theta = phase.angle(i);
-            let terms = per_channel(harmonics, channel).iter().enumerate().map(|(n, [a, b])| {
-                let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
-                a * cos + b * sin
-            });
-            let value = *per_channel(constant, channel) + terms.sum::<f64>();
+            let (constant, harmonics) =
+                (*per_channel(constant, channel), per_channel(harmonics, channel));
+            let value = trigonometric(constant, harmonics, phase.angle(i));
             (value.round() as i64 as u64) & low_mask(ring)
         })
         .collect()
@@ -92,7 +91,7 @@ pub(super) fn phase_index(y: u64, k: u32, phase: &Phase, coins: &mut Coins) -> u
         y
     } else if coins.sampled() {
         let low = coins.low(dropped);
-        ((y.wrapping_add(low) >> dropped) << spare).wrapping_sub(low >> finest)
+        evaluated_phase(y, low, spare, finest)
     } else {
         // In halves of a step: half a step up, and what the centre adds down.
         let up = (2i128 << finest) - (1i128 << (spare + finest));
@@ -169,7 +168,7 @@ impl SampledPhase {
             z = z.wrapping_add(cos.wrapping_mul(direct)).wrapping_add(sin.wrapping_mul(turned));
         }
         let low = coins.low(self.phase.shift + self.phase.guard);
-        (z.wrapping_add(low as i64) >> self.phase.shift) as u64
+        truncated(z, low as i64, self.phase.shift) as u64
     }
 }
 
@@ -192,12 +191,9 @@ pub fn phase_error(phase: &Phase, secrets: &StepWeights, samples: usize) -> f64 
     for sample in 0..samples * channels {
         let channel = sample % channels;
         let index = coins.draw() & low_mask(phase.mask_bits);
-        let theta = phase.angle(index);
-        let terms = per_channel(harmonics, channel).iter().enumerate().map(|(n, [a, b])| {
-            let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
-            a * cos + b * sin
-        });
-        let exact = per_channel(constant, channel) + terms.sum::<f64>();
+        let (constant, harmonics) =
+            (*per_channel(constant, channel), per_channel(harmonics, channel));
+        let exact = trigonometric(constant, harmonics, phase.angle(index));
         let value = sampled.value(channel, index, &mut coins) & low_mask(ring);
         sum += (to_signed(value, ring) as f64 - exact).powi(2);
     }

@@ -1,9 +1,10 @@
-//! The walk: teacher and student side by side, node by node.
+//! Teacher and student side by side, node by node.
 
 use super::calibration::impose_statistics;
-use super::least_squares::{Samples, choose_widening, fit_polynomial, fit_trigonometric};
+use super::least_squares::{choose_widening, fit_polynomial, fit_trigonometric};
 use super::resolve::resolve;
 use super::rounding::Compensation;
+use super::samples::Samples;
 use super::{Calibration, Family, FittedLayer, Harmonics, Stretched, Values, simulate};
 use crate::error::CompileError;
 use crate::scales::spread::{relative_error, weights};
@@ -30,8 +31,8 @@ const SYNTHETIC_MARGIN: f64 = 2.0;
 /// A layer is stretched by rare inputs if they make its range this many times wider.
 const STRETCHED: f64 = 3.0;
 
-/// The state of a walk, and in the end its result.
-pub(super) struct Walk<'a> {
+/// Teacher and student up to a node, and in the end the result.
+pub(super) struct LockStep<'a> {
     teacher: &'a Graph,
     /// The network with fits, in real numbers.
     pub student: Graph,
@@ -58,7 +59,7 @@ pub(super) struct Walk<'a> {
     unrounded: HashMap<NodeId, Compensation>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> LockStep<'a> {
     pub fn run(
         teacher: &'a Graph,
         calibration: &'a Calibration,
@@ -67,7 +68,7 @@ impl<'a> Walk<'a> {
         progress: &mut dyn FnMut(f64),
     ) -> Result<Self, CompileError> {
         let order = teacher.order();
-        let mut walk = Self {
+        let mut run = Self {
             teacher,
             student: teacher.clone(),
             rounded: teacher.clone(),
@@ -88,15 +89,15 @@ impl<'a> Walk<'a> {
         let total: f64 = work.iter().sum();
         let mut done = 0.0;
         for (&id, work) in order.iter().zip(&work) {
-            walk.visit(id)?;
+            run.visit(id)?;
             done += work;
             progress(done / total);
         }
-        if let Some(scales) = &mut walk.scales {
-            scales.settle_output(&walk.student, &walk.spreads)?;
-            walk.settled();
+        if let Some(scales) = &mut run.scales {
+            scales.settle_output(&run.student, &run.spreads)?;
+            run.settled();
         }
-        Ok(walk)
+        Ok(run)
     }
 
     /// The fitted layers whose range a few inputs stretch.
@@ -406,11 +407,11 @@ impl<'a> Walk<'a> {
         let Some((_, student)) = self.values.get(&self.teacher.operands(id)[0]) else { return };
         let values = match &self.rounded.node(id).op {
             Op::Activation(Activation::Trigonometric(fit)) => {
-                let bits = (scales.bits(id).phase, scales.options.spare_bits());
+                let bits = (scales.bits(id).phase, scales.spare_bits(id));
                 simulate::phases(fit, bits, student)
             }
             Op::Activation(Activation::Polynomial(fit)) => match scales.line.get(&id) {
-                Some(&line) => simulate::truncated(fit, line, student),
+                Some(&line) => simulate::polynomial(fit, line, student),
                 None => return,
             },
             _ => return,

@@ -1,0 +1,145 @@
+//! What two parties compute of an activation, as formulas over any kind of number: the exact evaluator takes them
+//! over ring elements, a fit, which knows scales before it knows rings, over reals.
+
+use std::f64::consts::TAU;
+
+/// A number of which bits are dropped.
+pub trait Cut: Copy {
+    /// The sum.
+    fn plus(self, other: Self) -> Self;
+    /// The difference.
+    fn minus(self, other: Self) -> Self;
+    /// How many whole times `2^bits` goes into it, rounded down.
+    fn cut(self, bits: u32) -> Self;
+    /// The number times `2^bits`.
+    fn times(self, bits: u32) -> Self;
+}
+
+macro_rules! integers {
+    ($($integer:ty)*) => {$(
+        impl Cut for $integer {
+            fn plus(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+            fn minus(self, other: Self) -> Self {
+                self.wrapping_sub(other)
+            }
+            fn cut(self, bits: u32) -> Self {
+                self >> bits
+            }
+            fn times(self, bits: u32) -> Self {
+                self << bits
+            }
+        }
+    )*};
+}
+
+macro_rules! reals {
+    ($($real:ty)*) => {$(
+        impl Cut for $real {
+            fn plus(self, other: Self) -> Self {
+                self + other
+            }
+            fn minus(self, other: Self) -> Self {
+                self - other
+            }
+            fn cut(self, bits: u32) -> Self {
+                (self / <$real>::from(2.0).powi(bits as i32)).floor()
+            }
+            fn times(self, bits: u32) -> Self {
+                self * <$real>::from(2.0).powi(bits as i32)
+            }
+        }
+    )*};
+}
+
+integers!(u64 i64);
+reals!(f32 f64);
+
+/// Drops `bits` bits of a masked value: what the mask has there carries into the rest.
+pub fn truncated<T: Cut>(value: T, low: T, bits: u32) -> T {
+    value.plus(low).cut(bits)
+}
+
+/// The number of the phase that is evaluated of a value, before it is reduced to a turn. The mask's phase has `spare`
+/// bits more than a question; a step of it is `2^finest` units of the value. `low` is what the mask has below a step
+/// of a question.
+pub fn evaluated_phase<T: Cut>(value: T, low: T, spare: u32, finest: u32) -> T {
+    truncated(value, low, finest + spare).times(spare).minus(low.cut(finest))
+}
+
+/// What party 0 adds to its phase so that the error has mean zero, in steps of a question: half of
+/// what the question leaves out, less half of what party 1's phase does.
+pub fn phase_centre(spare: u32) -> f64 {
+    0.5 - 0.5 * (-f64::from(spare)).exp2()
+}
+
+/// The angle of a phase that may be evaluated, by its number among `2^(p + spare)`.
+pub fn phase_angle(number: u64, p: u32, spare: u32) -> f64 {
+    let turn = f64::from(p).exp2();
+    TAU * (number as f64 / f64::from(spare).exp2() + phase_centre(spare)) / turn
+}
+
+/// What party 0 adds to a value of which it keeps `guard` bits more than party 1 so that its error has mean zero, in
+/// units of party 0's: party 1's share is rounded up to multiples of `2^guard`, party 0's down to units, together
+/// half the difference too much.
+pub fn value_centre(guard: u32) -> f64 {
+    0.5 - 0.5 * f64::from(guard).exp2()
+}
+
+/// `c0 + Σ a_n cos nθ + b_n sin nθ`
+pub fn trigonometric(constant: f64, harmonics: &[[f64; 2]], theta: f64) -> f64 {
+    let terms = harmonics.iter().enumerate().map(|(n, [a, b])| {
+        let (sin, cos) = (theta * (n + 1) as f64).sin_cos();
+        a * cos + b * sin
+    });
+    constant + terms.sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Over whole numbers, reals and integers of every width do the same.
+    #[test]
+    fn formulas_are_the_same_over_every_kind_of_number() {
+        for (spare, finest) in [(0, 0), (0, 3), (2, 0), (2, 1), (3, 2)] {
+            for value in 0..200u64 {
+                for low in 0..1u64 << (finest + spare) {
+                    let number = evaluated_phase(value, low, spare, finest) as i64;
+                    assert_eq!(evaluated_phase(value as i64, low as i64, spare, finest), number);
+                    let real = evaluated_phase(value as f32, low as f32, spare, finest);
+                    assert_eq!(real, number as f32);
+                    // In units of a step of the mask's phase, as a fit has them.
+                    let unit = f64::from(finest).exp2();
+                    let (value, low) = (value as f64 / unit, low as f64 / unit);
+                    assert_eq!(evaluated_phase(value, low, spare, 0), number as f64);
+                }
+            }
+        }
+        for value in -50..50i64 {
+            let real = truncated(value as f64, 3.0, 2);
+            assert_eq!(truncated(value, 3, 2) as f64, real);
+        }
+    }
+
+    /// The phase that is evaluated is the value's, but for an error of mean zero.
+    #[test]
+    fn phases_are_right_on_average() {
+        for spare in 0..4 {
+            let finest = 2;
+            let lows = 1u64 << (spare + finest);
+            let units = f64::from(spare + finest).exp2();
+            let error = |value: u64, low: u64| {
+                let number = evaluated_phase(value, low, spare, finest) as i64 as f64;
+                let steps = number / f64::from(spare).exp2() + phase_centre(spare);
+                steps - value as f64 / units
+            };
+            let all = (0..lows).flat_map(|value| (0..lows).map(move |low| (value, low)));
+            let sum: f64 = all.map(|(value, low)| error(value, low)).sum();
+            let mean = sum / (lows * lows) as f64;
+            // Low bits are whole units, so the mean is off by at most one of them.
+            assert!(mean.abs() <= 1.0 / units, "{mean} with {spare} bits");
+        }
+    }
+}
