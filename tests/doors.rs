@@ -43,6 +43,15 @@ fn knock(door: fn(&[u8]) -> bool, bytes: &[u8], count: usize, seed: u64) {
     assert!(taken < count, "everything is taken");
 }
 
+/// Otherwise every damaged payload would be refused for its header, and nothing behind it be tried.
+#[test]
+fn sealed_payloads_are_those_of_the_tools() {
+    let (plan, _) = SMALL.plan.to_bytes();
+    assert_eq!(doors::seal(b"polyplan", doors::payload(&plan)), plan);
+    let weights = SMALL.weights.to_bytes(None);
+    assert_eq!(doors::seal(b"polywght", doors::payload(&weights)), weights);
+}
+
 #[test]
 fn onnx() {
     knock(doors::model, &SMALL_MODEL, 4000, 1);

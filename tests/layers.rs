@@ -182,12 +182,14 @@ fn names_of_the_crate(code: &str) -> HashSet<String> {
     found
 }
 
-/// The top-level modules of a package and what each names of the others. What stands in the root itself goes
-/// by the name `lib`.
+/// The top-level modules of a package and what each names of the others, files of tests left out. What stands in the
+/// root itself goes by the name `lib`.
 fn modules(folder: &str) -> HashMap<String, HashSet<String>> {
     let root = workspace().join(folder);
     let mut modules: HashMap<String, HashSet<String>> = HashMap::new();
-    let files = sources(&root).into_iter().filter(|path| !path.starts_with(root.join("bin")));
+    let is_program = |path: &Path| path.starts_with(root.join("bin"));
+    let is_test = |path: &Path| path.to_str().is_some_and(|path| path.ends_with("tests.rs"));
+    let files = sources(&root).into_iter().filter(|path| !is_program(path) && !is_test(path));
     for path in files {
         let first = path.strip_prefix(&root).unwrap().iter().next().unwrap().to_str().unwrap();
         let module = first.trim_end_matches(".rs").to_owned();

@@ -3,7 +3,7 @@
 use ir::array_file::read_npz;
 use ir::graph::evaluate_batch;
 use ir::tensor::{Shape, Tensor};
-use polyc::onnx::{ImportError, ImportOptions, Imported, Oracle, import_file};
+use polyc::onnx::{ImportError, ImportOptions, Imported, TractModel, import_file};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -94,7 +94,7 @@ fn operator_models_equal_the_recorded_outputs() {
             wrong.push(format!("{}: {error}", path.display()));
         }
         checked += 1;
-        let Ok(oracle) = Oracle::load(&path, &first_output(&path).unwrap(), 1, None) else {
+        let Ok(oracle) = TractModel::load(&path, &first_output(&path).unwrap(), 1, None) else {
             continue;
         };
         let Ok(answer) = oracle.run(&inputs[..1]) else { continue };
@@ -280,7 +280,7 @@ fn shipped_models_equal_the_recorded_outputs() {
         let expected = array(&path.with_extension("expected.npz"), "logits");
         let error = distance(&got, &expected.data);
         assert!(error < TOLERANCE, "{}: {error}", path.display());
-        let oracle = Oracle::load(&path, &first_output(&path).unwrap(), 1, None).unwrap();
+        let oracle = TractModel::load(&path, &first_output(&path).unwrap(), 1, None).unwrap();
         let error = distance(&oracle.run(&inputs[..1]).unwrap()[0].data, &outputs[0].data);
         assert!(error < TOLERANCE, "{} against tract: {error}", path.display());
     }

@@ -3,7 +3,7 @@
 use ir::graph::evaluate_batch;
 use ir::tensor::{Shape, Tensor};
 use polyc::onnx::{
-    Batch, BatchAxis, Declared, ImportError, ImportOptions, Oracle, import_bytes, import_file,
+    Batch, BatchAxis, Declared, ImportError, ImportOptions, TractModel, import_bytes, import_file,
 };
 use prost::Message;
 use std::path::PathBuf;
@@ -156,7 +156,7 @@ fn check(name: &str, mut model: ModelProto, elements: usize) {
     let got = run(&model, &x);
     let path = folder(name).join("model.onnx");
     std::fs::write(&path, model.encode_to_vec()).unwrap();
-    let oracle = Oracle::load(&path, &ImportOptions::default(), 1, None);
+    let oracle = TractModel::load(&path, &ImportOptions::default(), 1, None);
     let oracle = oracle.unwrap_or_else(|e| panic!("{e}"));
     let want = oracle.run(&[Tensor::new(Shape::new([elements]), x)]).unwrap().remove(0);
     std::fs::remove_dir_all(path.parent().unwrap()).unwrap();

@@ -197,7 +197,7 @@ pub struct Changed {
 /// What is known of one input.
 struct OfInput {
     /// Per output.
-    outputs: Vec<Measured>,
+    outputs: Vec<OfOutput>,
     rounded: Vec<f32>,
     runs: usize,
     layers: Vec<LayerTally>,
@@ -205,7 +205,7 @@ struct OfInput {
 }
 
 /// What is known of one output of one input.
-struct Measured {
+struct OfOutput {
     positions: usize,
     classes: Option<(ClassTally, Option<Classes>)>,
     against_float: Option<Errors>,
@@ -278,7 +278,7 @@ pub fn run(
         layers.finish(found.iter().map(|f| f.layers.as_slice()), &noise)
     });
     let judged = |(o, port): (usize, &OutputPort)| {
-        let of_inputs: Vec<&Measured> = found.iter().map(|f| &f.outputs[o]).collect();
+        let of_inputs: Vec<&OfOutput> = found.iter().map(|f| &f.outputs[o]).collect();
         judged(port, tasks[o], &of_inputs, truths.get(o).is_some_and(Option::is_some))
     };
     Ok(Evaluation {
@@ -313,7 +313,7 @@ fn simulate(
     (run(Rounding::Nearest), runs, None)
 }
 
-fn measure(task: Task, answers: &Answers, truth: Option<&Truth>, inputs: usize) -> Measured {
+fn measure(task: Task, answers: &Answers, truth: Option<&Truth>, inputs: usize) -> OfOutput {
     let numbers: fn(&Answer) -> &[f32] = |answer| &answer.numbers.data;
     let float: Vec<&[f32]> = answers.float.iter().map(numbers).collect();
     let fitted: Vec<&[f32]> = answers.fitted.iter().map(numbers).collect();
@@ -328,7 +328,7 @@ fn measure(task: Task, answers: &Answers, truth: Option<&Truth>, inputs: usize) 
         0 => answers.rounded.numbers.data.len(),
         classes => classes,
     };
-    Measured {
+    OfOutput {
         positions,
         classes: ClassTally::of(task, answers, truth),
         against_float: float.first().map(|float| against(float)),
@@ -337,8 +337,8 @@ fn measure(task: Task, answers: &Answers, truth: Option<&Truth>, inputs: usize) 
 }
 
 /// What all inputs say together of an output.
-fn judged(port: &OutputPort, task: Task, found: &[&Measured], is_labelled: bool) -> Judged {
-    let sum = |of: fn(&Measured) -> Option<&Errors>| {
+fn judged(port: &OutputPort, task: Task, found: &[&OfOutput], is_labelled: bool) -> Judged {
+    let sum = |of: fn(&OfOutput) -> Option<&Errors>| {
         found.iter().filter_map(|m| of(m)).cloned().reduce(|mut a, b| {
             a.add(&b);
             a

@@ -30,7 +30,6 @@ mod loss;
 mod node;
 mod normalization;
 mod operators;
-mod oracle;
 mod pooling;
 mod quantize;
 mod quiet;
@@ -43,12 +42,13 @@ mod selection;
 mod sequence;
 mod spectral;
 mod structure;
+mod tract;
 mod translate;
 mod versions;
 mod walk;
 
 pub use operators::{Operator, supported_operators};
-pub use oracle::Oracle;
+pub use tract::TractModel;
 
 use file::{FileInput, Model};
 use ir::ElementType;

@@ -29,10 +29,11 @@ pub fn answer() -> Result<()> {
     limit(Resource::Cpu, request.seconds.saturating_mul(2).max(1))?;
     limit(Resource::Core, 0)?;
     let values = request.values.as_deref();
-    let oracle = match onnx::Oracle::load(&request.model, &request.options, request.rows, values) {
-        Ok(oracle) => oracle,
-        Err(why) => return write(&Err(why.to_string())),
-    };
+    let oracle =
+        match onnx::TractModel::load(&request.model, &request.options, request.rows, values) {
+            Ok(oracle) => oracle,
+            Err(why) => return write(&Err(why.to_string())),
+        };
     for case in request.cases {
         let inputs: Vec<Tensor<f32>> =
             case.into_iter().map(|x| Tensor::new(Shape::new([x.len()]), x)).collect();

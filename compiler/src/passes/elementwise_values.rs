@@ -7,20 +7,20 @@ use ir::graph::NodeId;
 use ir::op::{Elementary, Expression, Function};
 use std::collections::{BTreeSet, HashMap};
 
-/// A value: an index into [`Values`].
-pub(super) type ValueId = usize;
+/// The number of an elementwise value: an index into [`Values`]. (A value of a plan has an `ir::plan::ValueId`.)
+pub(super) type ExpressionId = usize;
 
 /// Equal for equal values; numbers by their bits.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
     Base(NodeId),
-    Affine(ValueId, Vec<u64>, Vec<u64>),
-    Sum(ValueId, ValueId),
-    Product(ValueId, ValueId),
-    Quotient(ValueId, ValueId),
-    Power(ValueId, u64),
+    Affine(ExpressionId, Vec<u64>, Vec<u64>),
+    Sum(ExpressionId, ExpressionId),
+    Product(ExpressionId, ExpressionId),
+    Quotient(ExpressionId, ExpressionId),
+    Power(ExpressionId, u64),
     // The text of a function has its parameters in full.
-    Apply(String, ValueId),
+    Apply(String, ExpressionId),
 }
 
 /// All values of a graph.
@@ -28,11 +28,11 @@ enum Key {
 pub(super) struct Values {
     /// The operation of every value, its operands numbered as values; none for a node as it stands.
     values: Vec<Option<Elementary>>,
-    known: HashMap<Key, ValueId>,
+    known: HashMap<Key, ExpressionId>,
 }
 
 impl Values {
-    fn intern(&mut self, key: Key, value: Option<Elementary>) -> ValueId {
+    fn intern(&mut self, key: Key, value: Option<Elementary>) -> ExpressionId {
         let next = self.values.len();
         let id = *self.known.entry(key).or_insert(next);
         if id == next {
@@ -42,12 +42,12 @@ impl Values {
     }
 
     /// A node as it stands.
-    pub(super) fn base(&mut self, id: NodeId) -> ValueId {
+    pub(super) fn base(&mut self, id: NodeId) -> ExpressionId {
         self.intern(Key::Base(id), None)
     }
 
     /// `scale·x + shift`, one entry each or one per channel.
-    pub(super) fn affine(&mut self, x: ValueId, scale: &[f64], shift: &[f64]) -> ValueId {
+    pub(super) fn affine(&mut self, x: ExpressionId, scale: &[f64], shift: &[f64]) -> ExpressionId {
         let (x, inner_scale, inner_shift) = self.as_affine(x);
         let scaled_shift = zip(scale, &inner_shift, |s, t| s * t);
         let scale = compact(zip(scale, &inner_scale, |s, t| s * t));
@@ -61,7 +61,7 @@ impl Values {
     }
 
     /// A value as an affine map of one that is none.
-    fn as_affine(&self, x: ValueId) -> (ValueId, Vec<f64>, Vec<f64>) {
+    fn as_affine(&self, x: ExpressionId) -> (ExpressionId, Vec<f64>, Vec<f64>) {
         match &self.values[x] {
             Some(Elementary::Affine { operand, scale, shift }) => {
                 (*operand, scale.clone(), shift.clone())
@@ -71,7 +71,7 @@ impl Values {
     }
 
     /// `a + b`
-    pub(super) fn sum(&mut self, a: ValueId, b: ValueId) -> ValueId {
+    pub(super) fn sum(&mut self, a: ExpressionId, b: ExpressionId) -> ExpressionId {
         let (x, scale_a, shift_a) = self.as_affine(a);
         let (y, scale_b, shift_b) = self.as_affine(b);
         if x == y {
@@ -82,27 +82,27 @@ impl Values {
     }
 
     /// `a·b`
-    pub(super) fn product(&mut self, a: ValueId, b: ValueId) -> ValueId {
+    pub(super) fn product(&mut self, a: ExpressionId, b: ExpressionId) -> ExpressionId {
         self.intern(Key::Product(a, b), Some(Elementary::Product(a, b)))
     }
 
     /// `a/b`
-    pub(super) fn quotient(&mut self, a: ValueId, b: ValueId) -> ValueId {
+    pub(super) fn quotient(&mut self, a: ExpressionId, b: ExpressionId) -> ExpressionId {
         self.intern(Key::Quotient(a, b), Some(Elementary::Quotient(a, b)))
     }
 
-    fn power(&mut self, operand: ValueId, exponent: f64) -> ValueId {
+    fn power(&mut self, operand: ExpressionId, exponent: f64) -> ExpressionId {
         let key = Key::Power(operand, exponent.to_bits());
         self.intern(key, Some(Elementary::Power { operand, exponent }))
     }
 
-    fn apply(&mut self, function: Function, operand: ValueId) -> ValueId {
+    fn apply(&mut self, function: Function, operand: ExpressionId) -> ExpressionId {
         let key = Key::Apply(format!("{function:?}"), operand);
         self.intern(key, Some(Elementary::Apply { function, operand }))
     }
 
     /// A function of a value.
-    pub(super) fn expression(&mut self, x: ValueId, expression: &Expression) -> ValueId {
+    pub(super) fn expression(&mut self, x: ExpressionId, expression: &Expression) -> ExpressionId {
         let mut made = vec![x];
         for operation in &expression.operations {
             made.push(match operation {
@@ -121,7 +121,7 @@ impl Values {
 
     /// A value as an expression of the one base that it is made of, or `None` if it takes more than `most`
     /// operations.
-    pub(super) fn as_expression(&self, id: ValueId, most: usize) -> Option<Expression> {
+    pub(super) fn as_expression(&self, id: ExpressionId, most: usize) -> Option<Expression> {
         let mut needed = BTreeSet::new();
         let mut open = vec![id];
         while let Some(id) = open.pop() {
@@ -135,10 +135,10 @@ impl Values {
             }
         }
         // Operands are made before what is made of them; a base is operand 0.
-        let position: HashMap<ValueId, usize> =
+        let position: HashMap<ExpressionId, usize> =
             needed.iter().enumerate().map(|(i, &id)| (id, i + 1)).collect();
-        let at = |id: ValueId| position.get(&id).copied().unwrap_or(0);
-        let operation = |id: &ValueId| self.values[*id].as_ref().map(|op| renumber(op, at));
+        let at = |id: ExpressionId| position.get(&id).copied().unwrap_or(0);
+        let operation = |id: &ExpressionId| self.values[*id].as_ref().map(|op| renumber(op, at));
         Some(Expression::new(needed.iter().filter_map(operation).collect()))
     }
 }
@@ -188,7 +188,7 @@ mod tests {
     use ir::Shape;
     use ir::graph::Graph;
 
-    fn base(values: &mut Values) -> ValueId {
+    fn base(values: &mut Values) -> ExpressionId {
         values.base(Graph::new("x", Shape::new([1])).input())
     }
 

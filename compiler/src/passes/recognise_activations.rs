@@ -9,7 +9,7 @@
 //! gathered region are replaced by one activation each.
 
 use super::PassOptions;
-use super::elementwise_values::{ValueId, Values, renumber};
+use super::elementwise_values::{ExpressionId, Values, renumber};
 use crate::constants::{along_axis, per_axis};
 use crate::error::CompileError;
 use crate::onnx::UnsupportedNode;
@@ -26,7 +26,7 @@ const MAX_OPERATIONS: usize = 1 << 18;
 #[derive(Clone, Copy)]
 struct Term {
     base: NodeId,
-    value: ValueId,
+    value: ExpressionId,
     nonlinear: bool,
 }
 

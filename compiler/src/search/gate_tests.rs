@@ -1,9 +1,9 @@
 use super::*;
-use crate::Compiled;
 use crate::evaluate::{
     Accuracy, Agreement, Columns, Counted, Evaluation, NumberErrors, RelativeError,
 };
 use crate::fit::Stretched;
+use crate::pipeline::Compiled;
 use ir::Shape;
 use ir::graph::Graph;
 use ir::plan::{Plan, Reference, Step, StepOp, ValueId, Weights};

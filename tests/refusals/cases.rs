@@ -1,34 +1,26 @@
-//! Refusals: every one is a line that says what to change, with an exit status, and leaves no file. The
-//! lines stand in `tests/refusals/`; `UPDATE_EXPECT=1` writes them anew.
+//! Commands that must be refused, and the files that they meet.
 
 use ir::Tensor;
 use ir::array_file::write_npy;
 use ir::tensor::Shape;
-use polyrt::handshake::{HELLO_BYTES, Hello};
-use polyrt::offline::store::list;
-use polyrt::offline::{Offer, Role};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
-use std::sync::OnceLock;
-use support::doors::{self, SMALL, SMALL_MODEL, seal};
+use support::doors::{self, SMALL_MODEL, seal};
 use support::onnx::{Attribute, Model};
-use support::{Folder, Listening, Numbers, bytes_npy, grey_png, polyc, polyrt, run, stderr};
+use support::{Numbers, bytes_npy, grey_png};
 
 /// A command that must be refused.
-struct Case {
+pub struct Case {
     /// Its name, and that of its golden file.
-    name: &'static str,
+    pub name: &'static str,
     /// What differs from the folder that every case starts with.
-    prepare: fn(&Path),
+    pub prepare: fn(&Path),
     /// The program and its arguments.
-    command: &'static str,
+    pub command: &'static str,
     /// The exit status.
-    status: i32,
+    pub status: i32,
     /// Lines on stderr.
-    lines: usize,
+    pub lines: usize,
 }
 
 const fn case(name: &'static str, status: i32, command: &'static str, prepare: fn(&Path)) -> Case {
@@ -37,7 +29,7 @@ const fn case(name: &'static str, status: i32, command: &'static str, prepare: f
 
 fn nothing(_: &Path) {}
 
-fn put(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) {
+pub fn put(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) {
     fs::write(folder.join(name), bytes).unwrap();
 }
 
@@ -47,7 +39,7 @@ fn change(folder: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
     put(folder, name, bytes);
 }
 
-fn input(folder: &Path, dims: &[usize], value: f32) {
+pub fn input(folder: &Path, dims: &[usize], value: f32) {
     let shape = Shape::new(dims);
     let mut data = vec![0.25; shape.elements()];
     data[1] = value;
@@ -99,7 +91,7 @@ fn several_unsupported() -> Vec<u8> {
         .to_bytes("strange", &[1, 8])
 }
 
-fn many_unsupported() -> Vec<u8> {
+pub fn many_unsupported() -> Vec<u8> {
     let mut model = Model::new(&[1, 8]);
     let names: Vec<String> = (0..25).map(|i| format!("strange {i}")).collect();
     for (i, name) in names.iter().enumerate() {
@@ -125,7 +117,7 @@ fn random(count: usize) -> Vec<u8> {
 }
 
 /// A plan of another model, with its weights.
-fn another_plan(folder: &Path, name: &str) {
+pub fn another_plan(folder: &Path, name: &str) {
     let compiled = doors::compile_bytes(
         &Model::new(&[1, 5])
             .weights("w", &[2, 5], &[0.5, 0.25, -0.5, 1.0, 0.0, -1.0, 0.3, 0.2, 0.1, 0.0])
@@ -136,7 +128,7 @@ fn another_plan(folder: &Path, name: &str) {
     put(folder, &format!("{name}.weights"), compiled.weights.to_bytes(Some(&compiled.reference)));
 }
 
-const CASES: &[Case] = &[
+pub const CASES: &[Case] = &[
     case("onnx_truncated", 2, "polyc compile model.onnx", |f| {
         put(f, "model.onnx", &SMALL_MODEL[..SMALL_MODEL.len() / 2]);
     }),
@@ -548,260 +540,3 @@ const CASES: &[Case] = &[
     ),
     case("local_shape", 2, "polyrt local plan.bin --input x.npy", |f| input(f, &[4, 4], 0.0)),
 ];
-
-/// A folder with a model, its plan, weights and three dealt items, and an input.
-fn start() -> Folder {
-    static DEALT: OnceLock<Folder> = OnceLock::new();
-    let dealt = DEALT.get_or_init(|| {
-        let folder = Folder::new();
-        let small = &*SMALL;
-        put(folder.path(), "model.onnx", &*SMALL_MODEL);
-        put(folder.path(), "plan.bin", small.plan.to_bytes().0);
-        put(folder.path(), "plan.weights", small.weights.to_bytes(Some(&small.reference)));
-        input(folder.path(), &[1, 5], 0.5);
-        let output = run(polyrt(&folder).args(["deal", "plan.bin", "--count", "3"]));
-        assert!(output.status.success(), "{}", stderr(&output));
-        folder
-    });
-    let folder = Folder::new();
-    fs::create_dir(folder.file("plan.correlations")).unwrap();
-    for (name, _) in dealt.listing().iter().filter(|(name, _)| dealt.file(name).is_file()) {
-        fs::copy(dealt.file(name), folder.file(name)).unwrap();
-    }
-    folder
-}
-
-fn command(folder: &Folder, line: &str) -> Command {
-    let mut words = line.split(' ');
-    let mut command = match words.next() {
-        Some("polyc") => polyc(folder),
-        _ => polyrt(folder),
-    };
-    command.args(words);
-    command
-}
-
-/// Digests and identities differ between machines, and timeouts are measured.
-fn normalised(text: &str) -> String {
-    let after = "timed out after ";
-    let timeless = text.split_inclusive(after).map(|part| match part.split_once(": the peer") {
-        Some((time, rest)) if time.ends_with('s') && time.len() < 12 => {
-            format!("TIME: the peer{rest}")
-        }
-        _ => part.to_owned(),
-    });
-    let text = &timeless.collect::<String>();
-    let is_hex = |w: &str| w.len() == 16 && w.chars().all(|c| c.is_ascii_hexdigit());
-    let mut result = String::new();
-    for piece in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
-        let word = piece.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-        result += &if is_hex(word) { piece.replace(word, "DIGEST") } else { piece.to_owned() };
-    }
-    result
-}
-
-/// Compares with the golden file; returns what is wrong.
-fn compare(name: &str, status: Option<i32>, text: &str) -> Option<String> {
-    let path = support::workspace().join(format!("tests/refusals/{name}.txt"));
-    let got = format!("exit status {}\n{}", status.unwrap_or(-1), normalised(text));
-    if std::env::var_os("UPDATE_EXPECT").is_some_and(|v| v == "1") {
-        fs::write(path, got).unwrap();
-        return None;
-    }
-    let want = fs::read_to_string(&path).unwrap_or_default();
-    (got != want).then(|| format!("{name}: expected\n{want}got\n{got}"))
-}
-
-fn check(case: &Case) -> Option<String> {
-    let folder = start();
-    (case.prepare)(folder.path());
-    let before = folder.listing();
-    let output = run(&mut command(&folder, case.command));
-    let text = stderr(&output);
-    let status = output.status.code();
-    let lines = text.lines().filter(|l| !l.is_empty()).count();
-    let of_error = text.lines().find(|line| !line.starts_with("note: ")).unwrap_or_default();
-    let prefixed = of_error.starts_with("polyc: ") || of_error.starts_with("error: ");
-    if status != Some(case.status) || lines != case.lines || !prefixed {
-        return Some(format!("{}: status {status:?}, {lines} lines: {text}", case.name));
-    }
-    if !output.stdout.is_empty() || folder.listing() != before {
-        return Some(format!("{}: left {:?}", case.name, folder.listing()));
-    }
-    compare(case.name, status, &text)
-}
-
-fn all_right(wrong: impl Iterator<Item = String>) {
-    let wrong: Vec<String> = wrong.collect();
-    assert!(wrong.is_empty(), "{}\nUPDATE_EXPECT=1 takes what is printed now", wrong.join("\n"));
-}
-
-#[test]
-fn commands() {
-    all_right(CASES.iter().filter_map(check));
-}
-
-/// What a peer does to party 0 or party 1. As party 1 it is given a hello that fits.
-type Peer = fn(&mut TcpStream, Option<Hello>);
-
-/// Says hello as party 1, or as party 0 by copying what it hears, changed, and hears the other hello.
-fn say_hello(peer: &mut TcpStream, hello: Option<Hello>, change: impl Fn(&mut [u8])) {
-    let mut theirs = [0; HELLO_BYTES];
-    let mut ours = hello.as_ref().map_or(theirs, Hello::to_bytes);
-    if hello.is_none() {
-        let _ = peer.read_exact(&mut theirs);
-        (ours, ours[10]) = (theirs, 0);
-    }
-    change(&mut ours);
-    let _ = peer.write_all(&ours);
-    if hello.is_some() {
-        let _ = peer.read_exact(&mut theirs);
-    }
-}
-
-const PEERS: &[(&str, Peer)] = &[
-    ("garbage", |peer, _| {
-        let _ = peer.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        let _ = peer.read_to_end(&mut vec![]);
-    }),
-    ("closes_at_once", |peer, _| drop(peer.shutdown(Shutdown::Both))),
-    ("closes_in_the_hello", |peer, _| {
-        let _ = peer.write_all(b"polyrt\r\n\x01");
-        let _ = peer.shutdown(Shutdown::Write);
-        let _ = peer.read_to_end(&mut vec![]);
-    }),
-    ("is_silent", |peer, _| drop(peer.read_to_end(&mut vec![]))),
-    ("echoes", |peer, hello| {
-        let role = u8::from(hello.is_none());
-        say_hello(peer, hello, |ours| ours[10] = role);
-        let _ = peer.read_to_end(&mut vec![]);
-    }),
-    ("speaks_another_version", |peer, hello| {
-        say_hello(peer, hello, |ours| ours[8] = 9);
-        let _ = peer.read_to_end(&mut vec![]);
-    }),
-    ("closes_after_the_agreement", |peer, hello| {
-        say_hello(peer, hello, |ours| ours[12..16].copy_from_slice(&1u32.to_le_bytes()));
-        let mut confirmation = [0; 16];
-        let _ = peer.read_exact(&mut confirmation);
-        let _ = peer.write_all(&confirmation);
-        let _ = peer.shutdown(Shutdown::Write);
-        let _ = peer.read_to_end(&mut vec![]);
-    }),
-];
-
-/// Party 1's hello with its correlations from the dealer.
-fn dealt_hello(folder: &Folder) -> Hello {
-    let listing = list(&folder.file("plan.correlations/party1.correlations")).unwrap();
-    let hello = doors::own_hello(Role::Party1);
-    let (weights, deal, count) = (Some(listing.weights), listing.deal, listing.items.0);
-    Hello { offer: Offer { weights, deal, next: 0, count, ..hello.offer }, ..hello }
-}
-
-/// A peer's port is any.
-fn without_port(text: &str) -> String {
-    let (before, port) = text.split_once("turned away 127.0.0.1:").unwrap_or((text, ""));
-    match port.split_once(':') {
-        Some((_, rest)) => format!("{before}turned away 127.0.0.1:PORT:{rest}"),
-        None => text.into(),
-    }
-}
-
-/// A line on stderr of party 0 that is not one of its four when it starts.
-fn after_start(text: &str) -> String {
-    text.lines().skip(4).map(|line| format!("{line}\n")).collect()
-}
-
-#[test]
-fn peers_of_party_0() {
-    let check = |&(name, peer): &(&str, Peer)| {
-        let folder = start();
-        let hello = dealt_hello(&folder);
-        let party0 = Listening::start(&folder, &["--timeout", "1", "--wait", "2"]);
-        let mut stream = TcpStream::connect(&party0.address).unwrap();
-        peer(&mut stream, Some(hello));
-        let (status, out, err) = party0.finish();
-        assert!(out.is_empty(), "{name}: {out}");
-        let err = without_port(&after_start(&err));
-        // Who does not fit is turned away, and nobody else comes.
-        let lines = if name == "closes_after_the_agreement" { 1 } else { 2 };
-        assert_eq!((status, err.lines().count()), (Some(1), lines), "{name}: {err}");
-        compare(&format!("party0_peer_{name}"), status, &err)
-    };
-    all_right(PEERS.iter().filter_map(check));
-}
-
-#[test]
-fn peers_of_party_1() {
-    let check = |&(name, peer): &(&str, Peer)| {
-        let folder = start();
-        let before = folder.listing();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = std::thread::spawn(move || peer(&mut listener.accept().unwrap().0, None));
-        let line = format!(
-            "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --output y.npy --timeout 1 --connect {address}"
-        );
-        let output = run(&mut command(&folder, &line));
-        server.join().unwrap();
-        let (status, err) = (output.status.code(), stderr(&output));
-        assert_eq!((status, err.lines().count()), (Some(1), 1), "{name}: {err}");
-        assert_eq!(folder.listing(), before, "{name}");
-        compare(&format!("party1_peer_{name}"), status, &err)
-    };
-    all_right(PEERS.iter().filter_map(check));
-}
-
-#[test]
-fn a_peer_with_another_plan() {
-    let (owner, client) = (start(), start());
-    another_plan(client.path(), "plan");
-    let deal = "polyrt deal plan.bin --count 2 --force";
-    assert!(run(&mut command(&client, deal)).status.success());
-    let party0 = Listening::start(&owner, &["--wait", "2"]);
-    let line = format!(
-        "polyrt party1 plan.bin --dealer-correlations plan.correlations --input x.npy --connect {}",
-        party0.address
-    );
-    let party1 = run(&mut command(&client, &line));
-    let (status, _, err) = party0.finish();
-    let (err0, err1) = (without_port(&after_start(&err)), stderr(&party1));
-    let line = err1.strip_prefix("error: ").unwrap();
-    assert!(err0.starts_with(&format!("turned away 127.0.0.1:PORT: {line}")), "{err0} {err1}");
-    assert_eq!((status, party1.status.code()), (Some(1), Some(1)));
-    all_right(compare("peer_with_another_plan", status, &err0).into_iter());
-}
-
-#[test]
-fn a_refused_model_lists_every_node_as_json() {
-    let folder = start();
-    put(folder.path(), "model.onnx", many_unsupported());
-    let output = run(&mut command(&folder, "polyc compile model.onnx --json"));
-    assert_eq!(output.status.code(), Some(2));
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let nodes = json["unsupported"].as_array().unwrap();
-    assert_eq!(nodes.len(), 25);
-    assert_eq!(
-        (&nodes[24]["name"], &nodes[24]["operator"]),
-        (&"strange 24".into(), &"Frobnicate".into())
-    );
-}
-
-#[test]
-fn every_golden_file_has_its_case() {
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        return;
-    }
-    let mut expected: Vec<String> = CASES.iter().map(|c| c.name.to_owned()).collect();
-    for party in ["party0", "party1"] {
-        expected.extend(PEERS.iter().map(|(name, _)| format!("{party}_peer_{name}")));
-    }
-    expected.push("peer_with_another_plan".into());
-    expected.sort();
-    let files = fs::read_dir(support::workspace().join("tests/refusals")).unwrap();
-    let mut found: Vec<String> = files
-        .map(|f| f.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
-        .collect();
-    found.sort();
-    assert_eq!(found, expected);
-}

@@ -10,13 +10,13 @@ use tract_onnx::tract_hir::internal::{Factoid, InferenceFact};
 
 /// A model that tract runs. tract trusts its input more than the import does: on a file that somebody
 /// else made, use it in a process of its own ([`crate::oracle`]).
-pub struct Oracle {
+pub struct TractModel {
     runnable: Arc<TypedRunnableModel>,
     /// Shape and element type of every input.
     inputs: Vec<(Shape, DatumType)>,
 }
 
-impl Oracle {
+impl TractModel {
     /// Loads a model with `rows` entries along the first axis of its inputs where the file leaves that
     /// open. It computes the values of these names, or the outputs that the options choose.
     ///
