@@ -5,12 +5,21 @@
 //! and compared with what the test expects. Skipped loudly without Python or `onnx`. The table of operators in
 //! docs/operators.md follows from the outcomes.
 //!
-//! `UPDATE_EXPECT=1` rewrites the table; `CONFORMANCE=PART` runs what has this in its name, and prints why.
+//! A sample goes through the whole chain ([`plans`]): its outcomes stand in `conformance/plans.tsv`, and none may
+//! become worse.
+//!
+//! `UPDATE_EXPECT=1` rewrites the tables; `CONFORMANCE=PART` runs what has this in its name, and prints why;
+//! `PLANS=PART` compiles what has this in its name.
+
+#[path = "conformance/plans.rs"]
+mod plans;
 
 use ir::array_file::read_npz;
 use ir::graph::evaluate;
 use ir::tensor::Tensor;
-use polyc::onnx::{ImportError, ImportOptions, Imported, import_bytes, supported_operators};
+use polyc::onnx::{
+    Declared, ImportError, ImportOptions, Imported, import_bytes, supported_operators,
+};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -67,24 +76,44 @@ fn outputs(imported: &Imported, xs: &[Tensor<f32>]) -> Vec<f32> {
     (0..items).flat_map(of_item).collect()
 }
 
-/// What became of a variant, and more for people.
-fn outcome(folder: &Path, variant: &Variant) -> (String, String) {
+/// The model of a variant.
+fn import(folder: &Path, variant: &Variant) -> Result<Imported, ImportError> {
     let path = folder.join(&variant.number);
     let bytes = fs::read(path.with_extension("onnx")).unwrap();
     let options = ImportOptions { outputs: vec![variant.output.clone()], ..Default::default() };
-    let imported = match import_bytes(&bytes, &options) {
+    import_bytes(&bytes, &options)
+}
+
+/// An array of a variant.
+fn array(folder: &Path, variant: &Variant, name: &str) -> Tensor<f32> {
+    let file = File::open(folder.join(&variant.number).with_extension("npz")).unwrap();
+    read_npz(file, Some(name)).unwrap().tensor
+}
+
+/// The values of the graph's inputs. An input that nothing reads is none of them.
+fn values(folder: &Path, variant: &Variant, imported: &Imported) -> Vec<Tensor<f32>> {
+    let at = |name: &String| variant.inputs.iter().position(|n| n == name).unwrap();
+    let value = |i: &Declared| array(folder, variant, &format!("x{}", at(&i.name)));
+    imported.inputs.iter().map(value).collect()
+}
+
+/// The values of every input, item by item.
+fn items(folder: &Path, variant: &Variant, imported: &Imported) -> Vec<Vec<Tensor<f32>>> {
+    let of_input = |(x, declared): (Tensor<f32>, &Declared)| {
+        let item = |data: &[f32]| Tensor::new(declared.shape.clone(), data.to_vec());
+        x.data.chunks_exact(declared.shape.elements()).map(item).collect()
+    };
+    values(folder, variant, imported).into_iter().zip(&imported.inputs).map(of_input).collect()
+}
+
+/// What became of a variant, and more for people.
+fn outcome(folder: &Path, variant: &Variant) -> (String, String) {
+    let imported = match import(folder, variant) {
         Ok(imported) => imported,
         Err(error) => return (format!("refused ({})", class(&error)), error.to_string()),
     };
-    let array = |name: &str| {
-        let file = File::open(path.with_extension("npz")).unwrap();
-        read_npz(file, Some(name)).unwrap().tensor
-    };
-    // An input that nothing reads is none of the graph's.
-    let at = |name: &String| variant.inputs.iter().position(|n| n == name).unwrap();
-    let xs = imported.inputs.iter().map(|i| array(&format!("x{}", at(&i.name))));
-    let xs: Vec<Tensor<f32>> = xs.collect();
-    let want = array("y");
+    let xs = values(folder, variant, &imported);
+    let want = array(folder, variant, "y");
     let run = || outputs(&imported, &xs);
     let Ok(got) = catch_unwind(run) else { return ("broken".into(), "it panicked".into()) };
     if let Some(difference) = difference(&got, &want.data, variant.tolerance) {
@@ -207,16 +236,26 @@ fn every_backend_test_has_the_outcome_in_the_table() {
         }
         return;
     }
-    fs::remove_dir_all(&folder).unwrap();
     let outcomes: Vec<String> = results.into_iter().map(|(outcome, _)| outcome).collect();
     let found = table(&version, &variants, &outcomes);
+    let is_part = std::env::var_os("PLANS").is_some();
+    let sample = plans::sample(&folder, &variants, &outcomes);
+    let planned: Vec<plans::Found> =
+        sample.par_iter().map(|&number| plans::plan(&folder, &variants, number)).collect();
+    plans::print(&variants, &planned);
+    if is_part {
+        return;
+    }
+    fs::remove_dir_all(&folder).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let golden = root.join("tests/conformance/outcomes.tsv");
+    let golden_plans = root.join("tests/conformance/plans.tsv");
     let page = root.join("../docs/operators.md");
     let text = fs::read_to_string(&page).unwrap();
     let documented = with_operators(&text, &operators(&variants, &outcomes));
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(golden, found).unwrap();
+        fs::write(golden_plans, plans::table(&version, &variants, &planned)).unwrap();
         fs::write(page, documented).unwrap();
         return;
     }
@@ -241,4 +280,5 @@ fn every_backend_test_has_the_outcome_in_the_table() {
     );
     assert!(!found.contains("wrong:"), "no outcome is wrong, whatever the table says");
     assert_eq!(text, documented, "docs/operators.md; run this with UPDATE_EXPECT=1");
+    plans::check(&fs::read_to_string(golden_plans).unwrap(), &variants, &planned);
 }
