@@ -17,6 +17,8 @@ enum Head {
     Sigmoid,
     /// Rows of features become rows of scores.
     Sequence,
+    /// Rows of features become a score each.
+    Places,
     /// Images become maps of scores, with a softmax over the channels.
     Map,
 }
@@ -28,7 +30,7 @@ impl Head {
     fn input(self, inputs: usize) -> Vec<usize> {
         match self {
             Self::Logit | Self::Sigmoid => vec![inputs, FEATURES],
-            Self::Sequence => vec![inputs, ROWS, FEATURES],
+            Self::Sequence | Self::Places => vec![inputs, ROWS, FEATURES],
             Self::Map => vec![inputs, 1, 6, 6],
         }
     }
@@ -58,13 +60,14 @@ impl Head {
                     _ => model.to_bytes("score", &[1, 1]),
                 }
             }
-            Self::Sequence => {
+            Self::Sequence | Self::Places => {
+                let scores = if matches!(self, Self::Places) { 1 } else { 5 };
                 let model = weights(model, "w1", &[FEATURES as i64, 16]);
-                weights(model, "w2", &[16, 5])
+                weights(model, "w2", &[16, scores])
                     .node("MatMul", "first", &["x", "w1"], &[])
                     .node("Relu", "relu", &["first"], &[])
                     .node("MatMul", "scores", &["relu", "w2"], &[])
-                    .to_bytes("scores", &[1, ROWS as i64, 5])
+                    .to_bytes("scores", &[1, ROWS as i64, scores])
             }
             Self::Map => {
                 let model = weights(model, "w1", &[8, 1, 3, 3]);
@@ -230,6 +233,19 @@ fn sequences_and_maps_have_a_class_per_position() {
     let (text, notes) = compile(&folder, "--calibrate x.npy");
     assert!(text.contains("of its spread") && notes.contains("--task classify"), "{text}{notes}");
     assert!(local(&folder).1.contains("numbers of shape [1, 4, 5]"));
+}
+
+#[test]
+fn a_score_per_place_is_no_class_of_places() {
+    let folder = folder(Head::Places, 40);
+    let (_, notes) = compile(&folder, "--calibrate x.npy");
+    assert!(notes.contains("a score for every place of the input"), "{notes}");
+    assert_eq!(task(&folder), Task::Regress);
+    compile(&folder, "--calibrate x.npy --task classify");
+    assert_eq!(task(&folder), Task::Classify { axis: 1 });
+    labels(&folder, &[40, ROWS], |i| (i % 2) as f32);
+    compile(&folder, "--calibrate x.npy --labels y.npy");
+    assert_eq!(task(&folder), Task::Binary { is_probability: false });
 }
 
 #[test]

@@ -104,7 +104,7 @@ pub fn prepare_observed(
     let Imported { mut graph, outputs: declared, .. } = imported;
     let shapes: Vec<Shape> = declared.iter().map(|output| output.shape.clone()).collect();
     let scores = passes::split_client(&mut graph, &shapes);
-    let outputs = ports::outputs(&mut graph, &declared, scores, sample);
+    let outputs = ports::outputs(&mut graph, &declared, scores, (&inputs, sample));
     observer("split client", &graph);
     let original = graph.clone();
     passes::run_observed(&mut graph, options, observer)?;

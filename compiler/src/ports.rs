@@ -50,14 +50,15 @@ pub fn outputs(
     graph: &mut Graph,
     declared: &[Declared],
     scores: Vec<Scores>,
-    inputs: &[Tensor<f32>],
+    inputs: (&[InputPort], &[Tensor<f32>]),
 ) -> Vec<OutputPort> {
-    let units = if scores.len() > 1 { sizes(graph, &scores, inputs) } else { vec![1.0] };
+    let units = if scores.len() > 1 { sizes(graph, &scores, inputs.1) } else { vec![1.0] };
     let mut ports = Vec::new();
     for ((declared, scores), unit) in declared.iter().zip(scores).zip(units) {
         let shape = graph.node(scores.node).shape.clone();
         let is_probability = task::is_probability(graph, scores.node);
-        let output = task::Output::new(&declared.name, &shape, &scores.client, is_probability);
+        let shapes = (inputs.0, &shape);
+        let output = task::Output::new(&declared.name, shapes, &scores.client, is_probability);
         let task = task::of_network(&output).task;
         times_at_output(graph, scores.node, 1.0 / unit);
         ports.push(OutputPort {

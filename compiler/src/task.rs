@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use ir::graph::{Graph, NodeId, Op};
 pub use ir::plan::Task;
-use ir::plan::{ClientStep, OutputPort, scores_of, shape_after};
+use ir::plan::{ClientStep, InputPort, OutputPort, scores_of, shape_after};
 use ir::{Shape, Tensor};
 
 /// What the user says of an output.
@@ -59,41 +59,53 @@ pub struct Output<'a> {
     pub client: &'a [ClientStep],
     /// Whether all its elements lie between 0 and 1, the values of a function that saturates there.
     pub is_probability: bool,
+    /// Lengths of the axes of the model's sequences and images.
+    pub places: Vec<usize>,
 }
 
 impl<'a> Output<'a> {
     /// The outputs of a network without the client's steps.
-    pub fn of_network(ports: &'a [OutputPort], graph: &Graph) -> Vec<Self> {
+    pub fn of_network(inputs: &[InputPort], ports: &'a [OutputPort], graph: &Graph) -> Vec<Self> {
         let joined = graph.output();
         let parts = if ports.len() == 1 { vec![joined] } else { graph.operands(joined) };
         let output = |(port, part): (&'a OutputPort, NodeId)| {
             // Behind the output stands what brings it to the port's unit.
             let is_unit = port.unit != 1.0 && matches!(graph.node(part).op, Op::Affine { .. });
             let value = if is_unit { graph.operands(part)[0] } else { part };
-            Self::of_port(port, is_probability(graph, value))
+            Self::of_port(inputs, port, is_probability(graph, value))
         };
         ports.iter().zip(parts).map(output).collect()
     }
 
     /// The outputs of a plan, as far as it knows them without the network in float.
-    pub fn of_plan(ports: &'a [OutputPort]) -> Vec<Self> {
+    pub fn of_plan(inputs: &[InputPort], ports: &'a [OutputPort]) -> Vec<Self> {
         let certain = Task::Binary { is_probability: true };
-        ports.iter().map(|port| Self::of_port(port, port.task == certain)).collect()
+        ports.iter().map(|port| Self::of_port(inputs, port, port.task == certain)).collect()
     }
 
-    fn of_port(port: &'a OutputPort, is_probability: bool) -> Self {
-        Self::new(&port.name, &port.shape, &port.client, is_probability)
+    fn of_port(inputs: &[InputPort], port: &'a OutputPort, is_probability: bool) -> Self {
+        Self::new(&port.name, (inputs, &port.shape), &port.client, is_probability)
     }
 
     /// An output that is made of a value of `shape`.
     pub fn new(
         name: &'a str,
-        shape: &Shape,
+        (inputs, shape): (&[InputPort], &Shape),
         client: &'a [ClientStep],
         is_probability: bool,
     ) -> Self {
         let scores = shape_after(scores_of(client), shape);
-        Self { name, shape: scores.unwrap_or_else(|| shape.clone()), client, is_probability }
+        let shape = scores.unwrap_or_else(|| shape.clone());
+        let maps = inputs.iter().map(|input| &input.shape).filter(|shape| shape.rank() >= 3);
+        let places = maps.flat_map(|shape| shape.0[1..].iter().copied()).collect();
+        Self { name, shape, client, is_probability, places }
+    }
+
+    /// Whether an only axis that is longer than 1 counts places of a sequence or a row of an image, with a score
+    /// each, rather than classes: an input is as long, and the axis is not that of an image's channels.
+    fn counts_places(&self, axis: usize, length: usize) -> bool {
+        let (rank, is_channel) = (self.shape.rank(), axis == 1);
+        rank >= 3 && !(rank >= 4 && is_channel) && self.places.contains(&length)
     }
 
     /// The axes that are longer than 1, and the lengths.
@@ -230,6 +242,18 @@ pub fn of_network(output: &Output<'_>) -> Found {
             Task::Regress,
             "one output, which is no sigmoid's: taken for a number; --task binary takes it for a score",
         ),
+        [(axis, length)] if output.counts_places(axis, length) => match output.is_probability {
+            true => assumed(
+                Task::Binary { is_probability: true },
+                "a sigmoid for every place of the input: judged at one half each; --task classify takes the place of the \
+                 largest for the class",
+            ),
+            false => assumed(
+                Task::Regress,
+                "a score for every place of the input: taken for numbers; --task binary judges each, --task classify \
+                 takes the place of the largest for the class",
+            ),
+        },
         [(axis, _)] if output.is_probability => assumed(
             Task::Classify { axis },
             "several sigmoids: the largest is taken for the class; --task binary judges each at one half",

@@ -56,8 +56,8 @@ pub fn run(args: Args) -> Result<()> {
     notes.iter().chain(&data.notes).for_each(|note| note!("note: {note}"));
     let inputs = data::join(&ports, &data.parts)?;
     let outputs = match &reference {
-        Some(reference) => Output::of_network(&plan.outputs, &reference.original),
-        None => Output::of_plan(&plan.outputs),
+        Some(reference) => Output::of_network(&plan.inputs, &plan.outputs, &reference.original),
+        None => Output::of_plan(&plan.inputs, &plan.outputs),
     };
     let planned: Vec<Task> = plan.outputs.iter().map(|port| port.task).collect();
     let (tasks, truths) = args.task.read(&Subject {

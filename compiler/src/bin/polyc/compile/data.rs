@@ -88,7 +88,7 @@ pub fn read(args: &Args, imported: &mut Imported) -> Result<(Vec<InputPort>, Rea
 pub fn split(args: &Args, prepared: &Prepared, read: Read) -> Result<Inputs> {
     let Read { inputs: all, labels, is_synthetic, agreement, outputs: of_file, parts } = read;
     let (count, most) = (all.len(), most_inputs(args, &prepared.graph)?);
-    let outputs = Output::of_network(&prepared.outputs, &prepared.original);
+    let outputs = Output::of_network(&prepared.inputs, &prepared.outputs, &prepared.original);
     if is_synthetic {
         let measured = all[..MADE_UP.min(count)].to_vec();
         let made = Calibration::new(all, "synthetic inputs");
