@@ -2,9 +2,11 @@
 
 use super::file::Model;
 use super::quiet::{one_line, quietly};
+use super::scope::graphs;
 use super::{ImportError, ImportOptions};
 use ir::tensor::{Shape, Tensor};
 use std::path::Path;
+use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::{Factoid, InferenceFact};
 
@@ -29,6 +31,9 @@ impl TractModel {
         values: Option<&[String]>,
     ) -> Result<Self, ImportError> {
         let model = Model::open(path, options)?;
+        if let Some(operator) = wrong_operator(&model) {
+            return Err(ImportError::Oracle(format!("it computes {operator} wrongly")));
+        }
         let values = values.unwrap_or(&model.outputs);
         attempt(|| {
             let parsed =
@@ -80,6 +85,23 @@ impl TractModel {
             self.runnable.run(operands)?.iter().map(reals).collect()
         };
         attempt(run).map_err(ImportError::Oracle)
+    }
+}
+
+/// An operator of the model that tract computes wrongly.
+fn wrong_operator(model: &Model) -> Option<&str> {
+    let graph = model.proto.graph.as_ref()?;
+    let nodes = model.order.iter().map(|&i| &graph.node[i]);
+    nodes.into_iter().find(|node| is_wrong(node)).map(|node| node.op_type.as_str())
+}
+
+fn is_wrong(node: &NodeProto) -> bool {
+    let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name);
+    match node.op_type.as_str() {
+        // Their factors are left out, and so is the order.
+        "Celu" | "Swish" => attribute("alpha").is_some_and(|alpha| alpha.f != 1.0),
+        "SpaceToDepth" => attribute("mode").is_some_and(|mode| mode.s != b"DCR"),
+        _ => graphs(node).any(|body| body.node.iter().any(is_wrong)),
     }
 }
 
