@@ -166,3 +166,28 @@ fn channels_of_any_scale_are_as_accurate() {
     let (even, uneven) = (error(1.0), error(512.0));
     assert!(uneven < 1.5 * even + 0.01, "{uneven} against {even}");
 }
+
+/// The logarithm of a value that may be negative is no number: no plan answers for it.
+#[test]
+fn functions_of_values_that_they_are_not_defined_for_are_refused_by_their_node() {
+    let shape = Shape::new([1, INPUTS]);
+    let mut graph = Graph::new("x", shape.clone());
+    let op = Op::Activation(Activation::function(Function::Log));
+    let x = graph.input();
+    let y = graph.add("logarithm", op, shape, &[x]);
+    graph.set_output(y);
+    let prepared = prepare_plain(graph.into(), &PassOptions::default()).unwrap();
+    let with = |negative: bool| {
+        let mut numbers = Numbers(3);
+        let x =
+            |_| numbers.tensor(&[1, INPUTS], 1.0).map(|v| if negative { v } else { v.abs() + 0.1 });
+        let calibration = Calibration::new((0..40).map(x).collect(), "drawn");
+        let held_out = Sample { inputs: &calibration.inputs[..8], truths: &[], float: None };
+        let options = CompileOptions::default();
+        let found =
+            search("y", &prepared, &calibration, held_out, &options, Goal::AsGiven, &|_, _| ());
+        found.map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(with(false), Ok(()));
+    assert!(with(true).is_err_and(|why| why.contains("logarithm") && why.contains("not defined")));
+}

@@ -324,6 +324,13 @@ impl<'a> LockStep<'a> {
     ) -> Result<(Values, Values), CompileError> {
         let operand = self.teacher.operands(id)[0];
         let of_teacher = simulate::exact(exact, &self.values[&operand].0);
+        let mut kept = (0..).zip(of_teacher.iter()).filter(|(i, _)| !self.outliers.contains(i));
+        if kept.any(|(_, y)| y.data.iter().any(|v| v.is_nan())) {
+            return Err(CompileError::Calibration(format!(
+                "node {}: the function is not defined for some of its values on the calibration inputs",
+                self.teacher.node(id).name
+            )));
+        }
         let weights = weights(&of_teacher, &self.outliers);
         let mut samples = self.samples(operand, exact, &weights);
         let mut errors = Vec::new();

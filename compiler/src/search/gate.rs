@@ -51,6 +51,13 @@ pub fn check(measured: &Measured, gate: Gate) -> Result<(), CompileError> {
         )));
     }
     for output in &evaluation.outputs {
+        if output.relative_error.is_some_and(|e| !e.plan_rms.is_finite()) {
+            return Err(CompileError::Rejected(format!(
+                "output {}: the network's own numbers are not finite on held-out inputs; --force writes the plan all \
+                 the same",
+                output.name
+            )));
+        }
         if let Some(lost) = output.loss
             && lost > gate.max_loss
             && !is_chance(output, lost, gate.max_loss)
