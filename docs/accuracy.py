@@ -193,7 +193,8 @@ MEASURES = """
 task stands in the plan:
 
 - **classify**: scores of classes along one axis; the first largest is the class, at every position of the other axes. The
-  axis is that of a softmax or ArgMax at the output, the one that labels leave out, or the only one longer than 1.
+  axis is that of a softmax or ArgMax at the output, the one that labels leave out, or the only one longer than 1
+  (but a score for every place of a sequence, one as long as an input, is a number).
 - **binary**: every element is a score of the second of two classes: a sigmoid's is a probability and judged above one
   half, others above zero.
 - **regress**: numbers. With labels: RMSE, R² and the largest error, in the output's unit. Against the network in float: the
@@ -204,7 +205,7 @@ Without `--task` one sigmoid, or one output whose labels are noughts and ones, i
 or labels of one class per position classify; everything else is numbers, with a note where it might be scores.
 
 The column *plan* is what simulated runs of two parties answer, carries and roundings of masks included, up to eight of every
-input. (In JSON, `rounded` is the plan without carries.) The first two columns are the network as imported, and with its
+input, fewer of large networks. (In JSON, `rounded` is the plan without carries.) The first two columns are the network as imported, and with its
 activations fitted, in float.
 
 `--max-loss` (10 by default) is held against *plan*: points of accuracy lost where labels are known, otherwise percent of

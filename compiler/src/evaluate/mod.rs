@@ -24,9 +24,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Inputs that the carry noise is measured on, and simulated runs of each.
 const NOISE_INPUTS: usize = 16;
 const NOISE_ROUNDS: usize = 4;
-/// Runs are simulated as often as this many in all need, and at most so often per input.
+/// Runs are simulated as often as this many in all need, and at most so often per input; of large networks as
+/// often as so many multiplications afford, but once.
 const RUNS: usize = 256;
 const MOST_ROUNDS: usize = 8;
+const RUNS_WORK: usize = 100_000_000_000;
 
 /// Inputs and what is known of them.
 #[derive(Clone, Copy)]
@@ -302,14 +304,18 @@ fn simulate(
     index: usize,
     inputs: usize,
 ) -> (Tensor<f32>, Vec<Tensor<f32>>, Option<NoiseTally>) {
-    let rounds = RUNS.div_ceil(inputs.max(1)).min(MOST_ROUNDS);
+    let affordable = RUNS_WORK / (plan.multiplications_in_all() * inputs).max(1);
+    let rounds = |least: usize| {
+        let wanted = RUNS.div_ceil(inputs.max(1)).min(MOST_ROUNDS).max(least);
+        wanted.min(affordable.max(1))
+    };
     if index < NOISE_INPUTS {
-        let mut tally = NoiseTally::of(evaluator, encoded, index, rounds.max(NOISE_ROUNDS));
+        let mut tally = NoiseTally::of(evaluator, encoded, index, rounds(NOISE_ROUNDS));
         let runs = std::mem::take(&mut tally.sampled);
         return (tally.rounded.clone(), runs, Some(tally));
     }
     let run = |rounding| plan.decode_output(&evaluator.run(encoded, rounding, |_, _| ()));
-    let runs = (0..rounds).map(|round| run(run_rounding(index, round))).collect();
+    let runs = (0..rounds(1)).map(|round| run(run_rounding(index, round))).collect();
     (run(Rounding::Nearest), runs, None)
 }
 
