@@ -76,7 +76,7 @@ impl Found {
     /// Whether the answer is far and the compiler's own figures do not show it. They are those of other inputs.
     fn is_hidden(&self) -> bool {
         let Ok(error) = self.error else { return false };
-        let is_bad = |own: f64| own.is_nan() || own > BOUNDS[1].0.max(error / HIDES);
+        let is_bad = |own: f64| own.is_nan() || own > error / HIDES;
         self.outcome() == "far" && !self.own.is_some_and(is_bad)
     }
 
