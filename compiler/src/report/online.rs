@@ -112,17 +112,17 @@ mod tests {
             fraction_bits: 4,
         };
         let product = || StepOp::Diagonal { weight_bits: 8 };
-        let phase = |guard| {
+        let phase = |p, guard| {
             let (q, shift, g2, h) = (32, 18, 7, 7);
-            let (p, mask_bits, harmonics, amplitude) = (6, 6, 1, 8);
-            StepOp::Phase(Phase { p, mask_bits, q, shift, g2, h, guard, harmonics, amplitude })
+            let (harmonics, amplitude) = (1, 8);
+            StepOp::Phase(Phase { p, mask_bits: p, q, shift, g2, h, guard, harmonics, amplitude })
         };
         let steps = vec![
-            step(StepOp::Input, &[], 12),
-            step(product(), &[0], 12),
-            step(phase(guard), &[1], 11 + guard),
+            step(StepOp::Input, &[], 14),
+            step(product(), &[0], 14),
+            step(phase(14, guard), &[1], 11 + guard),
             step(product(), &[2], 11 + guard),
-            step(phase(0), &[3], 13),
+            step(phase(6, 0), &[3], 13),
         ];
         let mut plan = Plan::of_steps("guarded", steps, ValueId(4), (1.0, 16.0), 16.0);
         assert!(plan.choose_encryption());
@@ -148,11 +148,11 @@ mod tests {
             let rounds: Vec<(usize, usize)> =
                 plan.rounds().iter().map(|r| round_bytes(&of_activations, r, batch)).collect();
             let elements = 3 * PART * batch;
-            // 6 bits of question each; answers without the guard bits.
+            // Questions of 14 and 6 bits; answers without the guard bits.
             let of_bits = |bits: usize| elements * bits / 8;
-            let expected = [(of_bits(6), of_bits(11)), (of_bits(6), of_bits(13)), (0, 0)];
+            let expected = [(of_bits(14), of_bits(11)), (of_bits(6), of_bits(13)), (0, 0)];
             assert_eq!(rounds, expected);
-            let input = of_bits(12);
+            let input = of_bits(14);
             let output = of_bits(13);
             let (questions, answers) =
                 rounds.iter().fold((0, 0), |(q, a), of| (q + of.0, a + of.1));
@@ -163,7 +163,8 @@ mod tests {
         }
     }
 
-    /// Guard bits are in no message, so they change nothing of what overlaps where messages take all the time.
+    /// Guard bits are in no message, so they change nothing of what overlaps where messages take all the time. The
+    /// first answer is shorter than its question: it is what overlaps.
     #[test]
     fn guard_bits_take_no_time_on_the_network() {
         let network = Network { name: "slow".into(), rtt_ms: 0.0, mbit: 1e-3 };
