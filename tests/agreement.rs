@@ -149,7 +149,7 @@ fn evaluations_say_what_every_layer_does() {
         let differ = of("plan").iter().zip(of("float")).filter(|(p, f)| **p != *f).count();
         assert_eq!(changed.len(), differ, "{model}");
         let layers = json["layers"].as_array().unwrap();
-        let steps = compiled.plan.steps.iter().filter(|s| s.op.is_activation());
+        let steps = compiled.plan.steps.iter().filter(|s| s.op.is_interactive());
         assert_eq!(layers.len(), steps.count(), "{model}: a line for every activation");
         for layer in layers {
             let number = |key: &str| layer[key].as_f64();

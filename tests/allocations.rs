@@ -2,9 +2,9 @@
 
 use allocation_counter::{AllocationInfo, measure};
 use polyrt::net::TcpChannel;
-use polyrt::offline::item::{Party0Item, Party1Item};
-use polyrt::offline::store::MemorySupply;
 use polyrt::online::Model;
+use polyrt::preprocess::item::{Party0Item, Party1Item};
+use polyrt::preprocess::store::MemorySupply;
 use polyrt::{Connected, Error, local};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ fn squares_and_polynomials_ask_for_none_either() {
 /// those before, and a new connection's buffers grow.
 fn check(model: &str, least: usize, growth: u64) {
     let compiled = compiled(model);
-    let activations = compiled.plan.steps.iter().filter(|s| s.op.is_activation()).count();
+    let activations = compiled.plan.steps.iter().filter(|s| s.op.is_interactive()).count();
     assert!(activations >= least, "{activations} activations");
     let model = Arc::new(Model::new(&compiled.plan, &compiled.weights));
     let (mut supply0, mut supply1) =

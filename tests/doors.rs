@@ -3,7 +3,7 @@
 
 use ir::plan::Plan;
 use polyrt::net::{Channel, MemoryChannel, Tap, memory_pair};
-use polyrt::offline::Role;
+use polyrt::preprocess::Role;
 use std::time::Duration;
 use support::doors::{self, SMALL, SMALL_MODEL};
 use support::{Numbers, array, digits, shipped};

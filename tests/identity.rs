@@ -110,7 +110,7 @@ fn activations_keep_their_identity_through_passes_fit_and_lowering() {
         }
         for layer in &reference.layers {
             let step = compiled.plan.step(reference.values[&layer.node]);
-            assert!(step.op.is_activation(), "{}", step.name);
+            assert!(step.op.is_interactive(), "{}", step.name);
             assert_eq!(step.shape, reference.fitted.node(layer.node).shape);
             assert_eq!(layer.original.is_none(), is_distance(reference, layer.node));
         }

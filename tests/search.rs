@@ -3,7 +3,9 @@
 
 use ir::Tensor;
 use ir::op::mean_square_slope;
-use ir::plan::{Evaluator, Phase, Rounding, Step, StepOp, StepWeights, carry_noise, phase_error};
+use ir::plan::{
+    Evaluator, Interactive, Phase, Rounding, Step, StepOp, StepWeights, carry_noise, phase_error,
+};
 use polyc::error::CompileError;
 use polyc::evaluate::Sample;
 use polyc::fit::{Calibration, Family};
@@ -47,7 +49,9 @@ impl Network {
 
 fn harmonics(measured: &Measured) -> u32 {
     let steps = measured.compiled.plan.steps.iter();
-    let of = |op: &StepOp| if let StepOp::Phase(phase) = op { phase.harmonics } else { 0 };
+    let of = |op: &StepOp| {
+        if let StepOp::Interactive(Interactive::Phase(phase)) = op { phase.harmonics } else { 0 }
+    };
     steps.map(|step| of(&step.op)).sum()
 }
 
@@ -104,7 +108,7 @@ fn fewer_bits_where_they_matter_least() {
     assert!(online.notes.iter().any(|n| n.contains("bytes online")), "{:?}", online.notes);
     // What is made offline is finer, and two parties compute what the evaluator does.
     let phases = online.compiled.plan.steps.iter().filter_map(|step| match &step.op {
-        StepOp::Phase(phase) => Some((phase.spare_bits(), phase.guard)),
+        StepOp::Interactive(Interactive::Phase(phase)) => Some((phase.spare_bits(), phase.guard)),
         _ => None,
     });
     let phases: Vec<_> = phases.collect();
@@ -131,7 +135,7 @@ fn fewer_bits_where_they_matter_least() {
     let bits = |measured: &Measured| -> BTreeSet<(u32, u32)> {
         let steps = measured.compiled.plan.steps.iter();
         let of = |step: &Step| match &step.op {
-            StepOp::Phase(phase) => Some((phase.p, step.ring)),
+            StepOp::Interactive(Interactive::Phase(phase)) => Some((phase.p, step.ring)),
             _ => None,
         };
         steps.filter_map(of).collect()
@@ -166,7 +170,7 @@ fn tables_follow_the_bits_of_phases() {
         let found = network.search(&options, Goal::AsGiven).unwrap();
         let steps = found.compiled.plan.steps.iter().zip(&found.compiled.weights.steps);
         let of = |(step, secrets): (&Step, &StepWeights)| {
-            let StepOp::Phase(phase) = &step.op else { return None };
+            let StepOp::Interactive(Interactive::Phase(phase)) = &step.op else { return None };
             let error = |phase: &Phase| phase_error(phase, secrets, 2000);
             let finer = |by: u32| {
                 let shift = phase.shift + 3 * by;
@@ -198,7 +202,7 @@ fn rings_become_finer_where_rounding_loses() {
     let found = network.search(&options, Goal::AsGiven).unwrap();
     assert!(!found.notes.is_empty(), "coarse rings were noticed");
     let bits = found.compiled.plan.steps.iter().filter_map(|step| match &step.op {
-        StepOp::Phase(phase) => Some(phase.p),
+        StepOp::Interactive(Interactive::Phase(phase)) => Some(phase.p),
         _ => None,
     });
     assert!(bits.clone().all(|p| p > 3), "{:?}", bits.collect::<Vec<_>>());
@@ -213,7 +217,8 @@ fn plans_that_lose_or_escape_are_refused_with_their_layers() {
     let found = network.search(&options, Goal::AsGiven).unwrap();
     check(&found, gate).unwrap();
     let steps = found.compiled.plan.steps.iter();
-    let squares = steps.filter(|step| matches!(step.op, StepOp::Square(_))).count();
+    let squares =
+        steps.filter(|step| matches!(step.op, StepOp::Interactive(Interactive::Square(_)))).count();
     assert_eq!(squares, 4, "behind a convolution, a quadratic is one square");
     let refused = |found: &Measured, gate| check(found, gate).unwrap_err().to_string();
     let strict = Gate { max_loss: -1.0, ..gate };

@@ -6,7 +6,7 @@
 
 use ir::Shape;
 use ir::op::Convolution;
-use ir::plan::{Step, StepOp};
+use ir::plan::{Linear, Step, StepOp};
 use polyrt::kernel::sums::row_sums;
 use polyrt::kernel::{InstructionSet, PackedLinear, Scratch, peak};
 use polyrt::wire::{pack, unpack};
@@ -121,7 +121,7 @@ fn line(case: &Case, arguments: &[String]) {
     for ring in [16, 20, 28, 40] {
         let step = Step {
             name: String::new(),
-            op: StepOp::Convolution { geometry, weight_bits: 8 },
+            op: StepOp::Linear(Linear::Convolution { geometry, weight_bits: 8 }),
             operands: vec![],
             shape: shape.clone(),
             ring,

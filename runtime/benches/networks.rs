@@ -2,7 +2,9 @@
 
 use ir::Shape;
 use ir::op::Convolution;
-use ir::plan::{Phase, Plan, Step, StepOp, StepWeights, ValueId, Weights};
+use ir::plan::{
+    Interactive, Linear, Local, Phase, Plan, Step, StepOp, StepWeights, ValueId, Weights,
+};
 
 /// A plan by name: `resnet18` for CIFAR, `resnet50` at 224.
 pub fn named(name: &str) -> Option<(Plan, Weights)> {
@@ -31,7 +33,7 @@ fn resnet18() -> (Plan, Weights) {
 fn resnet50() -> (Plan, Weights) {
     let mut b = Builder::new([1, 3, 224, 224]);
     let x = b.convolution(0, 64, 7, 2, true);
-    let op = StepOp::SumWindows { kernel: [2, 2], stride: [2, 2] };
+    let op = StepOp::Local(Local::SumPool { kernel: [2, 2], stride: [2, 2] });
     let mut x = b.push(op, &[x], Shape::new([1, 64, 56, 56]), StepWeights::None);
     for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
         let width = 64 << stage;
@@ -102,7 +104,7 @@ impl Builder {
         let input = self.steps[x].shape.clone();
         let shape = geometry.output_shape(&input, outputs).unwrap_or_default();
         let weights = self.linear(outputs * geometry.fan_in(&input), outputs);
-        let op = StepOp::Convolution { geometry, weight_bits: 8 };
+        let op = StepOp::Linear(Linear::Convolution { geometry, weight_bits: 8 });
         let y = self.push(op, &[x], shape, weights);
         if activated { self.activation(y) } else { y }
     }
@@ -124,25 +126,40 @@ impl Builder {
             constant: vec![1.5; shape.channels()],
             harmonics: vec![vec![[3.0, 4.0], [1.0, 2.0]]; shape.channels()],
         };
-        self.push(StepOp::Phase(phase), &[x], shape, weights)
+        self.push(StepOp::Interactive(Interactive::Phase(phase)), &[x], shape, weights)
     }
 
     /// The end of a residual block: the skipped value scaled, added, activated.
     fn join(&mut self, inner: usize, skip: usize) -> usize {
         let shape = || self.steps[inner].shape.clone();
         let (scaled, sum) = (shape(), shape());
-        let skip = self.push(StepOp::Scale { factor: 37 }, &[skip], scaled, StepWeights::None);
-        let sum = self.push(StepOp::Add, &[inner, skip], sum, StepWeights::None);
+        let skip = self.push(
+            StepOp::Local(Local::Scale { factor: 37 }),
+            &[skip],
+            scaled,
+            StepWeights::None,
+        );
+        let sum = self.push(StepOp::Local(Local::Add), &[inner, skip], sum, StepWeights::None);
         self.activation(sum)
     }
 
     fn finish(mut self, name: &str, x: usize, classes: usize) -> (Plan, Weights) {
         let channels = self.steps[x].shape.channels();
         let pooled = Shape::new([1, channels, 1, 1]);
-        let x = self.push(StepOp::SumAxes { axes: vec![2, 3] }, &[x], pooled, StepWeights::None);
-        let x = self.push(StepOp::Reshape, &[x], Shape::new([1, channels]), StepWeights::None);
+        let x = self.push(
+            StepOp::Local(Local::ReduceSum { axes: vec![2, 3] }),
+            &[x],
+            pooled,
+            StepWeights::None,
+        );
+        let x = self.push(
+            StepOp::Local(Local::Reshape),
+            &[x],
+            Shape::new([1, channels]),
+            StepWeights::None,
+        );
         let weights = self.linear(channels * classes, classes);
-        let op = StepOp::MatrixProduct { weight_bits: 8 };
+        let op = StepOp::Linear(Linear::MatrixProduct { weight_bits: 8 });
         let output = self.push(op, &[x], Shape::new([1, classes]), weights);
         let mut plan = Plan::of_steps(name, self.steps, ValueId(output as u32), (4.0, 16.0), 64.0);
         assert!(plan.choose_encryption(), "weights of 8 bits fit");

@@ -5,12 +5,12 @@
 
 use ir::Shape;
 use ir::op::Convolution;
-use ir::plan::{Phase, Plan, Step, StepOp, ValueId};
-use polyrt::offline::Role;
-use polyrt::offline::expand::Seed;
-use polyrt::offline::products::phase;
-use polyrt::offline::rlwe::{PublicKeys, SecretKeys};
-use polyrt::offline::transfer::{Transfers, setup};
+use ir::plan::{Interactive, Linear, Phase, Plan, Step, StepOp, ValueId};
+use polyrt::preprocess::Role;
+use polyrt::preprocess::expand::Seed;
+use polyrt::preprocess::rlwe::{PublicKeys, SecretKeys};
+use polyrt::preprocess::transfer::{Transfers, setup};
+use polyrt::steps::phase::trees as phase;
 use std::error::Error;
 use std::time::Instant;
 use zeroize::Zeroizing;
@@ -82,7 +82,7 @@ fn convolution() -> Result<(), Failure> {
         ring: 17,
         fraction_bits: 8,
     };
-    let linear = StepOp::Convolution { geometry, weight_bits: 8 };
+    let linear = StepOp::Linear(Linear::Convolution { geometry, weight_bits: 8 });
     let mut plan = Plan::of_steps(
         "bench",
         vec![step(StepOp::Input, vec![]), step(linear, vec![ValueId(0)])],
@@ -174,7 +174,7 @@ fn trees(party0: &mut Transfers, party1: &mut Transfers, harmonics: u32) -> Resu
     };
     let step = Step {
         name: "bench".into(),
-        op: StepOp::Phase(phase),
+        op: StepOp::Interactive(Interactive::Phase(phase)),
         operands: vec![ValueId(0)],
         shape: Shape::new([1, 16, 32, 32]),
         ring: 16,

@@ -2,8 +2,8 @@
 
 use crate::handshake::AgreementError;
 use crate::net::NetError;
-use crate::offline::MaterialError;
-use crate::offline::store::StoreError;
+use crate::preprocess::MaterialError;
+use crate::preprocess::store::StoreError;
 use ir::plan::InputError;
 
 /// Any failure of a run. One line, without secrets; it includes its cause, which is therefore no

@@ -18,9 +18,9 @@
 
 use crate::Error;
 use crate::net::{Channel, NOT_TLS};
-use crate::offline::item::Origin;
-use crate::offline::{DealId, Offer, Role};
-use crate::tables::TableDigest;
+use crate::preprocess::item::Origin;
+use crate::preprocess::{DealId, Offer, Role};
+use crate::steps::TableDigest;
 use ir::plan::{Commitment, Digest};
 use sha2::{Digest as _, Sha256};
 use std::fmt;

@@ -5,7 +5,7 @@
 //! phase makes is brought into this order once, before the online phase.
 
 use ir::Shape;
-use ir::plan::{Step, StepOp};
+use ir::plan::{Linear, Step, StepOp};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Whether values of this shape stand with their channels last.
@@ -16,7 +16,7 @@ pub fn channels_last(shape: &Shape) -> bool {
 /// The shape by whose order a linear step's value is computed: matrix products are computed in rows.
 pub fn computed(step: &Step) -> Shape {
     match step.op {
-        StepOp::MatrixProduct { .. } => Shape::new([step.shape.elements()]),
+        StepOp::Linear(Linear::MatrixProduct { .. }) => Shape::new([step.shape.elements()]),
         _ => step.shape.clone(),
     }
 }

@@ -1,11 +1,11 @@
 //! The runtime `polyrt`: a plan and one party's secrets make an answer.
 //!
 //! A session goes `Connected → Agreed → Prepared → Finished` ([`session`]). Its one-time material is
-//! made with the peer ([`offline`]), now or before, or dealt; [`offline::store`] keeps it. The mathematics
-//! stands in [`protocol`], one file per protocol with both parties; [`net`] moves bytes.
+//! made with the peer ([`preprocess`]), now or before, or dealt; [`preprocess::store`] keeps it. What kinds of steps
+//! there are stands in [`steps`], a room for each with both parties; [`net`] moves bytes.
 //!
 //! Security is against semi-honest parties. Party 0 sees uniformly masked values; party 1 sees one-time
-//! masked questions and the output. The plan is public.
+//! masked openings and the output. The plan is public.
 
 pub mod error;
 pub mod handshake;
@@ -13,14 +13,13 @@ pub mod kernel;
 pub mod layout;
 pub mod local;
 pub mod net;
-pub mod offline;
 pub mod online;
-pub mod protocol;
+pub mod preprocess;
 pub mod secret;
 pub mod session;
 #[cfg(test)]
 mod session_tests;
-pub mod tables;
+pub mod steps;
 #[cfg(test)]
 mod testing;
 pub mod wire;

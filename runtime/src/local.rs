@@ -2,11 +2,11 @@
 
 use crate::Error;
 use crate::net::{Channel, memory_pair};
-use crate::offline::dealer::deal;
-use crate::offline::expand::Seed;
-use crate::offline::item::{Party0Item, Party1Item};
-use crate::offline::store::{MemorySupply, NoSupply};
-use crate::offline::{DealId, Network, Role, Supply};
+use crate::preprocess::dealer::deal;
+use crate::preprocess::expand::Seed;
+use crate::preprocess::item::{Party0Item, Party1Item};
+use crate::preprocess::store::{MemorySupply, NoSupply};
+use crate::preprocess::{DealId, Network, Role, Supply};
 use crate::session::{Connected, Finished};
 use ir::Tensor;
 use ir::plan::{Digest, Plan, Weights};

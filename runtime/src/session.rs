@@ -5,11 +5,11 @@
 use crate::Error;
 use crate::handshake::{self, Agreement, Heard, Hello, Purpose};
 use crate::net::{Channel, Meter, Traffic};
-use crate::offline::item::{Item, Party0Item, Party1Item};
-use crate::offline::making::{self, Observer};
-use crate::offline::{Party0Material, Party1Material, Role, Supply};
 use crate::online::{Model, Party0, Party1};
-use crate::tables::Tables;
+use crate::preprocess::item::{Item, Party0Item, Party1Item};
+use crate::preprocess::parties::{self, Observer};
+use crate::preprocess::{Role, Supply};
+use crate::steps::Tables;
 use ir::Tensor;
 use ir::plan::{Digest, Plan, Weights};
 use std::sync::Arc;
@@ -168,7 +168,7 @@ impl<'a, C: Channel> Agreed<'a, C, Party0Item<'a>> {
         }
         let (start, items) = (Instant::now(), self.agreement.fresh);
         if items > 0 {
-            making::party0(&mut self.channel, self.plan, weights, items, observer, keep)?;
+            parties::party0(&mut self.channel, self.plan, weights, items, observer, keep)?;
         }
         Ok(Offline { items, traffic: self.channel.take(), elapsed: start.elapsed() })
     }
@@ -206,7 +206,7 @@ impl<'a, C: Channel> Agreed<'a, C, Party1Item<'a>> {
         }
         let (start, items) = (Instant::now(), self.agreement.fresh);
         if items > 0 {
-            making::party1(&mut self.channel, self.plan, items, observer, keep)?;
+            parties::party1(&mut self.channel, self.plan, items, observer, keep)?;
         }
         Ok(Offline { items, traffic: self.channel.take(), elapsed: start.elapsed() })
     }
@@ -226,7 +226,7 @@ fn check_complete<C, M>(agreed: &Agreed<'_, C, M>, role: Role) -> Result<(), Err
     Ok(())
 }
 
-impl<'a, C: Channel, M: Party0Material + 'a> Agreed<'a, C, M> {
+impl<'a, C: Channel> Agreed<'a, C, Party0Item<'a>> {
     /// Brings in the weights, packs them, and takes everything from the items that does not depend on
     /// the input.
     ///
@@ -243,7 +243,7 @@ impl<'a, C: Channel, M: Party0Material + 'a> Agreed<'a, C, M> {
     /// If this is party 1's side, the model is another plan's, or correlations are missing.
     pub fn prepare_model(self, model: Arc<Model<'a>>) -> Result<Prepared<C, Party0<'a>>, Error> {
         check_complete(&self, Role::Party0)?;
-        if !std::ptr::eq(model.plan, self.plan) {
+        if !std::ptr::eq(model.plan(), self.plan) {
             return Err(Error::Internal("a model of another plan".into()));
         }
         let Self { channel, handshake, offline, .. } = self;
@@ -252,7 +252,7 @@ impl<'a, C: Channel, M: Party0Material + 'a> Agreed<'a, C, M> {
     }
 }
 
-impl<'a, C: Channel, M: Party1Material + 'a> Agreed<'a, C, M> {
+impl<'a, C: Channel> Agreed<'a, C, Party1Item<'a>> {
     /// Computes party 1's side of every value; no input is needed, and no weight.
     ///
     /// # Errors

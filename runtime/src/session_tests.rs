@@ -3,10 +3,10 @@
 use crate::Error;
 use crate::handshake::{AgreementError, HELLO_BYTES, Hello, Purpose, VERSION};
 use crate::net::{Channel, MemoryChannel, NetError, memory_pair};
-use crate::offline::store::MemorySupply;
-use crate::offline::{DealId, Network, Offer, Role, Supply};
+use crate::preprocess::store::MemorySupply;
+use crate::preprocess::{DealId, Network, Offer, Role, Supply};
 use crate::session::Connected;
-use crate::tables::Tables;
+use crate::steps::Tables;
 use crate::testing::plans;
 use ir::plan::{Commitment, Digest, Plan};
 use std::time::Duration;

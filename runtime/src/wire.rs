@@ -52,6 +52,51 @@ pub fn pack_into<W: Word>(words: &[W], bits: u32, bytes: &mut [u8]) {
     bytes[at(whole)..].copy_from_slice(&tail[..tail_bytes]);
 }
 
+/// Writes elements of varying widths as a bit stream, as [`ir::ring::Packer`] does, into given bytes.
+pub struct Writer<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+    pending: u128,
+    filled: u32,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer at the start of `bytes`.
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, at: 0, pending: 0, filled: 0 }
+    }
+
+    /// Appends the low `bits` bits (at most 64) of an element.
+    ///
+    /// # Panics
+    /// If there is no room for it.
+    #[inline]
+    pub fn push(&mut self, element: u64, bits: u32) {
+        self.pending |= u128::from(element & low_mask(bits)) << self.filled;
+        self.filled += bits;
+        if self.filled >= 64 {
+            self.put(8);
+            self.pending >>= 64;
+            self.filled -= 64;
+        }
+    }
+
+    /// Writes what is left, padded with zero bits.
+    ///
+    /// # Panics
+    /// If the bytes are more or fewer than the elements take.
+    pub fn finish(mut self) {
+        self.put(self.filled.div_ceil(8) as usize);
+        assert_eq!(self.at, self.bytes.len(), "the bytes of a message");
+    }
+
+    fn put(&mut self, count: usize) {
+        let to = &mut self.bytes[self.at..self.at + count];
+        to.copy_from_slice(&(self.pending as u64).to_le_bytes()[..count]);
+        self.at += count;
+    }
+}
+
 #[inline(always)]
 fn join_all<W: Word>(words: &[W], bits: u32, bytes: &mut [u8]) {
     match bits {

@@ -3,8 +3,8 @@
 use super::cases::another_plan;
 use super::{all_right, command, compare, start};
 use polyrt::handshake::{HELLO_BYTES, Hello};
-use polyrt::offline::store::list;
-use polyrt::offline::{Offer, Role};
+use polyrt::preprocess::store::list;
+use polyrt::preprocess::{Offer, Role};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use support::doors;

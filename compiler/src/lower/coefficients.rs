@@ -3,7 +3,7 @@
 use crate::error::CompileError;
 use crate::scales::Line;
 use ir::op::{Polynomial, Trigonometric};
-use ir::plan::{Phase, Square, StepOp, StepWeights};
+use ir::plan::{Interactive, Phase, Square, StepOp, StepWeights};
 
 /// The bound of amplitudes that a plan tells, unless one is larger: one deviation of the output has a
 /// few bits less, so that it tells nothing in practice.
@@ -53,7 +53,10 @@ pub(super) fn lower_polynomial(
             .iter()
             .map(|c| (c[0] * line.scale * line.scale).round() as i64)
             .collect();
-        return Ok((StepOp::Square(square), StepWeights::Square { constant }));
+        return Ok((
+            StepOp::Interactive(Interactive::Square(square)),
+            StepWeights::Square { constant },
+        ));
     }
     let largest_bits = line.p - 2;
     let shift = largest_bits * degree as u32 + 2;
@@ -77,7 +80,10 @@ pub(super) fn lower_polynomial(
     }
     let square = Square { t: line.t, p: line.p, q: 0, shift };
     Ok((
-        StepOp::Polynomial { square, degree: degree as u32 },
+        StepOp::Interactive(Interactive::Polynomial(ir::plan::Polynomial {
+            square,
+            degree: degree as u32,
+        })),
         StepWeights::Polynomial { coefficients },
     ))
 }

@@ -15,9 +15,11 @@ fn a_square_is_one_where_a_shift_brings_it_to_its_scale() {
         lower_polynomial(&polynomial(rows), line, scale, "n").unwrap().0
     };
     let pure: &[&[f64]] = &[&[0.5, 0.0, 1.0], &[-3.0, 0.0, 1.0]];
-    let StepOp::Square(square) = of(pure, line(64.0, 3, 9), 128.0) else { panic!("a square") };
+    let StepOp::Interactive(Interactive::Square(square)) = of(pure, line(64.0, 3, 9), 128.0) else {
+        panic!("a square")
+    };
     assert_eq!((square.t, square.p, square.shift), (3, 9, 5));
-    let is_square = |op: StepOp| matches!(op, StepOp::Square(_));
+    let is_square = |op: StepOp| matches!(op, StepOp::Interactive(Interactive::Square(_)));
     assert!(is_square(of(pure, line(64.0, 3, 9), 4096.0)), "no shift at all");
     assert!(!is_square(of(pure, line(64.0, 3, 9), 8192.0)), "a shift to the left");
     assert!(!is_square(of(pure, line(64.0, 3, 9), 100.0)), "no shift");
@@ -41,8 +43,10 @@ fn integer_coefficients_make_the_polynomial() {
     for (scale, p, out) in [(37.0, 8, 90.0), (64.0, 10, 128.0), (5.5, 6, 1000.0)] {
         let p_of_rows = polynomial(rows);
         let (op, secrets) = lower_polynomial(&p_of_rows, line(scale, 2, p), out, "n").unwrap();
-        let (StepOp::Polynomial { square, degree }, StepWeights::Polynomial { coefficients }) =
-            (op, secrets)
+        let (
+            StepOp::Interactive(Interactive::Polynomial(ir::plan::Polynomial { square, degree })),
+            StepWeights::Polynomial { coefficients },
+        ) = (op, secrets)
         else {
             panic!("a polynomial")
         };

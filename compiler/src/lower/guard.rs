@@ -10,7 +10,7 @@
 //! than a word.
 
 use crate::scales::bits::WORD;
-use ir::plan::{Step, StepOp, StepWeights, ValueId};
+use ir::plan::{Interactive, Local, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 
 /// More guard bits take nothing off that would show.
@@ -22,18 +22,21 @@ pub(super) fn add_guard_bits(steps: &mut [Step], secrets: &mut [StepWeights], ou
     let stretches = stretches(steps);
     let mut guards = vec![MOST; steps.len()];
     for (index, step) in steps.iter().enumerate() {
-        let room = match step.op {
-            StepOp::Input
-            | StepOp::Square(_)
-            | StepOp::Polynomial { .. }
-            | StepOp::Rescale { .. } => 0,
-            _ if index == output.index() => 0,
-            _ => WORD.saturating_sub(step.ring),
+        // Whether the value may be stretched, and whether that of the operand may.
+        let (is_stretched, stretches_operand) = match &step.op {
+            StepOp::Input | StepOp::Local(Local::Truncate { .. }) => (false, true),
+            StepOp::Interactive(Interactive::Phase(_)) => (true, true),
+            StepOp::Interactive(Interactive::Square(_) | Interactive::Polynomial(_)) => {
+                (false, false)
+            }
+            StepOp::Constant | StepOp::Linear(_) | StepOp::Local(_) => (true, true),
         };
+        let is_free = is_stretched && index != output.index();
+        let room = if is_free { WORD.saturating_sub(step.ring) } else { 0 };
         let guard = &mut guards[stretches[index]];
         *guard = room.min(*guard);
-        if let StepOp::Square(_) | StepOp::Polynomial { .. } = step.op {
-            guards[stretches[step.operands[0].index()]] = 0;
+        if !stretches_operand {
+            step.operands.iter().for_each(|o| guards[stretches[o.index()]] = 0);
         }
     }
     for ((step, secrets), stretch) in steps.iter_mut().zip(secrets).zip(stretches) {
@@ -44,7 +47,7 @@ pub(super) fn add_guard_bits(steps: &mut [Step], secrets: &mut [StepWeights], ou
 /// The stretch of every value, by the number of its first.
 fn stretches(steps: &[Step]) -> Vec<usize> {
     let mut stretches: Vec<usize> = (0..steps.len()).collect();
-    for (index, step) in steps.iter().enumerate().filter(|(_, step)| !step.op.is_activation()) {
+    for (index, step) in steps.iter().enumerate().filter(|(_, step)| !step.op.is_interactive()) {
         for operand in &step.operands {
             let (a, b) = (stretches[index], stretches[operand.index()]);
             stretches.iter_mut().filter(|s| **s == a.max(b)).for_each(|s| *s = a.min(b));
@@ -66,9 +69,9 @@ fn widen(step: &mut Step, secrets: &mut StepWeights, guard: u32) {
             let coefficients = harmonics.iter_mut().flatten().flatten();
             constant.iter_mut().chain(coefficients).for_each(|v| *v *= factor);
         }
-        _ => {}
+        StepWeights::None | StepWeights::Square { .. } | StepWeights::Polynomial { .. } => {}
     }
-    if let StepOp::Phase(phase) = &mut step.op {
+    if let StepOp::Interactive(Interactive::Phase(phase)) = &mut step.op {
         phase.guard = guard;
         phase.amplitude += guard;
     }
@@ -78,7 +81,7 @@ fn widen(step: &mut Step, secrets: &mut StepWeights, guard: u32) {
 mod tests {
     use super::*;
     use ir::Shape;
-    use ir::plan::{Phase, Square};
+    use ir::plan::{Linear, Phase, Square};
 
     fn step(op: StepOp, operands: &[u32], ring: u32) -> Step {
         let operands = operands.iter().map(|&v| ValueId(v)).collect();
@@ -90,11 +93,11 @@ mod tests {
         let (shift, g2, h) = (17, 7, 7);
         let phase =
             Phase { p: 6, mask_bits: 8, q: 0, shift, g2, h, guard: 0, harmonics: 1, amplitude: 8 };
-        step(StepOp::Phase(phase), &[operand], ring)
+        step(StepOp::Interactive(Interactive::Phase(phase)), &[operand], ring)
     }
 
     fn product(operand: u32, ring: u32) -> Step {
-        step(StepOp::MatrixProduct { weight_bits: 8 }, &[operand], ring)
+        step(StepOp::Linear(Linear::MatrixProduct { weight_bits: 8 }), &[operand], ring)
     }
 
     /// input → product → phase → product and a sum beside it → phase → product → square → output.
@@ -106,11 +109,11 @@ mod tests {
             product(0, 11),
             phase(1, 14),
             product(2, 13),
-            step(StepOp::Scale { factor: 4 }, &[2], 14),
-            step(StepOp::Add, &[3, 4], 13),
+            step(StepOp::Local(Local::Scale { factor: 4 }), &[2], 14),
+            step(StepOp::Local(Local::Add), &[3, 4], 13),
             phase(5, 12),
             product(6, 12),
-            step(StepOp::Square(square), &[7], 11),
+            step(StepOp::Interactive(Interactive::Square(square)), &[7], 11),
         ];
         let linear = |b| StepWeights::Linear { weights: vec![1; 4], bias: vec![b, 0] };
         let of_phase =
@@ -134,7 +137,7 @@ mod tests {
         let guards: Vec<u32> = steps.iter().map(|step| step.op.guard()).collect();
         assert_eq!(guards, [0, 0, 2, 0, 0, 0, 0, 0, 0]);
         assert_eq!(steps[3].fraction_bits, 6);
-        let StepOp::Phase(phase) = &steps[2].op else { unreachable!() };
+        let StepOp::Interactive(Interactive::Phase(phase)) = &steps[2].op else { unreachable!() };
         assert_eq!(phase.amplitude, 10);
         let StepWeights::Linear { bias, weights } = &secrets[3] else { unreachable!() };
         assert_eq!((bias[0], weights[0]), (0x7ffc, 1));

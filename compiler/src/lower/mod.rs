@@ -15,7 +15,9 @@ use coefficients::{lower_phase, lower_polynomial};
 use ir::Tensor;
 use ir::graph::{NodeId, Op, padding_takes};
 use ir::op::Activation;
-use ir::plan::{InputPort, OutputPort, Plan, Step, StepOp, StepWeights, ValueId};
+use ir::plan::{
+    InputPort, Interactive, Linear, Local, OutputPort, Plan, Step, StepOp, StepWeights, ValueId,
+};
 use ir::ring::low_mask;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -70,7 +72,7 @@ pub fn lower(
         guard::add_guard_bits(&mut steps, &mut secrets, output);
     }
     steps.par_iter_mut().zip(&secrets).enumerate().for_each(|(index, (step, secrets))| {
-        if let StepOp::Phase(phase) = &mut step.op {
+        if let StepOp::Interactive(Interactive::Phase(phase)) = &mut step.op {
             let error = errors[&ValueId(index as u32)];
             *phase = tables::choose(*phase, secrets, step.ring, error, is_fine);
         }
@@ -129,14 +131,15 @@ impl Lowering<'_> {
                 return Ok(());
             }
             Op::Convolution { geometry, weights, bias } => {
-                let op = StepOp::Convolution { geometry: *geometry, weight_bits: 32 };
+                let op =
+                    StepOp::Linear(Linear::Convolution { geometry: *geometry, weight_bits: 32 });
                 return self.secret_linear(id, op, weights, bias, 1);
             }
             Op::MatrixProduct { weights, bias } => {
                 let axis = node.shape.rank() - 1;
                 return self.secret_linear(
                     id,
-                    StepOp::MatrixProduct { weight_bits: 32 },
+                    StepOp::Linear(Linear::MatrixProduct { weight_bits: 32 }),
                     weights,
                     bias,
                     axis,
@@ -144,18 +147,22 @@ impl Lowering<'_> {
             }
             Op::Affine { scale, shift } => return self.affine(id, scale, shift),
             Op::Activation(activation) => return self.activation(id, activation),
-            Op::Add => StepOp::Add,
+            Op::Add => StepOp::Local(Local::Add),
             Op::AverageWindows { kernel, stride, padding } => {
                 return self.average_windows(id, *kernel, *stride, *padding);
             }
             Op::SumWindows { kernel, stride } => {
-                StepOp::SumWindows { kernel: *kernel, stride: *stride }
+                StepOp::Local(Local::SumPool { kernel: *kernel, stride: *stride })
             }
-            Op::SumAxes(axes) => StepOp::SumAxes { axes: axes.clone() },
-            Op::Reshape => StepOp::Reshape,
-            Op::Transpose(permutation) => StepOp::Transpose { permutation: permutation.clone() },
-            Op::Take { axis, indices } => StepOp::Take { axis: *axis, indices: indices.clone() },
-            Op::Concat(axis) => StepOp::Concat { axis: *axis },
+            Op::SumAxes(axes) => StepOp::Local(Local::ReduceSum { axes: axes.clone() }),
+            Op::Reshape => StepOp::Local(Local::Reshape),
+            Op::Transpose(permutation) => {
+                StepOp::Local(Local::Transpose { permutation: permutation.clone() })
+            }
+            Op::Take { axis, indices } => {
+                StepOp::Local(Local::Gather { axis: *axis, indices: indices.clone() })
+            }
+            Op::Concat(axis) => StepOp::Local(Local::Concat { axis: *axis }),
             Op::Multiply
             | Op::Divide
             | Op::MaxWindows { .. }
@@ -192,7 +199,7 @@ impl Lowering<'_> {
         let source = &self.steps[value.index()];
         let step = Step {
             name: source.name.clone(),
-            op: StepOp::Scale { factor },
+            op: StepOp::Local(Local::Scale { factor }),
             operands: vec![value],
             shape: source.shape.clone(),
             ring: 0,
@@ -284,10 +291,10 @@ impl Lowering<'_> {
         };
         let bits = weight_bits(&integers);
         let op = match op {
-            StepOp::Convolution { geometry, .. } => {
-                StepOp::Convolution { geometry, weight_bits: bits }
+            StepOp::Linear(Linear::Convolution { geometry, .. }) => {
+                StepOp::Linear(Linear::Convolution { geometry, weight_bits: bits })
             }
-            _ => StepOp::MatrixProduct { weight_bits: bits },
+            _ => StepOp::Linear(Linear::MatrixProduct { weight_bits: bits }),
         };
         let operands = self.operands(id);
         self.emit(id, op, &operands, StepWeights::Linear { weights: integers, bias });
@@ -317,7 +324,7 @@ impl Lowering<'_> {
                 return Ok(());
             }
             let constant = self.emit(id, StepOp::Constant, &[], StepWeights::Constant(offsets()));
-            self.emit(id, StepOp::Add, &[operand, constant], StepWeights::None);
+            self.emit(id, StepOp::Local(Local::Add), &[operand, constant], StepWeights::None);
             return Ok(());
         }
         let input_scale = self.uniform(self.fitted.rounded.operands(id)[0])?;
@@ -327,7 +334,7 @@ impl Lowering<'_> {
             .iter()
             .map(|&s| weight(f64::from(s) * output_scale / input_scale, &node.name))
             .collect::<Result<Vec<i32>, _>>()?;
-        let op = StepOp::Diagonal { weight_bits: weight_bits(&weights) };
+        let op = StepOp::Linear(Linear::Hadamard { weight_bits: weight_bits(&weights) });
         let bias = offsets();
         self.emit(id, op, &operands, StepWeights::Linear { weights, bias });
         Ok(())
@@ -346,11 +353,16 @@ impl Lowering<'_> {
         for (axis, indices) in padding_takes(&source.shape, padding) {
             let mut shape = self.steps[operand.index()].shape.clone();
             shape.0[axis] = indices.len();
-            let op = StepOp::Take { axis, indices };
+            let op = StepOp::Local(Local::Gather { axis, indices });
             let step = Step { op, operands: vec![operand], shape, ..source.clone() };
             operand = self.push(step, StepWeights::None);
         }
-        self.emit(id, StepOp::SumWindows { kernel, stride }, &[operand], StepWeights::None);
+        self.emit(
+            id,
+            StepOp::Local(Local::SumPool { kernel, stride }),
+            &[operand],
+            StepWeights::None,
+        );
         Ok(())
     }
 
@@ -374,7 +386,12 @@ impl Lowering<'_> {
                 let spare = self.fitted.scales.spare_bits(id);
                 let error = turn_error((p, spare), k, self.fitted.scales.units[&id]);
                 let (phase, secrets) = lower_phase(trigonometric, scale, (p, spare));
-                let value = self.emit(id, StepOp::Phase(phase), &[operand], secrets);
+                let value = self.emit(
+                    id,
+                    StepOp::Interactive(Interactive::Phase(phase)),
+                    &[operand],
+                    secrets,
+                );
                 self.errors.insert(value, error);
             }
             Activation::Polynomial(polynomial) => {

@@ -11,7 +11,7 @@ use crate::fit::{Fitted, FittedLayer};
 use crate::scales::bits::{LayerBits, carry, turn_error};
 use ir::graph::{NodeId, Op};
 use ir::op::{Activation, mean_square_slope};
-use ir::plan::{Plan, StepOp};
+use ir::plan::{Interactive, Plan, StepOp};
 use std::collections::BTreeSet;
 
 /// What a layer is.
@@ -70,7 +70,7 @@ impl PhaseLayer {
             let Some(circle) = layers[i].circle else { continue };
             let before = behind(&lowered.plan, circle, |op| op.is_secret_linear());
             let operands = before.iter().map(|&step| lowered.plan.steps[step].operands[0].index());
-            let is_source = |op: &StepOp| op.is_activation() || matches!(op, StepOp::Input);
+            let is_source = |op: &StepOp| op.is_interactive() || matches!(op, StepOp::Input);
             let sources: BTreeSet<usize> =
                 operands.flat_map(|operand| behind(&lowered.plan, operand, is_source)).collect();
             let position = |step| layers.iter().position(|l| l.step == step);
@@ -108,7 +108,7 @@ impl PhaseLayer {
         let step = lowered.plan.output.index();
         let scale = fitted.scales.uniform(node)?;
         let units = *fitted.scales.units.get(&node)?;
-        if lowered.plan.steps[step].op.is_activation() {
+        if lowered.plan.steps[step].op.is_interactive() {
             return None;
         }
         let ring = lowered.plan.steps[step].ring;
@@ -139,7 +139,9 @@ impl PhaseLayer {
             return None;
         };
         let step = lowered.values.get(&node)?.index();
-        let StepOp::Phase(phase) = &lowered.plan.steps[step].op else { return None };
+        let StepOp::Interactive(Interactive::Phase(phase)) = &lowered.plan.steps[step].op else {
+            return None;
+        };
         let circle = lowered.plan.steps[step].operands[0].index();
         let width = fitted.spreads[&node].width();
         Some(Self {
@@ -189,7 +191,7 @@ fn behind(plan: &Plan, value: usize, is_end: impl Fn(&StepOp) -> bool) -> BTreeS
         let step = &plan.steps[index];
         if is_end(&step.op) {
             found.insert(index);
-        } else if !step.op.is_activation() && !step.op.is_secret_linear() && seen.insert(index) {
+        } else if !step.op.is_interactive() && !step.op.is_secret_linear() && seen.insert(index) {
             open.extend(step.operands.iter().map(|o| o.index()));
         }
     }

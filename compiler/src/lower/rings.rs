@@ -2,7 +2,7 @@
 //! value has as many as its most demanding reader.
 
 use crate::error::CompileError;
-use ir::plan::{Step, StepOp, StepWeights, ValueId};
+use ir::plan::{Interactive, Polynomial, Step, StepOp, StepWeights, ValueId};
 use ir::ring::low_mask;
 use std::collections::HashMap;
 
@@ -32,10 +32,9 @@ pub(crate) fn rings(
         }
         let k = rings[index];
         let of_operand = match &step.op {
-            StepOp::Phase(phase) => phase_bits(index, phase.p),
-            StepOp::Square(square) | StepOp::Polynomial { square, .. } => square.t + square.p,
-            StepOp::Rescale { shift } => k + shift,
-            linear => linear.operand_bits(k),
+            // Its mask's phase has as many bits as there is room for, later.
+            StepOp::Interactive(Interactive::Phase(phase)) => phase_bits(index, phase.p),
+            op => op.operand_bits(k),
         };
         if k > 64 || of_operand > 64 {
             return Err(CompileError::Range(format!(
@@ -64,14 +63,25 @@ pub(super) fn plan_rings(
     let rings = rings(steps, wanted, output, |_, p| p)?;
     for ((step, secrets), k) in steps.iter_mut().zip(secrets).zip(rings) {
         step.ring = k;
-        if let StepOp::Square(square) | StepOp::Polynomial { square, .. } = &mut step.op {
-            square.q = square.shift + k;
+        match &mut step.op {
+            StepOp::Interactive(
+                Interactive::Square(square) | Interactive::Polynomial(Polynomial { square, .. }),
+            ) => square.q = square.shift + k,
+            // Its tables come later, and with them Q.
+            StepOp::Interactive(Interactive::Phase(_))
+            | StepOp::Input
+            | StepOp::Constant
+            | StepOp::Local(_)
+            | StepOp::Linear(_) => {}
         }
         match secrets {
             StepWeights::Constant(values) | StepWeights::Linear { bias: values, .. } => {
                 values.iter_mut().for_each(|v| *v &= low_mask(k));
             }
-            _ => {}
+            StepWeights::None
+            | StepWeights::Phase { .. }
+            | StepWeights::Square { .. }
+            | StepWeights::Polynomial { .. } => {}
         }
     }
     Ok(())

@@ -148,8 +148,8 @@ pub fn steps(plan: &Plan, batch: usize) -> Vec<StepReport> {
                 messages: of_step().count(),
                 bytes_to_party0: bytes(Direction::ToParty0),
                 bytes_to_party1: bytes(Direction::ToParty1),
-                correlation_elements: correlation.map_or(0, |c| c.elements),
-                correlation_bytes: correlation.map_or(0, |c| c.bytes()),
+                correlation_elements: correlation.as_ref().map_or(0, |c| c.elements()),
+                correlation_bytes: correlation.map_or(0, |c| c.bytes()[0]),
                 offline_messages: offline.messages,
                 offline_bytes_to_party0: offline.bytes.0,
                 offline_bytes_to_party1: offline.bytes.1,
@@ -161,7 +161,7 @@ pub fn steps(plan: &Plan, batch: usize) -> Vec<StepReport> {
 
 /// Round trips online, the input's and the output's way included.
 pub fn round_trips(plan: &Plan) -> usize {
-    plan.rounds().iter().filter(|r| !r.activations.is_empty()).count() + 1
+    plan.rounds().iter().filter(|r| !r.trips.is_empty()).count() + 1
 }
 
 /// The messages of the online phase but the first, with the input, and the last, with the output: the questions
@@ -179,23 +179,20 @@ pub fn report(plan: &Plan, digest: Digest, batch: usize, networks: &[Network]) -
     let (to0, to1, count) = plan.traffic(batch);
     let activations = plan.activations();
     let of_activations: usize = activation_messages(plan).iter().map(|m| m.bytes(batch)).sum();
-    let kinds = ["linear", "phase", "square", "polynomial"];
-    let correlations = kinds
-        .iter()
-        .map(|kind| {
-            let of_kind = || {
-                (0..plan.steps.len())
-                    .filter_map(|i| plan.correlation(i))
-                    .filter(|c| c.kind == *kind)
-            };
-            CorrelationReport {
-                kind: (*kind).into(),
-                elements: of_kind().map(|c| c.elements).sum(),
-                bytes: of_kind().map(|c| c.bytes()).sum(),
+    let mut correlations: Vec<CorrelationReport> = vec![];
+    for c in (0..plan.steps.len()).filter_map(|step| plan.correlation(step)) {
+        let (elements, bytes) = (c.elements(), c.bytes()[0]);
+        match correlations.iter_mut().find(|of| of.kind == c.kind) {
+            Some(of) => {
+                of.elements += elements;
+                of.bytes += bytes;
             }
-        })
-        .filter(|c| c.elements > 0)
-        .collect();
+            None => {
+                let kind = c.kind.into();
+                correlations.push(CorrelationReport { kind, elements, bytes });
+            }
+        }
+    }
     let round_trips = round_trips(plan);
     Report {
         name: plan.name.clone(),

@@ -2,7 +2,7 @@
 
 use super::Network;
 use crate::text::thousands;
-use ir::plan::{MAX_GROUP, PhaseProducts, Plan, StepOp};
+use ir::plan::{MAX_GROUP, Method, Plan, StepOp};
 use serde::Serialize;
 
 /// Seconds of one core for a transform of 4096 coefficients with the work around it, for a correlated
@@ -78,9 +78,9 @@ pub fn steps(plan: &Plan, batch: usize) -> Vec<StepCost> {
     each_group(plan, batch, |schedule, times| {
         for exchange in &schedule.exchanges {
             let cost = &mut costs[exchange.step];
-            cost.bytes.0 += times * (exchange.bytes[0] + exchange.bytes[2]);
-            cost.bytes.1 += times * exchange.bytes[1];
-            cost.messages += times * (2 + usize::from(exchange.bytes[2] > 0));
+            cost.bytes.0 += times * (exchange.cost.bytes[0] + exchange.cost.bytes[2]);
+            cost.bytes.1 += times * exchange.cost.bytes[1];
+            cost.messages += times * (2 + usize::from(exchange.cost.bytes[2] > 0));
         }
     });
     costs
@@ -100,37 +100,22 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
     let (to0, to1, messages) = plan.offline_traffic(batch);
     let sixteen = plan.offline_traffic(MAX_GROUP);
     let (mut linear_bytes, mut transfers, mut leaves, mut pads, mut slots) = (0, 0, 0, 0, 0);
-    let (mut own, mut other) = (0.0, 0.0);
+    let (mut own, mut other) = (0, 0);
     each_group(plan, batch, |schedule, times| {
         for exchange in &schedule.exchanges {
-            let count = exchange.items.len() * exchange.elements.len();
-            if let Some(packing) = plan.packing(exchange.step, exchange.items.len()) {
-                linear_bytes += times * exchange.bytes.iter().sum::<usize>();
-                let (party1, party0) = packing.transforms();
-                let weight = times as f64 * packing.lwe.degree() as f64 / 4096.0;
-                own += weight * party0 as f64;
-                other += weight * party1 as f64;
+            let cost = &exchange.cost;
+            if let Method::Encryption(_) = exchange.method {
+                linear_bytes += times * cost.total_bytes();
             }
-            if let Some(cost) = plan.product_cost(exchange.step, count) {
-                transfers += times * (cost.transfers + cost.reverse_transfers);
-            }
-            if let StepOp::Phase(phase) = &plan.steps[exchange.step].op {
-                match plan.phase_products(exchange.step, count) {
-                    Some(PhaseProducts::Slots(_)) => {
-                        slots += times * count * phase.harmonics as usize;
-                    }
-                    _ => {
-                        let of_exchange = (times * count) << phase.mask_bits;
-                        let lane = if phase.q <= 32 { 32 } else { 64 };
-                        leaves += of_exchange;
-                        pads += of_exchange * (2 * phase.harmonics * lane).div_ceil(128) as usize;
-                    }
-                }
-            }
+            own += times * cost.transforms[1];
+            other += times * cost.transforms[0];
+            transfers += times * (cost.transfers + cost.reverse_transfers);
+            leaves += times * cost.leaves;
+            pads += times * cost.pads;
+            slots += times * cost.slots;
         }
     });
-    let transforms = own + other;
-    let seconds = own.max(other) * TRANSFORM
+    let seconds = own.max(other) as f64 * TRANSFORM
         + transfers as f64 * TRANSFER
         + leaves as f64 * LEAF
         + pads as f64 * PAD
@@ -154,23 +139,24 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
         bytes_each_in_sixteen: (sixteen.0 + sixteen.1) / MAX_GROUP,
         linear_bytes,
         transfers,
-        transforms: transforms.round() as usize,
+        transforms: own + other,
         leaves,
         slots,
         encryption: plan.rlwe.iter().map(|set| (set.degree(), set.modulus_bits())).collect(),
-        item_bytes: plan.item_bytes(),
+        item_bytes: plan.item_bytes()[0],
         networks: networks.iter().map(estimate).collect(),
     }
 }
 
-/// The longest chain of linear steps without an activation between.
+/// The longest chain of linear steps without an interactive step between.
 fn linear_depth(plan: &Plan) -> usize {
     let mut depth = vec![0usize; plan.steps.len()];
     for (index, step) in plan.steps.iter().enumerate() {
         let before = step.operands.iter().map(|o| depth[o.index()]).max().unwrap_or(0);
         depth[index] = match &step.op {
-            op if op.is_activation() => 0,
-            op => before + usize::from(op.is_secret_linear()),
+            StepOp::Interactive(_) => 0,
+            StepOp::Linear(_) => before + 1,
+            StepOp::Input | StepOp::Constant | StepOp::Local(_) => before,
         };
     }
     depth.into_iter().max().unwrap_or(0) + 1

@@ -1,14 +1,15 @@
 //! Estimated time of the online phase.
 //!
 //! Messages follow one another. Where they leave whole, no party computes while it waits, so that latency,
-//! transfer and computation add up. Long ones leave in parts: then party 0's computation, the question's
-//! way, party 1's computation and the answer's way overlap, so that the longest of them takes its time and
+//! transfer and computation add up. Long ones leave in parts: then party 0's computation, the opening's
+//! way, party 1's computation and the response's way overlap, so that the longest of them takes its time and
 //! the others that of one part. The rates are those of the runtime's kernels on the machine of
 //! docs/performance.md, one core of each party; on another machine computation differs, which matters
 //! on fast networks only.
 
-use super::{Network, activation_messages, round_trips};
-use ir::plan::{Direction, Message, PART, Plan, Round, StepOp};
+use super::{Network, round_trips};
+use ir::plan::{Field, PART, Plan, Round, RoundTrip, Trip};
+use ir::ring::packed_bytes;
 use serde::Serialize;
 
 /// Multiplications per second in rings up to so many bits (`cargo bench -p polyrt --bench kernels`).
@@ -44,19 +45,19 @@ pub fn online(plan: &Plan, batch: usize, network: &Network) -> NetworkReport {
     let of_step = |index: usize| batch as f64 * seconds(plan, index);
     let mut compute = count as f64 * MESSAGE;
     let mut overlap = 0.0;
-    let messages = activation_messages(plan);
     for round in plan.rounds() {
         let linear: f64 = round.local.iter().map(|&step| of_step(step)).sum();
-        let elements: f64 = round.activations.iter().map(|&step| of_step(step)).sum();
+        let elements: f64 =
+            round.trips.iter().filter(|t| t.number == 0).map(|t| of_step(t.step)).sum();
         compute += linear + elements;
-        let count = |&step: &usize| plan.steps[step].shape.elements() * batch;
-        let largest = round.activations.iter().map(count).max().unwrap_or(0);
+        let count = |t: &RoundTrip| plan.steps[t.step].shape.elements() * batch;
+        let largest = round.trips.iter().map(count).max().unwrap_or(0);
         if largest < 2 * PART {
             continue;
         }
-        let (question, answer) = round_bytes(&messages, &round, batch);
-        let (question, answer) = (of_bytes(question), of_bytes(answer));
-        let stages = [linear + elements / 2.0, question, elements / 2.0, answer];
+        let (opening, response) = round_bytes(&round, batch);
+        let (opening, response) = (of_bytes(opening), of_bytes(response));
+        let stages = [linear + elements / 2.0, opening, elements / 2.0, response];
         let longest = stages.into_iter().fold(0.0, f64::max);
         let others = stages.iter().sum::<f64>() - longest;
         overlap += others * (1.0 - PART as f64 / largest as f64);
@@ -69,28 +70,27 @@ pub fn online(plan: &Plan, batch: usize, network: &Network) -> NetworkReport {
     NetworkReport { network, latency_ms, transfer_ms, compute_ms, overlap_ms, total_ms }
 }
 
-/// Bytes of the questions of a round, to party 1, and of the answers, to party 0.
-fn round_bytes(messages: &[Message], round: &Round, batch: usize) -> (usize, usize) {
-    let bytes = |direction| {
-        let of_round =
-            |m: &&Message| m.direction == direction && round.activations.contains(&m.step);
-        messages.iter().filter(of_round).map(|m| m.bytes(batch)).sum()
+/// Bytes of the openings of a round, to party 1, and of the responses, to party 0.
+fn round_bytes(round: &Round, batch: usize) -> (usize, usize) {
+    let bytes = |of: fn(&Trip) -> Field| {
+        let field = |t: &RoundTrip| of(&t.messages);
+        let bytes = |f: Field| packed_bytes(f.elements * batch, f.bits);
+        round.trips.iter().map(field).map(bytes).sum()
     };
-    (bytes(Direction::ToParty1), bytes(Direction::ToParty0))
+    (bytes(|t| t.opening), bytes(|t| t.response))
 }
 
 /// Seconds of both parties for a step of one inference.
 fn seconds(plan: &Plan, index: usize) -> f64 {
     let step = &plan.steps[index];
     let rate = RATES.iter().find(|(bits, _)| step.ring <= *bits).map_or(RATES[3].1, |r| r.1);
-    let products = match &step.op {
-        StepOp::Phase(phase) => phase.harmonics,
-        // An element of a square has four times the shares of a harmonic, one of a polynomial more.
-        StepOp::Square(_) => 4,
-        StepOp::Polynomial { degree, .. } => 2 * degree,
-        _ => return plan.multiplications(index) as f64 / rate,
-    };
-    step.shape.elements() as f64 * (ELEMENT + HARMONIC * f64::from(products))
+    match step.op.interactive() {
+        Some(kind) => {
+            let products = f64::from(kind.protocol().online_work());
+            step.shape.elements() as f64 * (ELEMENT + HARMONIC * products)
+        }
+        None => plan.multiplications(index) as f64 / rate,
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     use super::super::{report, steps};
     use super::*;
     use ir::Shape;
-    use ir::plan::{Digest, Phase, Step, ValueId};
+    use ir::plan::{Digest, Direction, Linear, Phase, Step, StepOp, ValueId};
 
     /// input → product → phase → product → phase, which is the output too; the first phase's values have
     /// guard bits.
@@ -111,11 +111,11 @@ mod tests {
             ring,
             fraction_bits: 4,
         };
-        let product = || StepOp::Diagonal { weight_bits: 8 };
+        let product = || Linear::Hadamard { weight_bits: 8 }.into();
         let phase = |p, guard| {
             let (q, shift, g2, h) = (32, 18, 7, 7);
             let (harmonics, amplitude) = (1, 8);
-            StepOp::Phase(Phase { p, mask_bits: p, q, shift, g2, h, guard, harmonics, amplitude })
+            Phase { p, mask_bits: p, q, shift, g2, h, guard, harmonics, amplitude }.into()
         };
         let steps = vec![
             step(StepOp::Input, &[], 14),
@@ -144,21 +144,20 @@ mod tests {
                 assert_eq!(step.bytes_to_party0, bytes(index, Direction::ToParty0));
                 assert_eq!(step.bytes_to_party1, bytes(index, Direction::ToParty1));
             }
-            let of_activations = activation_messages(&plan);
             let rounds: Vec<(usize, usize)> =
-                plan.rounds().iter().map(|r| round_bytes(&of_activations, r, batch)).collect();
+                plan.rounds().iter().map(|r| round_bytes(r, batch)).collect();
             let elements = 3 * PART * batch;
-            // Questions of 14 and 6 bits; answers without the guard bits.
+            // Openings of 14 and 6 bits; responses without the guard bits.
             let of_bits = |bits: usize| elements * bits / 8;
             let expected = [(of_bits(14), of_bits(11)), (of_bits(6), of_bits(13)), (0, 0)];
             assert_eq!(rounds, expected);
             let input = of_bits(14);
             let output = of_bits(13);
-            let (questions, answers) =
+            let (openings, responses) =
                 rounds.iter().fold((0, 0), |(q, a), of| (q + of.0, a + of.1));
-            assert_eq!(plan.traffic(batch), (input + answers, output + questions, 6));
+            assert_eq!(plan.traffic(batch), (input + responses, output + openings, 6));
             let report = report(&plan, Digest([0; 32]), batch, &[]);
-            let per_activation = (questions + answers) as f64 / (2 * elements) as f64;
+            let per_activation = (openings + responses) as f64 / (2 * elements) as f64;
             assert_eq!(report.bytes_per_activation, per_activation);
         }
     }

@@ -22,7 +22,7 @@ use crate::text::thousands;
 use accuracy::Accuracies;
 use ir::Tensor;
 use ir::graph::{evaluate as evaluate_graph, evaluate_batch};
-use ir::plan::{Evaluator, Plan, Rounding};
+use ir::plan::{Evaluator, Interactive, Plan, Rounding};
 use narrow::Descent;
 use rayon::prelude::*;
 use sensitivity::sensitivities;
@@ -93,7 +93,7 @@ pub fn cost(compiled: &Compiled) -> usize {
     let plan = &compiled.plan;
     let (to0, to1, _) = plan.traffic(1);
     let correlations = (0..plan.steps.len()).filter_map(|step| plan.correlation(step));
-    to0 + to1 + correlations.map(|c| c.bytes()).sum::<usize>()
+    to0 + to1 + correlations.map(|c| c.bytes()[0]).sum::<usize>()
 }
 
 /// Compiles and measures, as often as the goal needs. `progress` is told what is being done and which
@@ -192,7 +192,9 @@ fn is_one_class(plan: &Plan) -> bool {
 
 fn mean_harmonics(compiled: &Compiled) -> String {
     let phases = compiled.plan.steps.iter().filter_map(|step| match &step.op {
-        ir::plan::StepOp::Phase(phase) => Some(f64::from(phase.harmonics)),
+        ir::plan::StepOp::Interactive(Interactive::Phase(phase)) => {
+            Some(f64::from(phase.harmonics))
+        }
         _ => None,
     });
     let (n, sum) = phases.fold((0, 0.0), |(n, sum), h| (n + 1, sum + h));

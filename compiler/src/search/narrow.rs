@@ -13,7 +13,7 @@
 use crate::lower::phases::{PhaseLayer, Place};
 use crate::lower::rings::rings;
 use crate::scales::bits::{Allocation, LEAST_SPARE_BITS, LayerBits, RingOptions, WORD};
-use ir::plan::{Phase, PhaseProducts, Plan, StepOp, ValueId};
+use ir::plan::{Interactive, Phase, PhaseProducts, Plan, StepOp, ValueId};
 use std::collections::{BTreeSet, HashMap};
 
 /// What a plan should have little of.
@@ -278,13 +278,13 @@ impl<'a> Descent<'a> {
 /// Bits of the messages that make the products of a phase step with these parameters: step, `p`, ring
 /// of its value, harmonics.
 fn products(plan: &Plan, (step, p, ring, harmonics): (usize, u32, u32, usize)) -> usize {
-    let StepOp::Phase(phase) = &plan.steps[step].op else { return 0 };
+    let StepOp::Interactive(Interactive::Phase(phase)) = &plan.steps[step].op else { return 0 };
     let mask_bits = p + phase.spare_bits();
     let phase =
         Phase { p, mask_bits, q: phase.shift + ring, harmonics: harmonics as u32, ..*phase };
     let count = plan.steps[step].shape.elements();
     let cost = PhaseProducts::cheapest(&phase, count, &plan.rlwe).cost(&phase, count);
-    8 * cost.messages.iter().sum::<usize>()
+    8 * cost.total_bytes()
 }
 
 /// The layers whose circles a step's value reaches without another activation between, and the output.
@@ -294,10 +294,10 @@ fn readers(plan: &Plan, step: usize, layers: &[PhaseLayer]) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     for (index, of) in plan.steps.iter().enumerate().skip(step + 1) {
         let reads = of.operands.iter().any(|o| reached[o.index()]);
-        if reads && of.op.is_activation() {
+        if reads && of.op.is_interactive() {
             found.extend(layers.iter().position(|l| l.step == index));
         }
-        reached[index] = reads && !of.op.is_activation();
+        reached[index] = reads && !of.op.is_interactive();
     }
     if reached[plan.output.index()] {
         found.extend(layers.iter().position(|l| l.place == Place::Output));

@@ -2,6 +2,7 @@ use super::*;
 use ir::Shape;
 use ir::graph::Graph;
 use ir::plan::Step;
+use ir::plan::{Linear, Local};
 
 fn step(op: StepOp, operands: &[u32], width: usize, ring: u32) -> Step {
     let operands = operands.iter().map(|&v| ValueId(v)).collect();
@@ -11,7 +12,7 @@ fn step(op: StepOp, operands: &[u32], width: usize, ring: u32) -> Step {
 
 fn phase(ring: u32) -> StepOp {
     let (p, mask_bits, shift, g2, h) = (8, 8, 16, 8, 8);
-    StepOp::Phase(Phase {
+    StepOp::Interactive(Interactive::Phase(Phase {
         p,
         mask_bits,
         q: shift + ring,
@@ -21,10 +22,10 @@ fn phase(ring: u32) -> StepOp {
         guard: 0,
         harmonics: 4,
         amplitude: 8,
-    })
+    }))
 }
 
-const PRODUCT: StepOp = StepOp::MatrixProduct { weight_bits: 8 };
+const PRODUCT: StepOp = StepOp::Linear(Linear::MatrixProduct { weight_bits: 8 });
 
 /// input → product → phase → product → phase, a sum of both phases' values, product → output.
 fn plan() -> Plan {
@@ -34,7 +35,7 @@ fn plan() -> Plan {
         step(phase(18), &[1], 64, 18),
         step(PRODUCT, &[2], 64, 18),
         step(phase(20), &[3], 64, 20),
-        step(StepOp::Add, &[2, 4], 64, 20),
+        step(StepOp::Local(Local::Add), &[2, 4], 64, 20),
         step(PRODUCT, &[5], 10, 20),
     ];
     Plan::of_steps("n", steps, ValueId(6), (1.0, 1.0), 1.0)

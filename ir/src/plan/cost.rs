@@ -1,7 +1,7 @@
 //! What a plan costs, exactly: the messages of the online phase and the correlations it uses up. The
 //! runtime's meter must show these numbers.
 
-use super::{Plan, StepOp};
+use super::{Field, Plan, Step, StepOp, Trip};
 use crate::ring::packed_bytes;
 
 /// Elements of a part of a long message of the online phase. The messages of a round leave whole unless one
@@ -37,132 +37,149 @@ impl Message {
     }
 }
 
-/// Steps that run between two waits: local ones, then activations whose messages share a round trip.
+/// Steps that run between two waits: local ones, then messages of interactive ones that share a round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
-    /// Indices of local steps.
+    /// Indices of steps without messages.
     pub local: Vec<usize>,
-    /// Indices of activation steps; none in the last round.
-    pub activations: Vec<usize>,
+    /// Round trips of interactive steps; none in the last round.
+    pub trips: Vec<RoundTrip>,
 }
 
-/// The correlated randomness of one step for one inference.
+/// One round trip of an interactive step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// The step.
+    pub step: usize,
+    /// Which of its round trips, from 0 on.
+    pub number: usize,
+    /// Its messages.
+    pub messages: Trip,
+    /// Whether the response is the step's value.
+    pub is_last: bool,
+    /// Whether long messages leave in parts.
+    pub is_elementwise: bool,
+}
+
+/// The correlated randomness of one step for one inference, beside what follows from seeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correlation {
-    /// `linear`, `phase`, `square` or `polynomial`.
+    /// The step's name.
     pub kind: &'static str,
-    /// Number of ring elements that each party holds a share of.
-    pub elements: usize,
-    /// Ring width of the shares.
-    pub bits: u32,
+    /// Party 0's part.
+    pub party0: Vec<Field>,
+    /// Party 1's part.
+    pub party1: Vec<Field>,
 }
 
 impl Correlation {
-    /// Bytes of one party's explicit shares, packed to the bit.
-    pub fn bytes(&self) -> usize {
-        packed_bytes(self.elements, self.bits)
+    /// Elements of the larger part.
+    pub fn elements(&self) -> usize {
+        let of = |part: &[Field]| part.iter().map(|f| f.elements).sum::<usize>();
+        of(&self.party0).max(of(&self.party1))
+    }
+
+    /// Bytes of each party's part, packed to the bit.
+    pub fn bytes(&self) -> [usize; 2] {
+        [&self.party0, &self.party1].map(|part| part.iter().map(Field::bytes).sum())
     }
 }
 
 impl Plan {
-    /// The rounds of the online phase: activations stand in round `n` if `n` activations precede them
-    /// on the longest path from the input.
+    /// The rounds of the online phase: a step begins in round `n` if `n` round trips precede it on the longest
+    /// path from the input.
     pub fn rounds(&self) -> Vec<Round> {
         let mut depth = vec![0usize; self.steps.len()];
-        let mut rounds = vec![Round { local: vec![], activations: vec![] }];
+        let mut rounds = vec![Round { local: vec![], trips: vec![] }];
         for (index, step) in self.steps.iter().enumerate() {
             let before = step.operands.iter().map(|o| depth[o.index()]).max().unwrap_or(0);
-            depth[index] = before + usize::from(step.op.is_activation());
+            let trips = self.trips(index);
+            depth[index] = before + trips.len();
             while rounds.len() <= depth[index] {
-                rounds.push(Round { local: vec![], activations: vec![] });
+                rounds.push(Round { local: vec![], trips: vec![] });
             }
-            if step.op.is_activation() {
-                rounds[before].activations.push(index);
-            } else {
+            let Some(last) = trips.len().checked_sub(1) else {
                 rounds[before].local.push(index);
+                continue;
+            };
+            let is_elementwise =
+                step.op.interactive().is_some_and(|kind| kind.protocol().is_elementwise());
+            for (number, messages) in trips.into_iter().enumerate() {
+                let is_last = number == last;
+                let trip = RoundTrip { step: index, number, messages, is_last, is_elementwise };
+                rounds[before + number].trips.push(trip);
             }
         }
         rounds
     }
 
+    /// The round trips of a step; none if it is not interactive.
+    pub fn trips(&self, step: usize) -> Vec<Trip> {
+        let step = &self.steps[step];
+        step.op.interactive().map_or(vec![], |kind| kind.protocol().trips(step))
+    }
+
     /// The messages of the online phase in the order in which they are sent.
     pub fn messages(&self) -> Vec<Message> {
-        let message = |step: usize, direction, bits| Message {
+        let message = |step: usize, direction, Field { elements, bits }| Message {
             step,
             direction,
-            elements: self.steps[step].shape.elements(),
+            elements,
             bits,
         };
-        let mut messages = vec![message(0, Direction::ToParty0, self.steps[0].ring)];
+        let value = |step: usize| {
+            let Step { ring, shape, .. } = &self.steps[step];
+            Field { elements: shape.elements(), bits: *ring }
+        };
+        let mut messages = vec![message(0, Direction::ToParty0, value(0))];
         for round in self.rounds() {
-            let question =
-                |&step: &usize| message(step, Direction::ToParty1, self.question_bits(step));
-            let answer = |&step: &usize| message(step, Direction::ToParty0, self.answer_bits(step));
-            messages.extend(round.activations.iter().map(question));
-            messages.extend(round.activations.iter().map(answer));
+            let opening = |t: &RoundTrip| message(t.step, Direction::ToParty1, t.messages.opening);
+            let response =
+                |t: &RoundTrip| message(t.step, Direction::ToParty0, t.messages.response);
+            messages.extend(round.trips.iter().map(opening));
+            messages.extend(round.trips.iter().map(response));
         }
         let output = self.output.index();
-        messages.push(message(output, Direction::ToParty1, self.steps[output].ring));
+        messages.push(message(output, Direction::ToParty1, value(output)));
         messages
     }
 
-    /// Bits per element that party 0 sends in an activation step; 0 for other steps.
-    pub fn question_bits(&self, step: usize) -> u32 {
-        match &self.steps[step].op {
-            StepOp::Phase(phase) => phase.p,
-            StepOp::Square(square) => square.p + 2,
-            StepOp::Polynomial { square, degree } => (degree - 1) * square.q + 1,
-            _ => 0,
-        }
-    }
-
-    /// Bits per element of party 1's answer in an activation step, and of its mask of the value; of another
-    /// step, those of its value.
-    pub fn answer_bits(&self, step: usize) -> u32 {
+    /// Bits of party 1's masks of a value, and of its last response in an interactive step.
+    pub fn mask_bits(&self, step: usize) -> u32 {
         self.steps[step].ring - self.steps[step].op.guard()
     }
 
     /// The correlation that a step uses up per inference; `None` for local public steps.
     pub fn correlation(&self, step: usize) -> Option<Correlation> {
-        let elements = self.steps[step].shape.elements();
-        match &self.steps[step].op {
-            op if op.is_secret_linear() => {
-                Some(Correlation { kind: "linear", elements, bits: self.steps[step].ring })
+        let step = &self.steps[step];
+        let [party0, party1] = match &step.op {
+            StepOp::Input | StepOp::Constant | StepOp::Local(_) => return None,
+            StepOp::Linear(_) => {
+                [(); 2].map(|()| vec![Field { elements: step.shape.elements(), bits: step.ring }])
             }
-            StepOp::Phase(phase) => Some(Correlation {
-                kind: "phase",
-                elements: 2 * phase.harmonics as usize * elements,
-                bits: phase.q,
-            }),
-            StepOp::Square(square) => {
-                Some(Correlation { kind: "square", elements: 8 * elements, bits: square.q })
-            }
-            StepOp::Polynomial { square, degree } => Some(Correlation {
-                kind: "polynomial",
-                elements: 4 * *degree as usize * elements,
-                bits: square.q,
-            }),
-            _ => None,
-        }
+            StepOp::Interactive(kind) => kind.protocol().correlation(step),
+        };
+        let kind = if step.op.is_secret_linear() { "linear" } else { step.op.name() };
+        Some(Correlation { kind, party0, party1 })
     }
 
-    /// Bytes of one party's half of an item that the two parties make: a seed and the explicit shares.
-    pub fn item_bytes(&self) -> usize {
-        let shares = (0..self.steps.len()).filter_map(|step| self.correlation(step));
-        32 + shares.map(|c| c.bytes()).sum::<usize>()
+    /// Bytes of each party's half of an item that the two parties make: a seed and what does not follow from it.
+    pub fn item_bytes(&self) -> [usize; 2] {
+        let parts = (0..self.steps.len()).filter_map(|step| self.correlation(step));
+        parts.fold([32; 2], |[a, b], c| {
+            let [party0, party1] = c.bytes();
+            [a + party0, b + party1]
+        })
     }
 
     /// Multiplications of weights with ring elements in one step.
     pub fn multiplications(&self, step: usize) -> usize {
         let s = &self.steps[step];
-        let operand = || &self.step(s.operands[0]).shape;
         match &s.op {
-            StepOp::Convolution { geometry, .. } => s.shape.elements() * geometry.fan_in(operand()),
-            StepOp::MatrixProduct { .. } => {
-                s.shape.elements() * operand().0.last().copied().unwrap_or(1)
+            StepOp::Linear(kind) => {
+                s.shape.elements() * kind.fan_in(&self.step(s.operands[0]).shape)
             }
-            StepOp::Diagonal { .. } => s.shape.elements(),
-            _ => 0,
+            StepOp::Input | StepOp::Constant | StepOp::Local(_) | StepOp::Interactive(_) => 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Party 0's secrets: the integers and coefficients behind a plan's steps.
 
-use super::{Digest, FileError, Magic, Plan, Reference, StepOp, file};
+use super::{Digest, FileError, Magic, Plan, Reference, Step, file};
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ impl fmt::Debug for Commitment {
 }
 
 /// The secrets of one step.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, Zeroize)]
 pub enum StepWeights {
     /// A step without secrets.
     None,
@@ -72,24 +72,7 @@ pub enum StepWeights {
 impl Drop for Weights {
     fn drop(&mut self) {
         self.salt.zeroize();
-        for step in &mut self.steps {
-            match step {
-                StepWeights::None => {}
-                StepWeights::Constant(v) => v.zeroize(),
-                StepWeights::Linear { weights, bias } => {
-                    weights.zeroize();
-                    bias.zeroize();
-                }
-                StepWeights::Phase { constant, harmonics } => {
-                    constant.zeroize();
-                    harmonics.iter_mut().flatten().for_each(|pair| pair.zeroize());
-                }
-                StepWeights::Square { constant } => constant.zeroize(),
-                StepWeights::Polynomial { coefficients } => {
-                    coefficients.iter_mut().for_each(|row| row.zeroize())
-                }
-            }
-        }
+        self.steps.iter_mut().for_each(Zeroize::zeroize);
     }
 }
 
@@ -154,57 +137,7 @@ impl Weights {
 
     fn fits(&self, plan: &Plan, index: usize) -> bool {
         let step = &plan.steps[index];
-        let elements = step.shape.elements();
-        let rows = |n: usize| n == 1 || n == step.shape.channels();
-        let linear = |weights: &[i32], bias: &[u64], count: usize, outputs: usize, bits: u32| {
-            weights.len() == count
-                && (bias.len() == outputs || bias.len() == elements)
-                && weights.iter().all(|&w| bits >= 32 || i64::from(w).abs() < 1 << (bits - 1))
-        };
-        match (&step.op, &self.steps[index]) {
-            (StepOp::Constant, StepWeights::Constant(v)) => v.len() == elements,
-            (
-                StepOp::Convolution { geometry, weight_bits },
-                StepWeights::Linear { weights, bias },
-            ) => {
-                let count = step.shape.0[1] * geometry.fan_in(&plan.step(step.operands[0]).shape);
-                linear(weights, bias, count, step.shape.0[1], *weight_bits)
-            }
-            (StepOp::MatrixProduct { weight_bits }, StepWeights::Linear { weights, bias }) => {
-                let last = |shape: &crate::Shape| shape.0.last().copied().unwrap_or(1);
-                let outputs = last(&step.shape);
-                let count = last(&plan.step(step.operands[0]).shape) * outputs;
-                linear(weights, bias, count, outputs, *weight_bits)
-            }
-            (StepOp::Diagonal { weight_bits }, StepWeights::Linear { weights, bias }) => {
-                linear(weights, bias, elements, elements, *weight_bits)
-            }
-            (StepOp::Phase(phase), StepWeights::Phase { constant, harmonics }) => {
-                rows(constant.len())
-                    && rows(harmonics.len())
-                    && constant.iter().all(|c| c.is_finite())
-                    && harmonics.iter().all(|h| {
-                        h.len() == phase.harmonics as usize
-                            && h.iter()
-                                .all(|[a, b]| a.hypot(*b) <= f64::from(phase.amplitude).exp2())
-                    })
-            }
-            (StepOp::Square(_), StepWeights::Square { constant }) => rows(constant.len()),
-            (StepOp::Polynomial { degree, .. }, StepWeights::Polynomial { coefficients }) => {
-                rows(coefficients.len())
-                    && coefficients.iter().all(|c| c.len() == *degree as usize + 1)
-            }
-            (
-                StepOp::Constant
-                | StepOp::Convolution { .. }
-                | StepOp::MatrixProduct { .. }
-                | StepOp::Diagonal { .. }
-                | StepOp::Phase(_)
-                | StepOp::Square(_)
-                | StepOp::Polynomial { .. },
-                _,
-            ) => false,
-            (_, weights) => matches!(weights, StepWeights::None),
-        }
+        let operands: Vec<&Step> = step.operands.iter().map(|&o| plan.step(o)).collect();
+        step.fits(&operands, &self.steps[index])
     }
 }

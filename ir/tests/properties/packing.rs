@@ -3,7 +3,7 @@
 use crate::config;
 use ir::Shape;
 use ir::op::Convolution;
-use ir::plan::{Packing, Plan, Planes, RingLwe, Step, StepOp, ValueId};
+use ir::plan::{Linear, Packing, Plan, Planes, RingLwe, Step, StepOp, ValueId};
 use ir::ring::packed_bytes;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
@@ -42,12 +42,17 @@ pub fn convolution() -> impl Strategy<Value = (Convolution, Shape, Shape)> {
 fn linear_plan() -> impl Strategy<Value = Plan> {
     let of_convolution =
         (convolution(), 1..=64u32).prop_map(|((geometry, input, output), ring)| {
-            plan_of(StepOp::Convolution { geometry, weight_bits: 8 }, input, output, ring)
+            plan_of(
+                StepOp::Linear(Linear::Convolution { geometry, weight_bits: 8 }),
+                input,
+                output,
+                ring,
+            )
         });
     let of_product = (1..=6usize, 1..=40usize, 1..=40usize, 1..=64u32).prop_map(
         |(rows, inputs, outputs, ring)| {
             let (input, output) = (Shape::new([rows, inputs]), Shape::new([rows, outputs]));
-            plan_of(StepOp::MatrixProduct { weight_bits: 8 }, input, output, ring)
+            plan_of(StepOp::Linear(Linear::MatrixProduct { weight_bits: 8 }), input, output, ring)
         },
     );
     prop_oneof![3 => of_convolution, 1 => of_product]
@@ -93,7 +98,7 @@ proptest! {
             }
         }
         let count = match &plan.steps[1].op {
-            StepOp::Convolution { geometry, .. } => {
+            StepOp::Linear(Linear::Convolution { geometry, .. }) => {
                 plan.steps[1].shape.0[1] * geometry.fan_in(&plan.steps[0].shape)
             }
             _ => plan.steps[1].shape.0[1] * plan.steps[0].shape.0[1],
@@ -143,7 +148,7 @@ proptest! {
     /// as the result which the convolution's definition says.
     #[test]
     fn products_fall_on_their_results((geometry, input, output) in convolution(), items in 1..=3usize) {
-        let plan = plan_of(StepOp::Convolution { geometry, weight_bits: 8 }, input.clone(), output.clone(), 16);
+        let plan = plan_of(StepOp::Linear(Linear::Convolution { geometry, weight_bits: 8 }), input.clone(), output.clone(), 16);
         let packing = Packing::new(Planes::of(&plan, 1).unwrap(), items, &SETS).unwrap();
         let degree = packing.lwe.degree();
         let (images, channels, outputs) = packing.groups();

@@ -4,7 +4,9 @@
 use crate::config;
 use ir::graph::{Graph, Op, evaluate_node};
 use ir::op::{Activation, Convolution, Function};
-use ir::plan::{Evaluator, Plan, Rounding, Step, StepOp, StepWeights, ValueId, Weights};
+use ir::plan::{
+    Evaluator, Linear, Local, Plan, Rounding, Step, StepOp, StepWeights, ValueId, Weights,
+};
 use ir::{Shape, Tensor};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -215,24 +217,24 @@ fn step_op(input: &Shape) -> BoxedStrategy<StepOp> {
     let geometry = (1..=2usize, window(), window(), [1..=2usize, 1..=2], padding());
     let convolution = geometry.prop_map(|(groups, kernel, stride, dilation, padding)| {
         let geometry = Convolution { groups, kernel, stride, dilation, padding };
-        StepOp::Convolution { geometry, weight_bits: 8 }
+        StepOp::Linear(Linear::Convolution { geometry, weight_bits: 8 })
     });
     let windowed = prop_oneof![
         3 => convolution,
-        1 => (window(), window()).prop_map(|(kernel, stride)| StepOp::SumWindows { kernel, stride }),
+        1 => (window(), window()).prop_map(|(kernel, stride)| StepOp::Local(Local::SumPool { kernel, stride })),
     ];
     let others = prop_oneof![
-        1 => vec(axis(input), 0..4).prop_map(|axes| StepOp::SumAxes { axes }),
-        1 => permutation(input).prop_map(|permutation| StepOp::Transpose { permutation }),
-        1 => selection(input).prop_map(|(axis, indices)| StepOp::Take { axis, indices }),
-        1 => axis(input).prop_map(|axis| StepOp::Concat { axis }),
+        1 => vec(axis(input), 0..4).prop_map(|axes| StepOp::Local(Local::ReduceSum { axes })),
+        1 => permutation(input).prop_map(|permutation| StepOp::Local(Local::Transpose { permutation })),
+        1 => selection(input).prop_map(|(axis, indices)| StepOp::Local(Local::Gather { axis, indices })),
+        1 => axis(input).prop_map(|axis| StepOp::Local(Local::Concat { axis })),
         3 => prop::sample::select(vec![
-            StepOp::MatrixProduct { weight_bits: 16 },
-            StepOp::Diagonal { weight_bits: 8 },
-            StepOp::Add,
-            StepOp::Scale { factor: 3 },
-            StepOp::Rescale { shift: 2 },
-            StepOp::Reshape,
+            StepOp::Linear(Linear::MatrixProduct { weight_bits: 16 }),
+            StepOp::Linear(Linear::Hadamard { weight_bits: 8 }),
+            StepOp::Local(Local::Add),
+            StepOp::Local(Local::Scale { factor: 3 }),
+            StepOp::Local(Local::Truncate { shift: 2 }),
+            StepOp::Local(Local::Reshape),
         ]),
     ];
     if input.rank() == 4 { prop_oneof![windowed, others].boxed() } else { others.boxed() }
@@ -250,10 +252,10 @@ fn operand() -> impl Strategy<Value = Shape> {
 
 /// A plan of one step behind the input; its shape is one that the verifier takes, if there is one.
 fn plan(op: &StepOp, input: &Shape, outputs: usize) -> Option<Plan> {
-    let ring = if let StepOp::Rescale { shift } = op { 20 - shift } else { 20 };
+    let ring = if let StepOp::Local(Local::Truncate { shift }) = op { 20 - shift } else { 20 };
     let operands = match op {
-        StepOp::Add => 2,
-        StepOp::Concat { .. } => 3,
+        StepOp::Local(Local::Add) => 2,
+        StepOp::Local(Local::Concat { .. }) => 3,
         _ => 1,
     };
     let of = |shape: Shape| {
@@ -274,7 +276,7 @@ fn plan(op: &StepOp, input: &Shape, outputs: usize) -> Option<Plan> {
     // The numbers of outputs are the step's own.
     let mut wrong = vec![outputs; input.rank().max(2)];
     wrong[0] = 77;
-    if let StepOp::Reshape = op {
+    if let StepOp::Local(Local::Reshape) = op {
         return Some(of(Shape::new([1, input.elements()])));
     }
     let error = of(Shape(wrong)).verify().err()?.to_string();
@@ -291,9 +293,11 @@ fn plan(op: &StepOp, input: &Shape, outputs: usize) -> Option<Plan> {
 fn secrets(plan: &Plan) -> Option<StepWeights> {
     let (input, step) = (&plan.steps[0].shape, &plan.steps[1]);
     let count = match &step.op {
-        StepOp::Convolution { geometry, .. } => step.shape.0[1] * geometry.fan_in(input),
-        StepOp::MatrixProduct { .. } => step.shape.0.last()? * input.0.last()?,
-        StepOp::Diagonal { .. } => step.shape.elements(),
+        StepOp::Linear(Linear::Convolution { geometry, .. }) => {
+            step.shape.0[1] * geometry.fan_in(input)
+        }
+        StepOp::Linear(Linear::MatrixProduct { .. }) => step.shape.0.last()? * input.0.last()?,
+        StepOp::Linear(Linear::Hadamard { .. }) => step.shape.elements(),
         _ => return Some(StepWeights::None),
     };
     let weights = (0..count).map(|i| (i * 29 % 31) as i32 - 15).collect();
@@ -325,8 +329,8 @@ proptest! {
         let of = |shape: &Shape| (shape.clone(), shape.elements());
         prop_assert_eq!(shapes, vec![of(&input), of(&output)]);
         let is_free = |axis: usize| match op {
-            StepOp::Convolution { .. } => axis == 1,
-            StepOp::MatrixProduct { .. } => axis + 1 == output.rank(),
+            StepOp::Linear(Linear::Convolution { .. }) => axis == 1,
+            StepOp::Linear(Linear::MatrixProduct { .. }) => axis + 1 == output.rank(),
             _ => false,
         };
         for axis in (0..output.rank()).filter(|&axis| !is_free(axis)) {

@@ -61,9 +61,9 @@ proptest! {
             polynomials * (packed_bytes(degree, low) + packed_bytes(degree, high))
         );
         let cost = packing.cost();
-        prop_assert_eq!(cost.messages[0], packing.ciphertext_bytes());
-        prop_assert!(cost.messages[1] > packing.answer_bytes());
-        prop_assert_eq!(cost.messages[2], packed_bytes(2 * packing.pairs, phase.q));
+        prop_assert_eq!(cost.bytes[0], packing.ciphertext_bytes());
+        prop_assert!(cost.bytes[1] > packing.answer_bytes());
+        prop_assert_eq!(cost.bytes[2], packed_bytes(2 * packing.pairs, phase.q));
         prop_assert_eq!((cost.transfers, cost.reverse_transfers), (0, 2 * packing.pairs));
     }
 
@@ -72,7 +72,7 @@ proptest! {
     fn the_cheapest_way_is_taken(phase in phase(), count in 1..=6000usize) {
         let sets = SlotPacking::candidates(&phase);
         let bytes = |products: &PhaseProducts| -> usize {
-            products.cost(&phase, count).messages.iter().sum()
+            products.cost(&phase, count).total_bytes()
         };
         let found = bytes(&PhaseProducts::cheapest(&phase, count, &sets));
         let alone = sets.iter().filter_map(|&set| SlotPacking::new(&phase, count, &[set]));

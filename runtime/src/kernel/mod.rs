@@ -50,7 +50,7 @@ mod tests;
 
 use crate::words::{Words, WordsRef, each_slice};
 use ir::Shape;
-use ir::plan::{Step, StepOp};
+use ir::plan::{Linear, Step, StepOp};
 use portable::PortableWeights;
 pub use running::Running;
 use walk::Walk;
@@ -175,18 +175,18 @@ impl PackedLinear {
         let elements = step.shape.elements();
         let last = |shape: &Shape| shape.0.last().copied().unwrap_or(1);
         let walk = match &step.op {
-            StepOp::Convolution { geometry, .. } => {
+            StepOp::Linear(Linear::Convolution { geometry, .. }) => {
                 Walk::convolution(geometry, operand, &step.shape)
             }
-            StepOp::MatrixProduct { .. } => {
+            StepOp::Linear(Linear::MatrixProduct { .. }) => {
                 let outputs = last(&step.shape);
                 Walk::matrix_product(elements / outputs, last(operand), outputs)
             }
-            StepOp::Diagonal { .. } => Walk::matrix_product(1, elements, elements),
+            StepOp::Linear(Linear::Hadamard { .. }) => Walk::matrix_product(1, elements, elements),
             _ => return None,
         };
         let ring = step.ring;
-        if matches!(step.op, StepOp::Diagonal { .. }) {
+        if matches!(step.op, StepOp::Linear(Linear::Hadamard { .. })) {
             let weights = Packed::Diagonal(Zeroizing::new(weights.to_vec()));
             return Some(Self { walk, ring, weights });
         }

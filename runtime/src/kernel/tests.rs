@@ -4,7 +4,7 @@ use super::{Ahead, InstructionSet, PackedLinear, Scratch, karatsuba};
 use crate::testing::{Random, property};
 use crate::words::Words;
 use ir::op::Convolution;
-use ir::plan::{Step, StepOp, StepWeights};
+use ir::plan::{Linear, Step, StepOp, StepWeights};
 use ir::ring::low_mask;
 use ir::{Shape, Tensor};
 use proptest::prelude::*;
@@ -94,7 +94,7 @@ fn convolutions() -> impl Strategy<Value = (StepOp, Shape, Shape)> {
             let groups = geometry.groups;
             let input = Shape::new([1, groups * inputs, height, width]);
             let output = geometry.output_shape(&input, groups * outputs)?;
-            Some((StepOp::Convolution { geometry, weight_bits: 8 }, input, output))
+            Some((StepOp::Linear(Linear::Convolution { geometry, weight_bits: 8 }), input, output))
         },
     )
 }
@@ -105,15 +105,17 @@ fn check(case: &Case) -> Result<bool, TestCaseError> {
     let Case { input, ring, operand_ring, weight_bits, batch, extremes, .. } = case.clone();
     let random = &mut Random::new(case.seed);
     let count = match &case.op {
-        StepOp::Convolution { geometry, .. } => case.output.0[1] * geometry.fan_in(&input),
-        StepOp::Diagonal { .. } => input.elements(),
+        StepOp::Linear(Linear::Convolution { geometry, .. }) => {
+            case.output.0[1] * geometry.fan_in(&input)
+        }
+        StepOp::Linear(Linear::Hadamard { .. }) => input.elements(),
         _ => case.output.0.last().unwrap() * input.0.last().unwrap(),
     };
     let weights = weights(random, count, weight_bits, extremes);
     let step = step(case.op.clone(), case.output.clone(), ring);
     let secrets = StepWeights::Linear { weights: weights.clone(), bias: vec![] };
     let last = |shape: &Shape, data: &[u64]| match step.op {
-        StepOp::Convolution { .. } => channels_last(data, shape.0[1]).collect(),
+        StepOp::Linear(Linear::Convolution { .. }) => channels_last(data, shape.0[1]).collect(),
         _ => data.to_vec(),
     };
     let (mut x, mut want, mut start) = (vec![], vec![], vec![]);
@@ -121,7 +123,7 @@ fn check(case: &Case) -> Result<bool, TestCaseError> {
         let image = elements(random, input.elements(), operand_ring, extremes);
         let initial = elements(random, step.shape.elements(), ring, extremes);
         x.extend(last(&input, &image));
-        let result = step.apply_linear(&secrets, &[&Tensor::new(input.clone(), image)]);
+        let result = step.apply(&secrets, &[&Tensor::new(input.clone(), image)]);
         let sums = last(&step.shape, &result.data).into_iter().zip(&initial);
         want.extend(sums.map(|(a, b)| a.wrapping_add(*b) & low_mask(ring)));
         start.extend(initial);
@@ -134,7 +136,7 @@ fn check(case: &Case) -> Result<bool, TestCaseError> {
         let packed = PackedLinear::new(set, &step, &input, &weights).unwrap();
         let walk = packed.walk.clone();
         ways.push((format!("{set:?}"), packed));
-        if !matches!(step.op, StepOp::Diagonal { .. }) {
+        if !matches!(step.op, StepOp::Linear(Linear::Hadamard { .. })) {
             let plain = PackedLinear::pack(set, walk.clone(), &weights, ring);
             ways.push((format!("{set:?} as it is"), plain));
             if karatsuba::fits(&walk, &weights, ring) {
@@ -182,12 +184,12 @@ fn convolutions_equal_the_definition() {
 #[test]
 fn matrix_products_and_diagonals_equal_the_definition() {
     let products = (1..=30usize, 1..=90usize, 1..=150usize).prop_map(|(rows, inputs, outputs)| {
-        let op = StepOp::MatrixProduct { weight_bits: 8 };
+        let op = StepOp::Linear(Linear::MatrixProduct { weight_bits: 8 });
         (op, Shape::new([1, rows, inputs]), Shape::new([1, rows, outputs]))
     });
     let diagonals = (1..=30usize, 1..=90usize).prop_map(|(rows, columns)| {
         let shape = Shape::new([1, rows, columns]);
-        (StepOp::Diagonal { weight_bits: 8 }, shape.clone(), shape)
+        (StepOp::Linear(Linear::Hadamard { weight_bits: 8 }), shape.clone(), shape)
     });
     property(400, cases(prop_oneof![products, diagonals]), |case| check(&case).map(|_| ()));
 }
@@ -205,7 +207,7 @@ fn large_batches_equal_the_definition() {
         };
         let input = Shape::new([1, channels, side, side]);
         let output = geometry.output_shape(&input, 64).unwrap();
-        let op = StepOp::Convolution { geometry, weight_bits: 8 };
+        let op = StepOp::Linear(Linear::Convolution { geometry, weight_bits: 8 });
         let (operand_ring, weight_bits, batch, extremes, seed) = (ring, 8, 3, false, 33);
         let case =
             Case { op, input, output, ring, operand_ring, weight_bits, batch, extremes, seed };
@@ -239,12 +241,12 @@ fn many_steps_of_tiles_equal_the_definition() {
     for (ring, extremes) in [(16, false), (16, true), (25, false), (32, true), (32, false)] {
         let (rows, inputs, outputs) = (37, 2113, 50);
         let input = Shape::new([1, rows, inputs]);
-        let op = StepOp::MatrixProduct { weight_bits: 8 };
+        let op = StepOp::Linear(Linear::MatrixProduct { weight_bits: 8 });
         let step = step(op, Shape::new([1, rows, outputs]), ring);
         let weights = weights(&mut random, inputs * outputs, 8, extremes);
         let x = elements(&mut random, rows * inputs, ring, extremes);
         let secrets = StepWeights::Linear { weights: weights.clone(), bias: vec![] };
-        let want = step.apply_linear(&secrets, &[&Tensor::new(input, x.clone())]).data;
+        let want = step.apply(&secrets, &[&Tensor::new(input, x.clone())]).data;
         let want: Vec<u64> = want.iter().map(|v| v & low_mask(ring)).collect();
         let x = Words::new(ring, x.into_iter());
         let walk = super::walk::Walk::matrix_product(rows, inputs, outputs);

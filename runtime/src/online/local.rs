@@ -2,10 +2,10 @@
 
 use super::schedule::{Form, Run};
 use crate::layout::{axis, to_online, to_row_major};
-use crate::protocol::truncate;
+use crate::steps::truncate;
 use crate::words::{Words, WordsMut, WordsRef, each_slice, each_width};
 use ir::op::matrix::{Word, vectorized};
-use ir::plan::{Step, StepOp, StepWeights};
+use ir::plan::{Local, Step, StepOp, StepWeights};
 use ir::ring::low_mask;
 use ir::{Shape, Tensor};
 
@@ -23,7 +23,8 @@ pub fn public<'v>(
     let shape = shapes(0);
     each_width!(out, out => {
         let mask = Word::low(low_mask(step.ring));
-        match (form, &step.op) {
+        let StepOp::Local(kind) = &step.op else { return };
+        match (form, kind) {
             (Form::Rows, _) => {}
             (Form::Joined(runs), _) => {
                 let (joined, mut at) = (runs.iter().sum(), 0);
@@ -38,15 +39,28 @@ pub fn public<'v>(
             (Form::Sums(axes, dims), _) => {
                 each_width!(operand(0), x => sum_axes(dims, axes, x, out, mask));
             }
-            (Form::Same, StepOp::SumWindows { kernel, stride }) => {
+            (Form::Same, Local::SumPool { kernel, stride }) => {
                 each_width!(operand(0), x => sum_windows(shape, *kernel, *stride, x, out, mask));
             }
-            (Form::Same, op) => {
-                each_width!(operand(0), x => reduced(x, out, mask, op, step.ring));
-                if matches!(op, StepOp::Add) {
-                    each_width!(operand(1), x => add(x, out, mask));
-                }
+            (Form::Same, Local::Add) => {
+                each_width!(operand(0), x => reduced(x, out, mask));
+                each_width!(operand(1), x => add(x, out, mask));
             }
+            (Form::Same, Local::Scale { factor }) => {
+                each_width!(operand(0), x => scaled(x, out, mask, *factor));
+            }
+            (Form::Same, Local::Truncate { shift }) => {
+                each_width!(operand(0), x => truncated(x, out, step.ring, *shift));
+            }
+            // These have forms of their own.
+            (
+                Form::Same,
+                Local::ReduceSum { .. }
+                | Local::Reshape
+                | Local::Transpose { .. }
+                | Local::Gather { .. }
+                | Local::Concat { .. },
+            ) => {}
         }
     });
 }
@@ -70,7 +84,7 @@ fn in_rows<'v>(
         };
         let tensors: Vec<Tensor<u64>> = (0..step.operands.len()).map(of_item).collect();
         let operands: Vec<&Tensor<u64>> = tensors.iter().collect();
-        let result = step.apply_linear(&StepWeights::None, &operands);
+        let result = step.apply(&StepWeights::None, &operands);
         let online = to_online(&step.shape, 1, &result.data);
         each_width!(out, out => {
             let out = &mut out[item * elements..(item + 1) * elements];
@@ -85,13 +99,13 @@ pub fn in_place(step: &Step, v: WordsMut<'_>, other: Option<WordsRef<'_>>) {
         let mask = Word::low(low_mask(step.ring));
         match (&step.op, other) {
             (_, Some(other)) => each_slice!(WordsRef, other, x => add(x, v, mask)),
-            (StepOp::Scale { factor }, _) => {
+            (StepOp::Local(Local::Scale { factor }), _) => {
                 let factor = Word::low(*factor as u64);
                 vectorized(#[inline(always)] || {
                     v.iter_mut().for_each(|v| *v = Word::and(Word::times(*v, factor), mask));
                 });
             }
-            (StepOp::Rescale { shift }, _) => vectorized(#[inline(always)] || {
+            (StepOp::Local(Local::Truncate { shift }), _) => vectorized(#[inline(always)] || {
                 v.iter_mut().for_each(|v| *v = truncate::masked(*v, step.ring, *shift));
             }),
             _ => {}
@@ -99,20 +113,30 @@ pub fn in_place(step: &Step, v: WordsMut<'_>, other: Option<WordsRef<'_>>) {
     });
 }
 
-/// What an elementwise step takes of its first operand.
-fn reduced<S: Word, W: Word>(x: &[S], out: &mut [W], mask: W, op: &StepOp, ring: u32) {
+/// The elements, in another ring.
+fn reduced<S: Word, W: Word>(x: &[S], out: &mut [W], mask: W) {
     let pairs = out.iter_mut().zip(x);
     vectorized(
         #[inline(always)]
-        || match op {
-            StepOp::Scale { factor } => {
-                let factor = W::low(*factor as u64);
-                pairs.for_each(|(out, x)| *out = W::low(x.element()).times(factor).and(mask));
-            }
-            StepOp::Rescale { shift } => pairs.for_each(|(out, x)| {
-                *out = W::low(truncate::masked(x.element(), ring, *shift));
-            }),
-            _ => pairs.for_each(|(out, x)| *out = W::low(x.element()).and(mask)),
+        || pairs.for_each(|(out, x)| *out = W::low(x.element()).and(mask)),
+    );
+}
+
+fn scaled<S: Word, W: Word>(x: &[S], out: &mut [W], mask: W, factor: i64) {
+    let (pairs, factor) = (out.iter_mut().zip(x), W::low(factor as u64));
+    vectorized(
+        #[inline(always)]
+        || pairs.for_each(|(out, x)| *out = W::low(x.element()).times(factor).and(mask)),
+    );
+}
+
+fn truncated<S: Word, W: Word>(x: &[S], out: &mut [W], ring: u32, shift: u32) {
+    let pairs = out.iter_mut().zip(x);
+    vectorized(
+        #[inline(always)]
+        || {
+            let cut = |x: &S| W::low(truncate::masked(x.element(), ring, shift));
+            pairs.for_each(|(out, x)| *out = cut(x));
         },
     );
 }
@@ -198,7 +222,7 @@ fn sum_windows<S: Word, W: Word>(
 /// Sums over sorted axes; neighbours are summed as one.
 fn sum_axes<S: Word, W: Word>(dims: &[usize], axes: &[usize], x: &[S], out: &mut [W], mask: W) {
     let Some((&last, before)) = axes.split_last() else {
-        return reduced(x, out, mask, &StepOp::Reshape, 64);
+        return reduced(x, out, mask);
     };
     let first = before.iter().rev().fold(last, |first, &a| if a + 1 == first { a } else { first });
     let before = &before[..before.len() - (last - first)];

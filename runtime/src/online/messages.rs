@@ -5,7 +5,7 @@ use crate::net::{NetError, Receiving, Sending};
 use crate::wire;
 use crate::words::{Words, WordsMut, each_slice, each_width};
 use ir::op::matrix::Word;
-use ir::plan::{Plan, Step};
+use ir::plan::{Plan, RoundTrip, Step};
 use ir::ring::{low_mask, packed_bytes};
 use std::ops::Range;
 
@@ -16,15 +16,13 @@ pub struct Message<'a> {
     name: &'a str,
     /// Of an element.
     bits: u32,
-    /// Bits of the words below those of the message.
-    guard: u32,
     what: &'static str,
 }
 
 impl<'a> Message<'a> {
     /// The message about a step, `bits` bits an element.
     pub fn new(plan: &'a Plan, step: usize, bits: u32, what: &'static str) -> Self {
-        Self { step, name: &plan.steps[step].name, bits, guard: 0, what }
+        Self { step, name: &plan.steps[step].name, bits, what }
     }
 
     /// A step's value, or its masks' side of it.
@@ -33,10 +31,14 @@ impl<'a> Message<'a> {
         Self::new(plan, step, ring, what)
     }
 
-    /// Party 1's answer about an activation step: its value without guard bits.
-    pub fn answer(plan: &'a Plan, step: usize) -> Self {
-        let guard = plan.steps[step].op.guard();
-        Self { guard, ..Self::new(plan, step, plan.answer_bits(step), "the answer to") }
+    /// Party 0's opening of a round trip.
+    pub fn opening(plan: &'a Plan, trip: &RoundTrip) -> Self {
+        Self::new(plan, trip.step, trip.messages.opening.bits, "the opening of")
+    }
+
+    /// Party 1's response of a round trip; the last is the value without guard bits.
+    pub fn response(plan: &'a Plan, trip: &RoundTrip) -> Self {
+        Self::new(plan, trip.step, trip.messages.response.bits, "the response to")
     }
 
     /// Bytes of so many elements.
@@ -97,16 +99,6 @@ impl<'a> Message<'a> {
         if wire::unpack(bytes, self.bits, words, combine) { Ok(()) } else { Err(self.padding()) }
     }
 
-    /// Adds the elements that stand in `bytes`, above the guard bits, to `words`, in the ring of the value.
-    pub fn add(self, bytes: &[u8], words: WordsMut<'_>) -> Result<(), Error> {
-        each_slice!(WordsMut, words, words => {
-            let mask = Word::low(low_mask(self.bits + self.guard));
-            self.take(bytes, words, #[inline(always)] |a, b| {
-                Word::and(ir::Element::plus(a, Word::shift_left(b, self.guard)), mask)
-            })
-        })
-    }
-
     /// Receives all elements of `words` by parts of `part`, `word = combine(word, element)`.
     pub fn receive<W: Word>(
         self,
@@ -132,6 +124,18 @@ impl<'a> Message<'a> {
     fn failed(self, doing: &str, cause: NetError) -> Error {
         Error::net(format!("{doing} {} v{} ({})", self.what, self.step, self.name), cause)
     }
+}
+
+/// Adds elements of `bits` bits that stand in `bytes`, above `guard` bits, to words in a ring of all these bits;
+/// `false` if padding is set.
+#[must_use]
+pub fn add_elements(bytes: &[u8], bits: u32, guard: u32, words: WordsMut<'_>) -> bool {
+    each_slice!(WordsMut, words, words => {
+        let mask = Word::low(low_mask(bits + guard));
+        wire::unpack(bytes, bits, words, #[inline(always)] |a, b| {
+            Word::and(ir::Element::plus(a, Word::shift_left(b, guard)), mask)
+        })
+    })
 }
 
 /// Ranges of `part` that make up `all`; one if cutting is not worth it.

@@ -1,21 +1,37 @@
 //! Party 0's weights, packed for this machine once for all sessions.
 
-use super::asking::Sizes;
-use super::party0::Memory;
+use super::host::{Memory, Sizes};
 use super::schedule::Schedule;
 use crate::kernel::{InstructionSet, PackedLinear};
 use crate::layout::to_online;
-use crate::protocol::phase;
+use crate::steps::Prepared;
 use crate::words::Words;
-use ir::plan::{Plan, StepOp, StepWeights, Weights};
+use ir::plan::{Linear, Plan, StepOp, StepWeights, Weights};
 use rayon::prelude::*;
-use std::sync::{Mutex, PoisonError};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
+
+/// Something that is borrowed, or owned together with others.
+pub(crate) enum Held<'a, T> {
+    Borrowed(&'a T),
+    Shared(Arc<T>),
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        match self {
+            Self::Borrowed(held) => held,
+            Self::Shared(held) => held,
+        }
+    }
+}
 
 /// A plan and its weights, ready to serve any number of sessions.
 pub struct Model<'a> {
-    pub(crate) plan: &'a Plan,
-    pub(crate) weights: &'a Weights,
+    pub(crate) plan: Held<'a, Plan>,
+    pub(crate) weights: Held<'a, Weights>,
     pub(super) schedule: Schedule,
     pub(super) sizes: Sizes,
     steps: Vec<Packed>,
@@ -29,8 +45,16 @@ enum Packed {
     Linear(Box<PackedLinear>),
     /// The elements, in the order online.
     Constant(Zeroizing<Words>),
-    /// `c₀` at the scale before the truncation, per element of a period.
-    Phase(Zeroizing<Words>),
+    /// Of an interactive step.
+    Interactive(Prepared),
+}
+
+impl Model<'static> {
+    /// A model that owns its plan and its weights with others, as a server has it.
+    pub fn shared(plan: Arc<Plan>, weights: Arc<Weights>) -> Self {
+        let best = InstructionSet::best();
+        Self::held(best, Held::Shared(plan), Held::Shared(weights))
+    }
 }
 
 impl<'a> Model<'a> {
@@ -41,21 +65,25 @@ impl<'a> Model<'a> {
 
     /// As [`Self::new`] for a given set of instructions, which this machine must have.
     pub fn with(set: InstructionSet, plan: &'a Plan, weights: &'a Weights) -> Self {
+        Self::held(set, Held::Borrowed(plan), Held::Borrowed(weights))
+    }
+
+    fn held(set: InstructionSet, plan: Held<'a, Plan>, weights: Held<'a, Weights>) -> Self {
         let steps = (0..plan.steps.len()).into_par_iter();
-        Self {
-            plan,
-            weights,
-            schedule: Schedule::new(plan, true),
-            sizes: Sizes::DEFAULT,
-            steps: steps.map(|i| pack(set, plan, weights, i)).collect(),
-            memories: Mutex::default(),
-        }
+        let steps = steps.map(|i| pack(set, &plan, &weights, i)).collect();
+        let (schedule, memories) = (Schedule::new(&plan, true), Mutex::default());
+        Self { plan, weights, schedule, sizes: Sizes::DEFAULT, steps, memories }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// With parts of other sizes, and tails only if `fused`.
     #[cfg(test)]
     pub(super) fn cut(self, sizes: Sizes, fused: bool) -> Self {
-        Self { sizes, schedule: Schedule::new(self.plan, fused), ..self }
+        Self { sizes, schedule: Schedule::new(&self.plan, fused), ..self }
     }
 
     /// Memory for a session, that of an earlier one if there is any.
@@ -74,21 +102,21 @@ impl<'a> Model<'a> {
     pub(super) fn linear(&self, step: usize) -> Option<&PackedLinear> {
         match &self.steps[step] {
             Packed::Linear(linear) => Some(linear),
-            _ => None,
+            Packed::Nothing | Packed::Constant(_) | Packed::Interactive(_) => None,
         }
     }
 
     pub(super) fn constant(&self, step: usize) -> Option<&Words> {
         match &self.steps[step] {
             Packed::Constant(words) => Some(words),
-            _ => None,
+            Packed::Nothing | Packed::Linear(_) | Packed::Interactive(_) => None,
         }
     }
 
-    pub(super) fn phase_constants(&self, step: usize) -> Option<&Words> {
+    pub(super) fn prepared(&self, step: usize) -> Option<&Prepared> {
         match &self.steps[step] {
-            Packed::Phase(words) => Some(words),
-            _ => None,
+            Packed::Interactive(prepared) => Some(prepared),
+            Packed::Nothing | Packed::Linear(_) | Packed::Constant(_) => None,
         }
     }
 }
@@ -96,22 +124,24 @@ impl<'a> Model<'a> {
 fn pack(set: InstructionSet, plan: &Plan, weights: &Weights, index: usize) -> Packed {
     let step = &plan.steps[index];
     match (&step.op, &weights.steps[index]) {
-        (StepOp::Diagonal { .. }, StepWeights::Linear { weights, .. }) => {
+        (StepOp::Linear(Linear::Hadamard { .. }), StepWeights::Linear { weights, .. }) => {
             let factors = Zeroizing::new(to_online(&step.shape, 1, weights));
             packed_linear(set, plan, index, &factors)
         }
-        (_, StepWeights::Linear { weights, .. }) => packed_linear(set, plan, index, weights),
+        (StepOp::Linear(_), StepWeights::Linear { weights, .. }) => {
+            packed_linear(set, plan, index, weights)
+        }
         (StepOp::Constant, StepWeights::Constant(values)) => {
             let online = Zeroizing::new(to_online(&step.shape, 1, values));
             let reduced = online.iter().map(|v| v & ir::ring::low_mask(step.ring));
             Packed::Constant(Zeroizing::new(Words::new(step.ring, reduced)))
         }
-        (StepOp::Phase(parameters), StepWeights::Phase { constant, .. }) => {
-            let constants = Zeroizing::new(phase::constants(parameters, constant));
-            let period = Zeroizing::new(crate::layout::pattern(&step.shape, &constants));
-            Packed::Phase(Zeroizing::new(Words::new(parameters.q, period.iter().copied())))
+        (StepOp::Interactive(kind), secrets) => {
+            Packed::Interactive(Prepared::new(kind, step, secrets))
         }
-        _ => Packed::Nothing,
+        (StepOp::Input | StepOp::Constant | StepOp::Local(_) | StepOp::Linear(_), _) => {
+            Packed::Nothing
+        }
     }
 }
 

@@ -1,80 +1,46 @@
-//! Party 0: holds the masked value of every step.
+//! Party 0: holds the masked value of every step, or has a device that does.
 
-use super::asking::{Asking, Kept};
+use super::device::{Asking, Device, Part};
+use super::feed::{Feed, Stream};
+use super::host::{Host, Sizes};
 use super::messages::{Message, parts, room};
-use super::schedule::{Ask, Schedule, Turn, is_in_rows};
-use super::stock::{Feed, Stock0, Stream, stock0};
-use super::{Model, local, missing, no_thread};
+use super::schedule::{Ask, Turn};
+use super::{Model, missing, no_thread};
 use crate::Error;
-use crate::kernel::Scratch;
-use crate::layout::{to_online, to_row_major};
 use crate::net::{Channel, Receiving, Sending};
-use crate::offline::Party0Material;
-use crate::tables::Tables;
-use crate::words::{Words, WordsMut, each_width};
-use ir::plan::{Plan, StepOp};
-
+use crate::preprocess::item::Party0Item;
+use crate::steps::{Record0, Tables, record0};
+use crate::words::Words;
+use ir::plan::{Plan, RoundTrip, StepOp};
+use ir::ring::packed_bytes;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::Builder;
-use zeroize::Zeroizing;
 
 /// Party 0 before the online phase.
 pub struct Party0<'a> {
     model: Arc<Model<'a>>,
-    tables: Tables,
+    host: Host<'a>,
     batch: usize,
     /// The correlations; after the phase, what is to be wiped of them.
-    feed: Option<Feed<'a, Stock0>>,
-    memory: Memory,
-}
-
-/// Memory of the loop, which one session after the other uses.
-#[derive(Default)]
-pub struct Memory {
-    /// Memory of values that are not there.
-    slots: Vec<Words>,
-    /// The values that are there, by step.
-    values: Vec<Words>,
-    kept: Kept,
-    scratch: Scratch,
-    /// Bytes of a part that leaves, and of one that comes.
-    outgoing: Vec<u8>,
-    incoming: Vec<u8>,
-}
-
-impl Memory {
-    /// Makes room for a batch.
-    pub fn fit(&mut self, schedule: &Schedule, batch: usize) {
-        self.values.resize_with(schedule.slot.len(), Words::default);
-        for (slot, &(bits, elements)) in schedule.slots.iter().enumerate() {
-            let count = elements * batch;
-            if slot == self.slots.len() {
-                self.slots.push(Words::default());
-            }
-            let words = &mut self.slots[slot];
-            if words.width() != bits {
-                *words = Words::zeros(bits, count);
-            }
-            if words.len() < count {
-                words.resize(count);
-            }
-        }
-    }
+    feed: Option<Feed<'a, Record0>>,
 }
 
 impl<'a> Party0<'a> {
-    pub(crate) fn new<M: Party0Material + 'a>(
+    pub(crate) fn new(
         model: Arc<Model<'a>>,
         tables: Tables,
-        mut materials: Vec<M>,
+        mut items: Vec<Party0Item<'a>>,
     ) -> Result<Self, Error> {
-        let (plan, weights, batch) = (model.plan, model.weights, materials.len());
-        let make = move |index| stock0(plan, weights, index, &mut materials);
-        let feed =
-            Feed::new(plan, batch, model.sizes.ahead, model.schedule.correlations(plan), make)?;
-        let memory = model.memory(batch);
-        Ok(Self { model, tables, batch, feed: Some(feed), memory })
+        let batch = items.len();
+        let (ahead, order) = (model.sizes.ahead, model.schedule.correlations(&model.plan));
+        let of = model.clone();
+        let make = move |index: usize| {
+            record0(&of.plan.steps[index], &of.weights.steps[index], index, &mut items)
+        };
+        let feed = Feed::new(&model.plan, batch, ahead, order, make)?;
+        let host = Host::new(model.clone(), tables, batch);
+        Ok(Self { model, host, batch, feed: Some(feed) })
     }
 
     /// Runs the online phase; `observe` sees party 0's side of every value that is made as a whole.
@@ -83,183 +49,195 @@ impl<'a> Party0<'a> {
         channel: &mut impl Channel,
         mut observe: impl FnMut(usize, &Words),
     ) -> Result<(), Error> {
-        let model = self.model.clone();
         let mut feed = self.feed.take().ok_or_else(|| missing(0))?;
         let (mut sending, mut receiving) = channel.halves();
-        let ended = feed.during(|stock| {
-            for turn in &model.schedule.turns {
-                for (index, released) in &turn.local {
-                    let value = self.local(stock, &mut *receiving, *index)?;
-                    observe(*index, &value);
-                    self.memory.values[*index] = value;
-                    self.release(released, stock);
-                }
-                if turn.asks.iter().any(|ask| model.sizes.cut(self.elements(ask.index))) {
-                    self.ask_by_parts(turn, stock, &mut *sending, &mut *receiving)?;
-                } else {
-                    self.ask(turn, stock, &mut *sending, &mut *receiving)?;
-                }
-                turn.asks.iter().for_each(|ask| observe(ask.index, &self.memory.values[ask.index]));
-                self.release(&turn.released, stock);
-            }
-            let output = model.plan.output.index();
-            let Memory { values, outgoing, .. } = &mut self.memory;
-            let message = Message::value(model.plan, output, "the output");
-            message.send(&mut *sending, &values[output], model.sizes.part, outgoing)?;
-            // That one, and whatever nothing reads.
-            for step in 0..model.plan.steps.len() {
-                if !self.memory.values[step].is_empty() {
-                    self.release(&[step], stock);
-                }
-            }
-            model.keep(std::mem::take(&mut self.memory));
+        let model = self.model.clone();
+        let ended = feed.during(|records| {
+            let (plan, batch) = (&*model.plan, self.batch);
+            let (turns, sizes) = (&model.schedule.turns, model.sizes);
+            let [outgoing, incoming] = self.host.buffers();
+            let mut run = Run {
+                plan,
+                batch,
+                sizes,
+                device: &mut self.host,
+                records,
+                sending: &mut *sending,
+                receiving: &mut *receiving,
+                under_way: vec![],
+                outgoing,
+                incoming,
+            };
+            run.turns(turns, |host, step| observe(step, host.value(step)))?;
+            let Run { outgoing, incoming, .. } = run;
+            self.host.end([outgoing, incoming]);
             Ok(())
         });
         self.feed = Some(feed);
         ended
     }
+}
 
-    fn elements(&self, index: usize) -> usize {
-        self.model.plan.steps[index].shape.elements() * self.batch
+/// One run of the loop: it moves bytes, the device computes.
+struct Run<'r, 'f, D: Device> {
+    plan: &'r Plan,
+    batch: usize,
+    sizes: Sizes,
+    device: &'r mut D,
+    records: &'r mut Stream<'f, Record0>,
+    sending: &'r mut dyn Sending,
+    receiving: &'r mut dyn Receiving,
+    /// Round trips of a turn.
+    under_way: Vec<D::Open>,
+    /// Bytes of a part that leaves, and of one that comes.
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+}
+
+impl<D: Device> Run<'_, '_, D> {
+    fn turns(&mut self, turns: &[Turn], mut observe: impl FnMut(&D, usize)) -> Result<(), Error> {
+        for turn in turns {
+            for (step, released) in &turn.local {
+                self.local(*step)?;
+                observe(self.device, *step);
+                self.release(released);
+            }
+            let is_cut = |ask: &Ask| ask.is_cut(self.plan, self.batch, self.sizes);
+            if turn.asks.iter().any(is_cut) {
+                self.ask_by_parts(turn)?;
+            } else {
+                self.ask(turn)?;
+            }
+            let ended = turn.asks.iter().filter(|ask| ask.trip.is_last);
+            ended.for_each(|ask| observe(self.device, ask.trip.step));
+            self.release(&turn.released);
+        }
+        self.output()?;
+        // That one, and whatever nothing reads.
+        (0..self.plan.steps.len()).for_each(|step| self.release(&[step]));
+        Ok(())
     }
 
-    /// Memory for a step's value.
-    fn take(&mut self, index: usize) -> Result<Words, Error> {
-        let slot = self.model.schedule.slot[index].ok_or_else(|| missing(index))?;
-        let mut words = std::mem::take(&mut self.memory.slots[slot]);
-        words.resize(self.elements(index));
-        Ok(words)
+    fn release(&mut self, steps: &[usize]) {
+        let Self { device, records, .. } = self;
+        device.release(steps, &mut |record| records.spent(record));
     }
 
-    fn release(&mut self, steps: &[usize], stock: &mut Stream<'_, Stock0>) {
-        for &step in steps {
-            let words = std::mem::take(&mut self.memory.values[step]);
-            match self.model.schedule.slot[step] {
-                Some(slot) => self.memory.slots[slot] = words,
-                None => stock.spent(Stock0::Linear(words)),
+    fn local(&mut self, step: usize) -> Result<(), Error> {
+        match &self.plan.steps[step].op {
+            StepOp::Input => self.input(),
+            StepOp::Linear(_) => {
+                let record = self.records.next(step)?;
+                self.device.local(step, Some(record))
+            }
+            StepOp::Constant | StepOp::Local(_) | StepOp::Interactive(_) => {
+                self.device.local(step, None)
             }
         }
     }
 
-    fn local(
-        &mut self,
-        stock: &mut Stream<'_, Stock0>,
-        receiving: &mut dyn Receiving,
-        index: usize,
-    ) -> Result<Words, Error> {
-        let model = self.model.clone();
-        let (plan, step) = (model.plan, &model.plan.steps[index]);
-        let operand = |i: usize| step.operands[i].index();
-        if let Some(linear) = model.linear(index) {
-            let mut value = linear_stock(stock, index)?;
-            let Memory { values, scratch, .. } = &mut self.memory;
-            let x = &values[operand(0)];
-            if !is_in_rows(step) {
-                linear.apply(x, &mut value, scratch);
-                return Ok(std::mem::take(&mut *value));
-            }
-            let shape = &plan.step(step.operands[0]).shape;
-            let rows = each_width!(x, x => to_row_major(shape, x).into());
-            linear.apply(&rows, &mut value, scratch);
-            return Ok(each_width!(&*value, y => to_online(&step.shape, 1, y).into()));
-        }
-        let mut value = self.take(index)?;
-        let Memory { values, incoming, .. } = &mut self.memory;
-        if matches!(step.op, StepOp::Input) {
-            let message = Message::value(plan, index, "the input");
-            let part = model.sizes.part;
-            each_width!(&mut value, words => {
-                message.receive(receiving, words, part, incoming, #[inline(always)] |_, v| v)
-            })?;
-        } else if let Some(constant) = model.constant(index) {
-            value.fill(constant);
-        } else {
-            let shape = |i: usize| &plan.step(step.operands[i]).shape;
-            let form = &model.schedule.forms[index];
-            local::public(step, form, shape, |i| &values[operand(i)], &mut value);
-        }
-        Ok(value)
-    }
-
-    /// Activations whose messages leave and come whole.
-    fn ask(
-        &mut self,
-        turn: &Turn,
-        stocks: &mut Stream<'_, Stock0>,
-        sending: &mut dyn Sending,
-        receiving: &mut dyn Receiving,
-    ) -> Result<(), Error> {
-        let model = self.model.clone();
-        for ask in &turn.asks {
-            let (mut made, stock) = correlations(stocks, ask)?;
-            let mut shares = self.take(ask.index)?;
-            let all = 0..shares.len();
-            let Memory { values, kept, scratch, outgoing, .. } = &mut self.memory;
-            let mut asking = Asking::new(&model, &self.tables, ask, values, &stock, scratch)?;
-            kept.reserve(all.len());
-            let bytes = room(outgoing, asking.bytes(all.len()));
-            let operand = made.as_mut().map(|made| made.part_mut(all.clone()));
-            asking.question(all.clone(), operand, kept, bytes);
-            question(model.plan, ask.index).send_part(sending, bytes, true)?;
-            asking.share(all.clone(), kept, shares.part_mut(all));
-            self.memory.values[ask.index] = shares;
-            give_back(stocks, made, stock);
-        }
-        for ask in &turn.asks {
-            let Memory { values, incoming, .. } = &mut self.memory;
-            let shares = &mut values[ask.index];
-            let message = Message::answer(model.plan, ask.index);
-            let count = message.bytes(shares.len());
-            let bytes = message.receive_part(receiving, count, true, incoming)?;
-            message.add(bytes, shares.part_mut(0..shares.len()))?;
+    fn input(&mut self) -> Result<(), Error> {
+        let message = Message::value(self.plan, 0, "the input");
+        let all = self.plan.input_shape().elements() * self.batch;
+        for range in parts(all, self.device.part()) {
+            let (count, ends) = (message.bytes(range.len()), range.end == all);
+            let bytes = message.receive_part(self.receiving, count, ends, &mut self.incoming)?;
+            self.device.input(range, bytes)?;
         }
         Ok(())
     }
 
-    /// Activations whose messages leave and come in parts: answers are taken by a thread of their own, so
-    /// that neither party waits for the other to read.
-    fn ask_by_parts(
-        &mut self,
-        turn: &Turn,
-        stocks: &mut Stream<'_, Stock0>,
-        sending: &mut dyn Sending,
-        receiving: &mut dyn Receiving,
-    ) -> Result<(), Error> {
-        let model = self.model.clone();
-        let mut work = Vec::with_capacity(turn.asks.len());
-        for ask in &turn.asks {
-            work.push((ask, correlations(stocks, ask)?, self.take(ask.index)?));
+    fn output(&mut self) -> Result<(), Error> {
+        let output = self.plan.output.index();
+        let message = Message::value(self.plan, output, "the output");
+        let all = self.plan.steps[output].shape.elements() * self.batch;
+        for range in parts(all, self.device.part()) {
+            let bytes = room(&mut self.outgoing, message.bytes(range.len()));
+            let ends = range.end == all;
+            self.device.output(range, bytes)?;
+            message.send_part(self.sending, bytes, ends)?;
         }
-        let Memory { values, kept, scratch, outgoing, incoming, .. } = &mut self.memory;
-        let tables = &self.tables;
+        Ok(())
+    }
+
+    /// Takes up the round trips of a turn with their records.
+    fn open(&mut self, turn: &Turn) -> Result<(), Error> {
+        for ask in &turn.asks {
+            let made = ask.tail.first().map(|first| self.records.next(first.step)).transpose()?;
+            let is_first = ask.trip.number == 0;
+            let record = is_first.then(|| self.records.next(ask.trip.step)).transpose()?;
+            self.under_way.push(self.device.open(ask, made, record)?);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, turn: &Turn) {
+        let Self { device, records, under_way, .. } = self;
+        for (ask, open) in turn.asks.iter().zip(under_way.drain(..)) {
+            device.close(ask, open, &mut |record| records.spent(record));
+        }
+    }
+
+    /// Round trips whose messages leave and come whole.
+    fn ask(&mut self, turn: &Turn) -> Result<(), Error> {
+        self.open(turn)?;
+        for (ask, open) in turn.asks.iter().zip(&mut self.under_way) {
+            let message = Message::opening(self.plan, &ask.trip);
+            let bytes = room(&mut self.outgoing, opening_bytes(&ask.trip, self.batch));
+            let mut asking = self.device.asking(ask, open)?;
+            let all = 0..self.plan.steps[ask.trip.step].shape.elements() * self.batch;
+            asking.open(all.clone(), bytes);
+            message.send_part(self.sending, bytes, true)?;
+            asking.share(all);
+        }
+        for (ask, open) in turn.asks.iter().zip(&mut self.under_way) {
+            let message = Message::response(self.plan, &ask.trip);
+            let count = message.bytes(ask.trip.messages.response.elements * self.batch);
+            let bytes = message.receive_part(self.receiving, count, true, &mut self.incoming)?;
+            if !self.device.respond(ask, open, bytes) {
+                return Err(message.padding());
+            }
+        }
+        self.close(turn);
+        Ok(())
+    }
+
+    /// Round trips whose messages leave and come in parts: responses are taken by a thread of their own, so
+    /// that neither party waits for the other to read.
+    fn ask_by_parts(&mut self, turn: &Turn) -> Result<(), Error> {
+        self.open(turn)?;
+        let (plan, batch) = (self.plan, self.batch);
+        let Self { device, sending, receiving, under_way, outgoing, incoming, .. } = self;
         std::thread::scope(|scope| {
             let (parts_to_come, queue) = channel();
-            let plan = model.plan;
-            let take = move || take_answers(plan, &queue, receiving, incoming);
+            let take = || take_responses(plan, queue, *receiving, incoming);
             let receiver = Builder::new().spawn_scoped(scope, take).map_err(no_thread)?;
-            let model = &model;
-            let jobs = &mut work;
+            let jobs = turn.asks.iter().zip(under_way);
             let ask_all = move || {
-                for (ask, (made, stock), shares) in jobs {
-                    let mut asking = Asking::new(model, tables, ask, values, stock, scratch)?;
-                    let all = shares.len();
-                    let mut left = shares.part_mut(0..all);
-                    for range in parts(all, asking.part()) {
+                for (ask, open) in jobs {
+                    let trip = &ask.trip;
+                    let mut asking = device.asking(ask, open)?;
+                    let message = Message::opening(plan, trip);
+                    let all = plan.steps[trip.step].shape.elements() * batch;
+                    let part = if trip.is_elementwise { asking.part() } else { all };
+                    for range in parts(all, part) {
                         let ends = range.end == all;
-                        let (index, elements) = (ask.index, range.len());
-                        if Message::answer(plan, index).bytes(elements) > UNREAD {
-                            let _ = parts_to_come.send(Coming::Bytes { index, elements, ends });
+                        let elements = match trip.is_elementwise {
+                            true => range.len(),
+                            false => trip.messages.response.elements * batch,
+                        };
+                        if Message::response(plan, trip).bytes(elements) > UNREAD {
+                            let _ = parts_to_come.send(Coming::Bytes { trip, elements, ends });
                         }
-                        kept.reserve(range.len());
-                        let bytes = room(outgoing, asking.bytes(range.len()));
-                        let operand = made.as_mut().map(|made| made.part_mut(range.clone()));
-                        asking.question(range.clone(), operand, kept, bytes);
-                        question(plan, index).send_part(sending, bytes, ends)?;
-                        let mut now;
-                        (now, left) = left.split_at(elements);
-                        asking.share(range, kept, now.borrow());
-                        if parts_to_come.send(Coming::Shares { index, ends, shares: now }).is_err()
-                        {
+                        let count = match trip.is_elementwise {
+                            true => message.bytes(range.len()),
+                            false => opening_bytes(trip, batch),
+                        };
+                        let bytes = room(outgoing, count);
+                        asking.open(range.clone(), bytes);
+                        message.send_part(*sending, bytes, ends)?;
+                        let share = asking.share(range);
+                        if parts_to_come.send(Coming::Share { trip, ends, share }).is_err() {
                             // The receiver knows why.
                             return Ok(());
                         }
@@ -277,77 +255,52 @@ impl<'a> Party0<'a> {
                 (Ok(()), Ok(())) => Ok(()),
             }
         })?;
-        for (ask, (made, stock), shares) in work {
-            self.memory.values[ask.index] = shares;
-            give_back(stocks, made, stock);
-        }
+        self.close(turn);
         Ok(())
     }
 }
 
-/// The correlation of a linear step, which becomes its value.
-fn linear_stock(stocks: &mut Stream<'_, Stock0>, index: usize) -> Result<Zeroizing<Words>, Error> {
-    match &mut stocks.next(index)? {
-        Stock0::Linear(words) => Ok(Zeroizing::new(std::mem::take(words))),
-        _ => Err(missing(index)),
-    }
+/// Bytes of a whole opening.
+fn opening_bytes(trip: &RoundTrip, batch: usize) -> usize {
+    packed_bytes(trip.messages.opening.elements * batch, trip.messages.opening.bits)
 }
 
-/// Gives back what was used of an activation.
-fn give_back(stocks: &mut Stream<'_, Stock0>, made: Option<Zeroizing<Words>>, stock: Stock0) {
-    if let Some(mut made) = made {
-        stocks.spent(Stock0::Linear(std::mem::take(&mut *made)));
-    }
-    stocks.spent(stock);
-}
-
-/// An activation's correlation, and that of the linear step which begins its tail.
-fn correlations(
-    stocks: &mut Stream<'_, Stock0>,
-    ask: &Ask,
-) -> Result<(Option<Zeroizing<Words>>, Stock0), Error> {
-    let made = ask.tail.first().map(|first| linear_stock(stocks, first.step)).transpose()?;
-    Ok((made, stocks.next(ask.index)?))
-}
-
-fn question(plan: &Plan, index: usize) -> Message<'_> {
-    Message::new(plan, index, plan.question_bits(index), "the question of")
-}
-
-/// Bytes of an answer that may lie unread while its question is still being sent: the system's buffers
+/// Bytes of a response that may lie unread while its opening is still being sent: the system's buffers
 /// hold them.
 const UNREAD: usize = 1 << 16;
 
-/// What the receiver of answers is told.
-enum Coming<'a> {
-    /// That a part of an answer comes, so long that it must be read before the peer goes on reading.
-    Bytes { index: usize, elements: usize, ends: bool },
-    /// What the next part of an answer is to be added to.
-    Shares { index: usize, ends: bool, shares: WordsMut<'a> },
+/// What the receiver of responses is told.
+enum Coming<'a, P> {
+    /// That a part of a response comes, so long that it must be read before the peer goes on reading.
+    Bytes { trip: &'a RoundTrip, elements: usize, ends: bool },
+    /// What the next part of a response is to be added to.
+    Share { trip: &'a RoundTrip, ends: bool, share: P },
 }
 
-/// Takes answers part by part and adds them to their shares; those that are announced it reads before
+/// Takes responses part by part and adds them to their shares; those that are announced it reads before
 /// their shares are there, so that the peer can go on.
-fn take_answers(
+fn take_responses<P: Part>(
     plan: &Plan,
-    queue: &Receiver<Coming<'_>>,
+    queue: Receiver<Coming<'_, P>>,
     receiving: &mut dyn Receiving,
     buffer: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let mut is_read = false;
     while let Ok(coming) = queue.recv() {
-        let (index, elements, ends) = match &coming {
-            Coming::Bytes { index, elements, ends } => (*index, *elements, *ends),
-            Coming::Shares { index, ends, shares } => (*index, shares.len(), *ends),
+        let (trip, elements, ends) = match &coming {
+            Coming::Bytes { trip, elements, ends } => (*trip, *elements, *ends),
+            Coming::Share { trip, ends, share } => (*trip, share.len(), *ends),
         };
-        let message = Message::answer(plan, index);
+        let message = Message::response(plan, trip);
         let count = message.bytes(elements);
         if !is_read {
             message.receive_part(receiving, count, ends, buffer)?;
         }
         is_read = matches!(coming, Coming::Bytes { .. });
-        if let Coming::Shares { shares, .. } = coming {
-            message.add(&buffer[..count], shares)?;
+        if let Coming::Share { share, .. } = coming
+            && !share.respond(&buffer[..count])
+        {
+            return Err(message.padding());
         }
     }
     Ok(())

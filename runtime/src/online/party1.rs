@@ -1,21 +1,22 @@
 //! Party 1: its masks are known before its input is.
 
-use super::asking::{ELEMENT, Sizes};
+use super::feed::{Feed, Stream};
+use super::host::{ELEMENT, Sizes};
+use super::known::{Held, Known};
 use super::messages::{Message, parts, room};
 use super::missing;
-use super::stock::{Activation, Feed, Kind1, Known, Stream, stock1};
 use crate::Error;
 use crate::kernel::cores;
 use crate::layout::{to_online, to_row_major};
 use crate::net::{Channel, Receiving, Sending};
-use crate::offline::Party1Material;
-use crate::protocol::{phase, polynomial, question_widths, square, unpack_wide};
-use crate::tables::Tables;
-use crate::words::{Words, WordsMut, each_slice, each_width};
+use crate::preprocess::item::Party1Item;
+use crate::steps::{Kept, Parts1, Responder, Responding, Tables, each_kind, kept};
+use crate::words::{Words, WordsMut, each_width};
 use ir::Tensor;
 use ir::op::matrix::Word;
-use ir::plan::{Phase, Plan, Round, StepOp};
+use ir::plan::{Plan, Round, RoundTrip};
 use ir::ring::{low_mask, packed_bytes};
+use std::mem::take;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
@@ -28,52 +29,56 @@ pub struct Party1<'a> {
     input: Option<Zeroizing<Words>>,
     output: Option<Zeroizing<Words>>,
     /// The correlations; after the phase, what is to be wiped of them.
-    feed: Option<Feed<'a, Activation>>,
+    feed: Option<Feed<'a, Held>>,
+    /// By step: steps between two of their round trips.
+    under_way: Vec<Option<Answering>>,
     sizes: Sizes,
     memory: Memory,
+}
+
+/// A step that is asked for.
+struct Answering {
+    held: Held,
+    /// The responses of round trips before.
+    sent: Vec<Zeroizing<Words>>,
+    /// The response of this one, unless it is the last; that stands in the fresh masks.
+    out: Option<Zeroizing<Words>>,
 }
 
 /// Memory of the loop.
 #[derive(Default)]
 struct Memory {
-    /// Questions about phases: of a part, or of a round.
-    phases: Vec<u16>,
-    /// Questions about other activations, as many.
-    words: Vec<u64>,
+    /// The openings of a round, by round trip; the first is that of a part.
+    kept: Vec<Kept>,
     /// Bytes of a part that comes, and of one that leaves.
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
 }
 
-/// What party 0 asked about elements of an activation.
-enum Question {
-    /// Where it stands in memory.
-    Phases(Range<usize>),
-    Words(Range<usize>),
-}
-
 impl<'a> Party1<'a> {
-    pub(crate) fn new<M: Party1Material + 'a>(
+    pub(crate) fn new(
         plan: &'a Plan,
         tables: Tables,
-        materials: Vec<M>,
+        items: Vec<Party1Item<'a>>,
     ) -> Result<Self, Error> {
-        Self::cut(plan, tables, materials, Sizes::DEFAULT)
+        Self::cut(plan, tables, items, Sizes::DEFAULT)
     }
 
     /// With parts of other sizes.
-    pub(super) fn cut<M: Party1Material + 'a>(
+    pub(super) fn cut(
         plan: &'a Plan,
         tables: Tables,
-        mut materials: Vec<M>,
+        mut items: Vec<Party1Item<'a>>,
         sizes: Sizes,
     ) -> Result<Self, Error> {
-        let batch = materials.len();
-        let Known { input, output, mut steps } = Known::new(plan, &mut materials)?;
+        let batch = items.len();
+        let Known { input, output, mut steps } = Known::new(plan, &mut items)?;
         let rounds = plan.rounds();
-        let order = rounds.iter().flat_map(|r| r.activations.iter().copied()).collect();
+        let trips = rounds.iter().flat_map(|r| &r.trips);
+        let order = trips.filter(|t| t.number == 0).map(|t| t.step).collect();
         let make = move |index: usize| {
-            stock1(plan, index, &mut materials, std::mem::take(&mut steps[index]))
+            let kind = plan.steps[index].op.interactive().ok_or_else(|| missing(index))?;
+            Held::take(plan, kind, index, &mut items, take(&mut steps[index]))
         };
         let feed = Some(Feed::new(plan, batch, sizes.ahead, order, make)?);
         let mut party = Self {
@@ -84,6 +89,7 @@ impl<'a> Party1<'a> {
             input: Some(input),
             output: Some(output),
             feed,
+            under_way: plan.steps.iter().map(|_| None).collect(),
             sizes,
             memory: Memory::default(),
         };
@@ -93,21 +99,14 @@ impl<'a> Party1<'a> {
 
     /// Makes room for the longest part, and for the longest round of messages that come whole.
     fn make_room(&mut self) {
-        let plan = self.plan;
-        let longest = |of: &dyn Fn(usize) -> usize| {
-            let rounds = self.rounds.iter().map(|r| r.activations.iter().map(|&i| of(i)).sum());
-            rounds.max().unwrap_or(0)
-        };
-        let part = |index: usize| self.elements(index).min(2 * self.sizes.part);
-        let phases = longest(&part);
-        let incoming = longest(&|i| packed_bytes(part(i), plan.question_bits(i)));
-        let outgoing = longest(&|i| Message::answer(plan, i).bytes(part(i)));
-        let words = longest(&|i| match plan.steps[i].op {
-            StepOp::Phase(_) => 0,
-            _ => part(i) * question_widths(&plan.steps[i].op).len(),
-        });
-        self.memory.phases.resize(phases, 0);
-        self.memory.words.reserve(words);
+        let trips = || self.rounds.iter().flat_map(|r| &r.trips);
+        let most = trips().map(|t| self.elements(t.step)).max().unwrap_or(0);
+        let bits = |of: &dyn Fn(&RoundTrip) -> u32| trips().map(of).max().unwrap_or(1);
+        let part = most.min(2 * self.sizes.part);
+        let incoming = packed_bytes(part, bits(&|t| t.messages.opening.bits).min(512));
+        let outgoing = packed_bytes(part, bits(&|t| t.messages.response.bits));
+        let count = self.rounds.iter().map(|r| r.trips.len()).max().unwrap_or(0);
+        self.memory.kept.resize_with(count.max(1), Kept::default);
         room(&mut self.memory.incoming, incoming);
         room(&mut self.memory.outgoing, outgoing);
     }
@@ -128,15 +127,15 @@ impl<'a> Party1<'a> {
         }
         let mut feed = self.feed.take().ok_or_else(|| missing(0))?;
         let (mut sending, mut receiving) = channel.halves();
-        let ended = feed.during(|stock| {
+        let ended = feed.during(|records| {
             self.send_input(&mut *sending, inputs)?;
-            let rounds = std::mem::take(&mut self.rounds);
+            let rounds = take(&mut self.rounds);
             for round in &rounds {
-                let is_cut = |&i: &usize| self.sizes.cut(self.elements(i));
-                if round.activations.iter().any(is_cut) {
-                    self.answer_by_parts(round, stock, &mut *sending, &mut *receiving)?;
+                let is_cut = |t: &RoundTrip| self.sizes.cut(self.elements(t.step));
+                if round.trips.iter().any(is_cut) {
+                    self.respond_by_parts(round, records, &mut *sending, &mut *receiving)?;
                 } else {
-                    self.answer(round, stock, &mut *sending, &mut *receiving)?;
+                    self.respond(round, records, &mut *sending, &mut *receiving)?;
                 }
             }
             self.receive_output(&mut *receiving)
@@ -164,149 +163,175 @@ impl<'a> Party1<'a> {
         message.send(sending, &masked, self.sizes.part, &mut self.memory.outgoing)
     }
 
-    /// Activations whose messages come and leave whole: all questions are read before an answer leaves.
-    fn answer(
+    /// Round trips whose messages come and leave whole: all openings are read before a response leaves.
+    fn respond(
         &mut self,
         round: &Round,
-        stock: &mut Stream<'_, Activation>,
+        records: &mut Stream<'_, Held>,
         sending: &mut dyn Sending,
         receiving: &mut dyn Receiving,
     ) -> Result<(), Error> {
-        if let &[index] = round.activations.as_slice() {
-            let all = self.elements(index);
-            let question = self.question(receiving, index, all, true, 0)?;
-            return self.answer_one(index, question, stock, sending);
+        // All are read into memory that one may keep; a record is taken up when its turn comes.
+        if let [trip] = round.trips.as_slice() {
+            let mut step = self.begin(trip, records)?;
+            let all = 0..self.elements(trip.step);
+            self.read(trip, &step, all.len(), true, 0, receiving)?;
+            self.compute(trip, &mut step, all.clone(), 0)?;
+            self.send(trip, &step, all, true, sending)?;
+            self.end(trip, step, records);
+            return Ok(());
         }
-        let mut questions = Vec::with_capacity(round.activations.len());
-        let mut at = 0;
-        for &index in &round.activations {
-            let all = self.elements(index);
-            questions.push(self.question(receiving, index, all, true, at)?);
-            at += all;
+        let mut steps = Vec::with_capacity(round.trips.len());
+        for (at, trip) in round.trips.iter().enumerate() {
+            let step = self.begin(trip, records)?;
+            self.read(trip, &step, self.elements(trip.step), true, at, receiving)?;
+            steps.push(step);
         }
-        for (&index, question) in round.activations.iter().zip(questions) {
-            self.answer_one(index, question, stock, sending)?;
+        for (at, (trip, mut step)) in round.trips.iter().zip(steps).enumerate() {
+            let all = 0..self.elements(trip.step);
+            self.compute(trip, &mut step, all.clone(), at)?;
+            self.send(trip, &step, all, true, sending)?;
+            self.end(trip, step, records);
         }
         Ok(())
     }
 
-    fn answer_one(
-        &mut self,
-        index: usize,
-        question: Question,
-        stock: &mut Stream<'_, Activation>,
-        sending: &mut dyn Sending,
-    ) -> Result<(), Error> {
-        let mut activation = stock.next(index)?;
-        let all = 0..self.elements(index);
-        self.compute(index, &mut activation, all.clone(), &question)?;
-        self.send_answer(index, &activation, all, true, sending)?;
-        stock.spent(activation);
-        Ok(())
-    }
-
-    /// Activations whose messages come and leave in parts: each is answered as it comes.
-    fn answer_by_parts(
+    /// Round trips whose messages come and leave in parts: each is answered as it comes.
+    fn respond_by_parts(
         &mut self,
         round: &Round,
-        stock: &mut Stream<'_, Activation>,
+        records: &mut Stream<'_, Held>,
         sending: &mut dyn Sending,
         receiving: &mut dyn Receiving,
     ) -> Result<(), Error> {
-        for &index in &round.activations {
-            let mut activation = stock.next(index)?;
-            let all = self.elements(index);
-            for range in parts(all, self.sizes.part) {
+        for trip in &round.trips {
+            let mut step = self.begin(trip, records)?;
+            let all = self.elements(trip.step);
+            let part = if trip.is_elementwise { self.sizes.part } else { all };
+            for range in parts(all, part) {
                 let ends = range.end == all;
-                let question = self.question(receiving, index, range.len(), ends, 0)?;
-                self.compute(index, &mut activation, range.clone(), &question)?;
-                self.send_answer(index, &activation, range, ends, sending)?;
+                self.read(trip, &step, range.len(), ends, 0, receiving)?;
+                self.compute(trip, &mut step, range.clone(), 0)?;
+                self.send(trip, &step, range, ends, sending)?;
             }
-            stock.spent(activation);
+            self.end(trip, step, records);
         }
         Ok(())
     }
 
-    /// Receives the question about so many elements to memory; `at` elements of it were asked before.
-    fn question(
+    fn begin(
         &mut self,
-        receiving: &mut dyn Receiving,
-        index: usize,
+        trip: &RoundTrip,
+        records: &mut Stream<'_, Held>,
+    ) -> Result<Answering, Error> {
+        let mut step = match self.under_way[trip.step].take() {
+            Some(step) => step,
+            None => Answering { held: records.next(trip.step)?, sent: vec![], out: None },
+        };
+        let response = trip.messages.response;
+        step.out = (!trip.is_last)
+            .then(|| Zeroizing::new(Words::zeros(response.bits, response.elements * self.batch)));
+        Ok(step)
+    }
+
+    fn end(&mut self, trip: &RoundTrip, mut step: Answering, records: &mut Stream<'_, Held>) {
+        match step.out.take() {
+            None => records.spent(step.held),
+            Some(out) => {
+                step.sent.push(out);
+                self.under_way[trip.step] = Some(step);
+            }
+        }
+    }
+
+    fn responder<'s>(
+        &'s self,
+        trip: &RoundTrip,
+        step: &'s Answering,
+    ) -> Result<Responder<'s>, Error> {
+        Responder::new(&Parts1 {
+            plan: self.plan,
+            index: trip.step,
+            trip: trip.number,
+            tables: &self.tables,
+            record: &step.held.record,
+            masks: &step.held.masks,
+            sent: &step.sent,
+        })
+    }
+
+    /// Receives the opening of so many elements to memory `at`.
+    fn read(
+        &mut self,
+        trip: &RoundTrip,
+        step: &Answering,
         elements: usize,
         ends: bool,
         at: usize,
-    ) -> Result<Question, Error> {
-        let bits = self.plan.question_bits(index);
-        let message = Message::new(self.plan, index, bits, "the question of");
-        let count = packed_bytes(elements, bits);
-        let Memory { phases, words, incoming, .. } = &mut self.memory;
-        let bytes = message.receive_part(receiving, count, ends, incoming)?;
-        if matches!(self.plan.steps[index].op, StepOp::Phase(_)) {
-            message.take(bytes, &mut phases[at..at + elements], |_, e| e)?;
-            return Ok(Question::Phases(at..at + elements));
-        }
-        let widths = question_widths(&self.plan.steps[index].op);
-        if at == 0 {
-            words.clear();
-        }
-        let start = words.len();
-        let is_right = unpack_wide(bytes, elements, &widths, words);
-        is_right.then_some(Question::Words(start..words.len())).ok_or_else(|| message.padding())
+        receiving: &mut dyn Receiving,
+    ) -> Result<(), Error> {
+        let message = Message::opening(self.plan, trip);
+        let opening = trip.messages.opening;
+        let count = match trip.is_elementwise {
+            true => message.bytes(elements),
+            false => packed_bytes(opening.elements * self.batch, opening.bits),
+        };
+        let mut incoming = take(&mut self.memory.incoming);
+        let mut memory = take(&mut self.memory.kept[at]);
+        let bytes = message.receive_part(receiving, count, ends, &mut incoming)?;
+        let responder = self.responder(trip, step)?;
+        let is_sound = each_kind!(Responder, &responder, responder => {
+            responder.read(bytes, kept(&mut memory, elements * responder.kept()))
+        });
+        (self.memory.incoming, self.memory.kept[at]) = (incoming, memory);
+        if is_sound { Ok(()) } else { Err(message.padding()) }
     }
 
-    fn send_answer(
+    /// Makes the response to a range of elements, whose opening is in memory `at`.
+    fn compute(
         &mut self,
-        index: usize,
-        activation: &Activation,
+        trip: &RoundTrip,
+        step: &mut Answering,
+        range: Range<usize>,
+        at: usize,
+    ) -> Result<(), Error> {
+        let mut memory = take(&mut self.memory.kept[at]);
+        let (mut out, mut fresh) = (step.out.take(), take(&mut step.held.fresh));
+        let words = out.as_mut().unwrap_or(&mut fresh);
+        let of = self.within(trip, &range);
+        let responder = self.responder(trip, step)?;
+        let cores = if trip.is_elementwise { cores(range.len() * ELEMENT) } else { 1 };
+        each_kind!(Responder, &responder, responder => {
+            let kept = kept(&mut memory, range.len() * responder.kept());
+            responding(responder, cores, range.start, kept, words.part_mut(of));
+        });
+        (step.out, step.held.fresh) = (out, fresh);
+        self.memory.kept[at] = memory;
+        Ok(())
+    }
+
+    /// Where the elements of a range stand in the response.
+    fn within(&self, trip: &RoundTrip, range: &Range<usize>) -> Range<usize> {
+        match trip.is_elementwise {
+            true => range.clone(),
+            false => 0..trip.messages.response.elements * self.batch,
+        }
+    }
+
+    fn send(
+        &mut self,
+        trip: &RoundTrip,
+        step: &Answering,
         range: Range<usize>,
         ends: bool,
         sending: &mut dyn Sending,
     ) -> Result<(), Error> {
-        let message = Message::answer(self.plan, index);
-        let bytes = room(&mut self.memory.outgoing, message.bytes(range.len()));
-        each_width!(&*activation.fresh, words => message.pack(&words[range], bytes));
+        let message = Message::response(self.plan, trip);
+        let of = self.within(trip, &range);
+        let bytes = room(&mut self.memory.outgoing, message.bytes(of.len()));
+        let words = step.out.as_ref().unwrap_or(&step.held.fresh);
+        each_width!(&**words, words => message.pack(&words[of], bytes));
         message.send_part(sending, bytes, ends)
-    }
-
-    /// Adds party 1's shares to the fresh masks of a range of an activation's elements: its answer.
-    fn compute(
-        &self,
-        index: usize,
-        activation: &mut Activation,
-        range: Range<usize>,
-        question: &Question,
-    ) -> Result<(), Error> {
-        let step = &self.plan.steps[index];
-        let other = || Error::Internal(format!("step v{index} has other correlations"));
-        let Activation { operand, fresh, kind } = activation;
-        let mask = |range: Range<usize>| operand.as_ref().map_or(&[][..], |o| &o[range]);
-        let out = fresh.part_mut(range.clone());
-        let asked = |at: &Range<usize>| &self.memory.words[at.clone()];
-        match (&step.op, kind, question) {
-            (StepOp::Phase(phase), Kind1::Phase(products), Question::Phases(at)) => {
-                let rows = self.tables.rows(index).ok_or_else(other)?;
-                let asked = &self.memory.phases[at.clone()];
-                let cores = cores(asked.len() * ELEMENT);
-                phase_answers(cores, phase, rows, products, (range.start, asked), out);
-            }
-            (StepOp::Square(square), Kind1::Square(shares), Question::Words(at)) => {
-                let shares = shares.part(range.clone());
-                let shares = square::party1_share(square, mask(range), asked(at), shares);
-                add(out, step.ring, shares);
-            }
-            (
-                StepOp::Polynomial { square, degree },
-                Kind1::Polynomial(shares),
-                Question::Words(at),
-            ) => {
-                let shares = shares.part(*degree, range.clone());
-                let shares =
-                    polynomial::party1_share(square, *degree, mask(range), asked(at), shares);
-                add(out, step.ring, shares);
-            }
-            _ => return Err(other()),
-        }
-        Ok(())
     }
 
     fn receive_output(&mut self, receiving: &mut dyn Receiving) -> Result<Vec<Tensor<u64>>, Error> {
@@ -326,40 +351,24 @@ impl<'a> Party1<'a> {
     }
 }
 
-/// Adds shares of a ring of `ring` bits.
-fn add(out: WordsMut<'_>, ring: u32, shares: impl Iterator<Item = u64>) {
-    each_slice!(WordsMut, out, out => {
-        for (word, share) in out.iter_mut().zip(shares) {
-            *word = Word::low(word.element().wrapping_add(share) & low_mask(ring));
-        }
-    });
-}
-
-/// The answers to consecutive questions, the first about the element of this number, on so many cores.
-fn phase_answers(
+/// The responses to elements from `first` on, on so many cores.
+fn responding<R: Responding>(
+    responder: &R,
     cores: usize,
-    phase: &Phase,
-    rows: &Words,
-    products: &Words,
-    (first, question): (usize, &[u16]),
+    first: usize,
+    kept: &[R::Kept],
     out: WordsMut<'_>,
 ) {
-    if cores > 1 && question.len() > 1 {
-        let half = question.len() / 2;
+    let count = out.len();
+    if cores > 1 && count > 1 {
+        let half = count / 2;
         let (left, right) = out.split_at(half);
-        let (now, next) = ((first, &question[..half]), (first + half, &question[half..]));
+        let (now, next) = kept.split_at(half * responder.kept());
         rayon::join(
-            || phase_answers(cores / 2, phase, rows, products, now, left),
-            || phase_answers(cores - cores / 2, phase, rows, products, next, right),
+            || responding(responder, cores / 2, first, now, left),
+            || responding(responder, cores - cores / 2, first + half, next, right),
         );
         return;
     }
-    let per = 2 * phase.harmonics as usize;
-    let of = first * per..(first + question.len()) * per;
-    each_slice!(WordsMut, out, out => match (rows, products) {
-        (Words::W16(rows), Words::W16(p)) => phase::party1_answer(phase, rows, question, &p[of], out),
-        (Words::W32(rows), Words::W32(p)) => phase::party1_answer(phase, rows, question, &p[of], out),
-        (Words::W64(rows), Words::W64(p)) => phase::party1_answer(phase, rows, question, &p[of], out),
-        _ => unreachable!("tables and products of one phase have words of one width"),
-    });
+    responder.respond(first..first + count, kept, out);
 }

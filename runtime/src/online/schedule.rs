@@ -5,9 +5,10 @@
 //! makes it part by part, with the additions between them (its *tail*), and asks for a part as soon as it
 //! is made. Values that stand in memory share it where their times do not overlap.
 
+use super::host::Sizes;
 use crate::layout::{axis, channels_last, dims, to_online, to_row_major};
 use crate::words::Words;
-use ir::plan::{Plan, Step, StepOp, StepWeights};
+use ir::plan::{Linear, Local, Plan, RoundTrip, Step, StepOp, StepWeights};
 use ir::{Shape, Tensor};
 
 /// The order of party 0's work, and the memory that it takes.
@@ -22,23 +23,36 @@ pub struct Schedule {
     pub forms: Vec<Form>,
 }
 
-/// Local steps, then activations whose messages share a round trip.
+/// Local steps, then messages of interactive steps that share a round trip.
 pub struct Turn {
     /// Steps with the values that are not read after them.
     pub local: Vec<(usize, Vec<usize>)>,
-    /// The activations.
+    /// The interactive steps.
     pub asks: Vec<Ask>,
-    /// Values that are not read after the activations.
+    /// Values that are not read after them.
     pub released: Vec<usize>,
 }
 
-/// One activation.
+/// One round trip of an interactive step.
 pub struct Ask {
-    /// Its step.
-    pub index: usize,
+    /// Step and messages.
+    pub trip: RoundTrip,
     /// The steps that are computed part by part: a linear one and elementwise ones behind it, of which
     /// the last is the operand. Empty when the operand is there.
     pub tail: Vec<Link>,
+}
+
+impl Ask {
+    /// The steps whose records it takes, in order: the linear step of the tail, and at its first round trip its own.
+    pub fn records(&self) -> impl Iterator<Item = usize> + use<> {
+        let own = (self.trip.number == 0).then_some(self.trip.step);
+        self.tail.first().map(|first| first.step).into_iter().chain(own)
+    }
+
+    /// Whether its messages leave in parts.
+    pub fn is_cut(&self, plan: &Plan, batch: usize, sizes: Sizes) -> bool {
+        sizes.cut(plan.steps[self.trip.step].shape.elements() * batch)
+    }
 }
 
 /// A step of a tail.
@@ -86,12 +100,13 @@ impl Schedule {
         let mut is_made = vec![false; plan.steps.len()];
         let mut turns = Vec::with_capacity(rounds.len());
         for round in &rounds {
-            let ask = |&index: &usize| {
-                let operand = plan.steps[index].operands[0].index();
-                let most = if fused { LONGEST } else { 0 };
-                Ask { index, tail: tail(plan, &users, &round_of, operand, most) }
+            let ask = |&trip: &RoundTrip| {
+                let operand = plan.steps[trip.step].operands[0].index();
+                let is_alone = trip.number == 0 && trip.is_last && trip.is_elementwise;
+                let most = if fused && is_alone { LONGEST } else { 0 };
+                Ask { trip, tail: tail(plan, &users, &round_of, operand, most) }
             };
-            let asks: Vec<Ask> = round.activations.iter().map(ask).collect();
+            let asks: Vec<Ask> = round.trips.iter().map(ask).collect();
             asks.iter().flat_map(|a| &a.tail).for_each(|l| is_made[l.step] = true);
             let local = round.local.iter().filter(|&&step| !is_made[step]);
             let local = local.map(|&step| (step, vec![])).collect();
@@ -112,9 +127,7 @@ impl Schedule {
             let local = turn.local.iter().map(|(step, _)| *step);
             order.extend(local.filter(|&step| plan.steps[step].op.is_secret_linear()));
             for ask in &turn.asks {
-                order.extend(
-                    ask.tail.first().map(|first| first.step).into_iter().chain([ask.index]),
-                );
+                order.extend(ask.records());
             }
         }
         order
@@ -135,7 +148,7 @@ impl Schedule {
             for ask in turn.asks.iter().rev() {
                 let made = |step: &usize| ask.tail.iter().any(|l| l.step == *step);
                 let mut released = vec![];
-                for step in ask.tail.iter().map(|l| l.step).chain([ask.index]) {
+                for step in ask.tail.iter().map(|l| l.step).chain([ask.trip.step]) {
                     first_seen(step, &mut released);
                 }
                 turn.released.extend(released.into_iter().filter(|step| !made(step)));
@@ -172,7 +185,8 @@ impl Schedule {
                 take(*step, &mut free, slot);
                 free.extend(released.iter().filter_map(|&r| slot[r]));
             }
-            turn.asks.iter().for_each(|ask| take(ask.index, &mut free, slot));
+            let ends = turn.asks.iter().filter(|ask| ask.trip.is_last);
+            ends.for_each(|ask| take(ask.trip.step, &mut free, slot));
             free.extend(turn.released.iter().filter_map(|&r| slot[r]));
         }
     }
@@ -198,7 +212,8 @@ fn tail(
         let link = Link { step: operand, other: None };
         return if is_in_rows(step) { vec![] } else { vec![link] };
     }
-    if !matches!(step.op, StepOp::Add | StepOp::Scale { .. } | StepOp::Rescale { .. }) {
+    if !matches!(step.op, StepOp::Local(Local::Add | Local::Scale { .. } | Local::Truncate { .. }))
+    {
         return vec![];
     }
     let operands: Vec<usize> = step.operands.iter().map(|o| o.index()).collect();
@@ -222,40 +237,32 @@ fn tail(
 /// Whether a step is a matrix product of values whose order online is another than row-major, on which it
 /// is computed.
 pub fn is_in_rows(step: &Step) -> bool {
-    matches!(step.op, StepOp::MatrixProduct { .. }) && step.shape.rank() == 4
+    matches!(step.op, StepOp::Linear(Linear::MatrixProduct { .. })) && step.shape.rank() == 4
 }
 
 fn form(plan: &Plan, step: &Step) -> Form {
     let operand = |i: usize| &plan.step(step.operands[i]).shape;
     let orders = (0..step.operands.len()).map(|i| channels_last(operand(i)));
     let is_mixed = orders.into_iter().any(|order| order != channels_last(&step.shape));
-    match &step.op {
-        StepOp::Concat { .. } | StepOp::SumAxes { .. } if is_mixed => Form::Rows,
-        StepOp::Reshape | StepOp::Transpose { .. } | StepOp::Take { .. } => {
+    let StepOp::Local(kind) = &step.op else { return Form::Same };
+    match kind {
+        Local::Concat { .. } | Local::ReduceSum { .. } if is_mixed => Form::Rows,
+        Local::Reshape | Local::Transpose { .. } | Local::Gather { .. } => {
             Form::Moved(moves(operand(0), step))
         }
-        StepOp::Concat { axis: along } => {
+        Local::Concat { axis: along } => {
             let run = |i| dims(operand(i))[axis(operand(i), *along)..].iter().product();
             Form::Joined((0..step.operands.len()).map(run).collect())
         }
-        StepOp::SumAxes { axes } => {
+        Local::ReduceSum { axes } => {
             let mut axes: Vec<usize> = axes.iter().map(|&a| axis(operand(0), a)).collect();
             axes.sort_unstable();
             axes.dedup();
             Form::Sums(axes, dims(operand(0)))
         }
-        StepOp::Input
-        | StepOp::Constant
-        | StepOp::Convolution { .. }
-        | StepOp::MatrixProduct { .. }
-        | StepOp::Diagonal { .. }
-        | StepOp::Add
-        | StepOp::Scale { .. }
-        | StepOp::SumWindows { .. }
-        | StepOp::Rescale { .. }
-        | StepOp::Phase(_)
-        | StepOp::Square(_)
-        | StepOp::Polynomial { .. } => Form::Same,
+        Local::Add | Local::Scale { .. } | Local::SumPool { .. } | Local::Truncate { .. } => {
+            Form::Same
+        }
     }
 }
 
@@ -265,7 +272,7 @@ fn moves(operand: &Shape, step: &Step) -> Vec<Run> {
     let online: Vec<u64> = (1..=operand.elements() as u64).collect();
     let numbers = Tensor::new(operand.clone(), to_row_major(operand, &online));
     let unbounded = Step { ring: 64, ..step.clone() };
-    let moved = unbounded.apply_linear(&StepWeights::None, &[&numbers]);
+    let moved = unbounded.apply(&StepWeights::None, &[&numbers]);
     let mut runs: Vec<Run> = vec![];
     for number in to_online(&step.shape, 1, &moved.data) {
         let from = (number as usize).checked_sub(1);
@@ -310,7 +317,8 @@ mod tests {
                         done += ask.tail.len() + 1;
                     }
                     for ask in &turn.asks {
-                        schedule.slot[ask.index].inspect(|&s| holds[s] = Some(ask.index));
+                        let step = ask.trip.step;
+                        schedule.slot[step].inspect(|&s| holds[s] = Some(step));
                     }
                 }
                 assert_eq!(done, plan.steps.len());
@@ -325,7 +333,11 @@ mod tests {
     #[test]
     fn zeros_and_neighbours_are_moved_together() {
         let (plan, _) = plans::every_kind();
-        let take = plan.steps.iter().find(|s| matches!(s.op, StepOp::Take { .. })).unwrap();
+        let take = plan
+            .steps
+            .iter()
+            .find(|s| matches!(s.op, StepOp::Local(Local::Gather { .. })))
+            .unwrap();
         let runs = moves(&plan.step(take.operands[0]).shape, take);
         // Row 3 of 4×4 places with two channels, then nothing.
         assert_eq!(runs, [Run { from: Some(24), count: 8 }, Run { from: None, count: 8 }]);

@@ -1,18 +1,18 @@
 //! Every value reconstructed from both sides of a run, checked against the plan's meaning step by step.
 
-use super::asking::Sizes;
+use super::host::Sizes;
 use crate::layout::to_row_major;
 use crate::net::{Channel, Tap, memory_pair};
-use crate::offline::dealer::deal;
-use crate::offline::expand::Seed;
-use crate::offline::item::{Party0Item, Party1Item};
-use crate::offline::{Party0Material, Party1Material, masks};
 use crate::online::{Model, Party0, Party1};
+use crate::preprocess::dealer::deal;
+use crate::preprocess::expand::Seed;
+use crate::preprocess::item::{Party0Item, Party1Item};
+use crate::preprocess::masks;
 use crate::session::Connected;
-use crate::tables::Tables;
+use crate::steps::Tables;
 use crate::testing::{Random, plans};
 use crate::words::Words;
-use ir::plan::{Plan, Step, StepOp, StepWeights, Weights};
+use ir::plan::{Interactive, Local, Plan, Polynomial, Step, StepOp, StepWeights, Weights};
 use ir::ring::{low_mask, to_signed};
 use ir::{Shape, Tensor};
 use std::sync::Arc;
@@ -26,10 +26,10 @@ fn insecure_seed_for_tests(random: &mut Random) -> [u8; 32] {
     words.try_into().unwrap()
 }
 
-fn party0<'a, M: Party0Material + 'a>(
+fn party0<'a>(
     plan: &'a Plan,
     weights: &'a Weights,
-    items: Vec<M>,
+    items: Vec<Party0Item<'a>>,
     cut: Cut,
 ) -> Party0<'a> {
     let model = Model::new(plan, weights).cut(cut.sizes, cut.fused);
@@ -122,14 +122,16 @@ fn check_step(plan: &Plan, index: usize, secrets: &StepWeights, item: &[Tensor<u
             let StepWeights::Constant(values) = secrets else { panic!() };
             assert!(got.data == *values);
         }
-        StepOp::Rescale { shift } => {
+        StepOp::Local(Local::Truncate { shift }) => {
             for (&got, &y) in got.data.iter().zip(&operands[0].data) {
                 let low = low_mask(step.ring);
                 let exact = (y & low_mask(step.ring + shift)) >> shift;
                 assert!(got.wrapping_sub(exact) & low <= 1);
             }
         }
-        StepOp::Phase(_) | StepOp::Square(_) | StepOp::Polynomial { .. } => {
+        StepOp::Interactive(Interactive::Phase(_))
+        | StepOp::Interactive(Interactive::Square(_))
+        | StepOp::Interactive(Interactive::Polynomial(Polynomial { .. })) => {
             let k = plan.step(step.operands[0]).ring;
             for (i, (&got, &y)) in got.data.iter().zip(&operands[0].data).enumerate() {
                 let got = to_signed(got, step.ring) as f64;
@@ -141,7 +143,7 @@ fn check_step(plan: &Plan, index: usize, secrets: &StepWeights, item: &[Tensor<u
             }
         }
         _ => {
-            let mut want = step.apply_linear(secrets, &operands);
+            let mut want = step.apply(secrets, &operands);
             step.add_bias(secrets, &mut want);
             assert!(*got == want, "step v{index} ({})", step.name);
         }
@@ -152,7 +154,10 @@ fn check_step(plan: &Plan, index: usize, secrets: &StepWeights, item: &[Tensor<u
 fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<(f64, f64)> {
     let channel = step.shape.channel_of(i);
     match (&step.op, secrets) {
-        (StepOp::Phase(phase), StepWeights::Phase { constant, harmonics }) => {
+        (
+            StepOp::Interactive(Interactive::Phase(phase)),
+            StepWeights::Phase { constant, harmonics },
+        ) => {
             let slack = harmonics[channel].iter().flatten().map(|c| c.abs()).sum::<f64>()
                 * (f64::from(phase.g2).exp2().recip() + f64::from(phase.h).exp2().recip())
                 + 0.01;
@@ -173,12 +178,15 @@ fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<
             let unit = 0.5 + 0.5 * f64::from(phase.guard).exp2() + slack;
             indices.map(value).map(|z| (z - unit, z + unit)).collect()
         }
-        (StepOp::Square(square), StepWeights::Square { constant }) => {
+        (StepOp::Interactive(Interactive::Square(square)), StepWeights::Square { constant }) => {
             let down = i128::from(to_signed(y, k)) >> square.t;
             let constant = i128::from(*ir::plan::per_channel(constant, channel));
             [down, down + 1].map(|v| floor_or_one_more(v * v + constant, square.shift)).to_vec()
         }
-        (StepOp::Polynomial { square, .. }, StepWeights::Polynomial { coefficients }) => {
+        (
+            StepOp::Interactive(Interactive::Polynomial(Polynomial { square, .. })),
+            StepWeights::Polynomial { coefficients },
+        ) => {
             let down = i128::from(to_signed(y, k)) >> square.t;
             let coefficients = ir::plan::per_channel(coefficients, channel);
             let value = |v: i128| coefficients.iter().rev().fold(0i128, |z, c| z * v + c);
@@ -275,7 +283,7 @@ fn sessions_share_their_memory_and_nothing_else() {
     }
 }
 
-/// The same material is never given out twice, and never for another kind of step.
+/// The same material is never given out twice, and never where there is none.
 #[test]
 fn material_is_given_out_once() {
     let (plan, weights) = plans::tiny();
@@ -284,21 +292,17 @@ fn material_is_given_out_once() {
     let (item0, item1) = deal(&plan, &weights, seed(), seed());
     let mut party0 = Party0Item::new(&plan, item0).unwrap();
     let mut party1 = Party1Item::new(&plan, item1).unwrap();
-    use crate::offline::MaterialError;
-    let mut products = Words::zeros(44, 20);
-    let mut room = products.part_mut(0..20);
-    let mut u = vec![0; 5];
-    assert!(party0.phase(2, &mut u, room.borrow()).is_ok());
-    let again = party0.phase(2, &mut u, room.borrow());
-    assert!(matches!(again, Err(MaterialError::Spent(2))));
-    assert!(matches!(party0.square(2).err(), Some(MaterialError::Kind(2))));
+    use crate::preprocess::MaterialError;
+    assert!(party0.take(2).is_ok());
+    assert!(matches!(party0.take(2).err(), Some(MaterialError::Spent(2))));
+    assert!(matches!(party0.take(0).err(), Some(MaterialError::Kind(0))));
     let mut fresh = Words::zeros(20, 5);
-    assert!(party1.mask(2).is_ok() && party1.phase(2, room.borrow()).is_ok());
+    assert!(party1.mask(2).is_ok() && party1.take(2).is_ok());
     assert!(matches!(party1.mask(2).err(), Some(MaterialError::Spent(2))));
     let fresh = party1.fresh(2, fresh.part_mut(0..5));
     assert!(matches!(fresh, Err(MaterialError::Spent(2))), "the same mask");
-    assert!(matches!(party1.phase(2, room.borrow()), Err(MaterialError::Spent(2))));
-    assert!(matches!(party1.phase(1, room.borrow()), Err(MaterialError::Kind(1))));
+    assert!(matches!(party1.take(2).err(), Some(MaterialError::Spent(2))));
+    assert!(matches!(party1.take(1).err(), Some(MaterialError::Kind(1))));
 }
 
 /// Party 1 with a plan and its items alone, against bytes that come from nowhere: it has no weights to
@@ -310,7 +314,7 @@ fn party_1_needs_no_weights() {
     let (_, supply) = crate::local::deal_in_memory(&plan, digest, &weights, 1).unwrap();
     drop(weights);
     let mut supply = supply;
-    let material = crate::offline::Supply::claim(&mut supply, 0..1).unwrap();
+    let material = crate::preprocess::Supply::claim(&mut supply, 0..1).unwrap();
     let mut party1 = Party1::new(&plan, Tables::new(&plan), material).unwrap();
     let (mut end1, mut peer) = memory_pair(WAIT);
     for message in plan.messages() {
@@ -333,8 +337,8 @@ fn every_bit_on_the_wire_is_a_fair_coin() {
     let (supply0, supply1) = crate::local::deal_in_memory(&plan, digest, &weights, batch).unwrap();
     let claim = |n| 0..n as u64;
     let (mut supply0, mut supply1) = (supply0, supply1);
-    let material0 = crate::offline::Supply::claim(&mut supply0, claim(batch)).unwrap();
-    let material1 = crate::offline::Supply::claim(&mut supply1, claim(batch)).unwrap();
+    let material0 = crate::preprocess::Supply::claim(&mut supply0, claim(batch)).unwrap();
+    let material1 = crate::preprocess::Supply::claim(&mut supply1, claim(batch)).unwrap();
     let (end0, end1) = memory_pair(WAIT);
     let (mut sent0, mut sent1) = (vec![], vec![]);
     let mut end0 = Tap::new(end0, |bytes: &[u8]| sent0.push(bytes.to_vec()), |_: &mut Vec<u8>| ());

@@ -2,7 +2,10 @@
 
 use super::Random;
 use ir::op::Convolution;
-use ir::plan::{Phase, Plan, Square, Step, StepOp, StepWeights, ValueId, Weights};
+use ir::plan::{
+    Interactive, Linear, Local, Phase, Plan, Polynomial, Square, Step, StepOp, StepWeights,
+    ValueId, Weights,
+};
 use ir::{Shape, Tensor};
 
 /// Collects steps with their weights.
@@ -62,7 +65,13 @@ impl Builder {
         let inputs = shape.0.last().copied().unwrap();
         *shape.0.last_mut().unwrap() = outputs;
         let weights = self.linear(inputs * outputs, outputs, ring, limit);
-        self.push(StepOp::MatrixProduct { weight_bits: 8 }, &[operand], shape, ring, weights)
+        self.push(
+            StepOp::Linear(Linear::MatrixProduct { weight_bits: 8 }),
+            &[operand],
+            shape,
+            ring,
+            weights,
+        )
     }
 
     pub fn convolution(&mut self, operand: usize, outputs: usize, ring: u32, limit: u64) -> usize {
@@ -77,7 +86,7 @@ impl Builder {
         let shape = geometry.output_shape(&input, outputs).unwrap();
         let weights = self.linear(outputs * geometry.fan_in(&input), outputs, ring, limit);
         self.push(
-            StepOp::Convolution { geometry, weight_bits: 8 },
+            StepOp::Linear(Linear::Convolution { geometry, weight_bits: 8 }),
             &[operand],
             shape,
             ring,
@@ -108,7 +117,7 @@ impl Builder {
         let mut row = || (0..harmonics).map(|_| [value(), value()]).collect();
         let harmonics = (0..shape.channels()).map(|_| row()).collect();
         let weights = StepWeights::Phase { constant, harmonics };
-        self.push(StepOp::Phase(phase), &[operand], shape, ring, weights)
+        self.push(StepOp::Interactive(Interactive::Phase(phase)), &[operand], shape, ring, weights)
     }
 
     pub fn square(&mut self, operand: usize, square: Square) -> usize {
@@ -116,7 +125,13 @@ impl Builder {
         let channels = shape.channels() as i64;
         let weights =
             StepWeights::Square { constant: (0..channels).map(|c| 37 - 90 * c).collect() };
-        self.push(StepOp::Square(square), &[operand], shape, square.q - square.shift, weights)
+        self.push(
+            StepOp::Interactive(Interactive::Square(square)),
+            &[operand],
+            shape,
+            square.q - square.shift,
+            weights,
+        )
     }
 
     pub fn polynomial(&mut self, operand: usize, square: Square, coefficients: Vec<i128>) -> usize {
@@ -126,7 +141,7 @@ impl Builder {
         let channels = shape.channels() as i128;
         let weights =
             StepWeights::Polynomial { coefficients: (0..channels).map(channel).collect() };
-        let op = StepOp::Polynomial { square, degree };
+        let op = StepOp::Interactive(Interactive::Polynomial(Polynomial { square, degree }));
         self.push(op, &[operand], shape, square.q - square.shift, weights)
     }
 
@@ -165,10 +180,16 @@ pub fn linear(ring: u32, weight_bits: u32) -> Plan {
     ] {
         let shape = geometry.output_shape(&input, outputs).unwrap();
         let weights = b.linear(outputs * geometry.fan_in(&input), outputs, ring, 3);
-        b.push(StepOp::Convolution { geometry, weight_bits }, &[0], shape, ring, weights);
+        b.push(
+            StepOp::Linear(Linear::Convolution { geometry, weight_bits }),
+            &[0],
+            shape,
+            ring,
+            weights,
+        );
     }
     let weights = b.linear(11 * 4, 4, ring, 3);
-    let op = StepOp::MatrixProduct { weight_bits };
+    let op = StepOp::Linear(Linear::MatrixProduct { weight_bits });
     b.push(op, &[0], Shape::new([1, 6, 9, 4]), ring, weights);
     b.finish(1).0
 }
@@ -180,9 +201,9 @@ pub fn phases() -> (Plan, Weights) {
     let phase = b.phase(first, 18, 40.0);
     let second = b.convolution(phase, 4, 18, 5);
     let linear = b.convolution(second, 4, 18, 3);
-    let sum = b.public(StepOp::Add, &[linear, phase], [1, 4, 6, 6], 18);
+    let sum = b.public(StepOp::Local(Local::Add), &[linear, phase], [1, 4, 6, 6], 18);
     let last = b.phase(sum, 20, 30.0);
-    let flat = b.public(StepOp::Reshape, &[last], [1, 144], 20);
+    let flat = b.public(StepOp::Local(Local::Reshape), &[last], [1, 144], 20);
     let logits = b.matrix(flat, 5, 20, 20);
     b.finish(logits)
 }
@@ -194,9 +215,13 @@ pub fn large_phases() -> (Plan, Weights) {
     let phase = b.phase_of(first, 18, 40.0, 1);
     let second = b.convolution(phase, 3, 18, 5);
     let last = b.phase_of(second, 20, 30.0, 1);
-    let windows =
-        b.public(StepOp::SumWindows { kernel: [8, 8], stride: [8, 8] }, &[last], [1, 3, 4, 4], 20);
-    let flat = b.public(StepOp::Reshape, &[windows], [1, 48], 20);
+    let windows = b.public(
+        StepOp::Local(Local::SumPool { kernel: [8, 8], stride: [8, 8] }),
+        &[last],
+        [1, 3, 4, 4],
+        20,
+    );
+    let flat = b.public(StepOp::Local(Local::Reshape), &[windows], [1, 48], 20);
     let logits = b.matrix(flat, 5, 20, 2);
     b.finish(logits)
 }
@@ -206,9 +231,10 @@ pub fn large_diagonal() -> (Plan, Weights) {
     let mut b = Builder::new([1, 5, 60, 60], 16);
     let elements = 5 * 60 * 60;
     let weights = b.linear(elements, elements, 16, 60);
-    let op = StepOp::Diagonal { weight_bits: 8 };
+    let op = StepOp::Linear(Linear::Hadamard { weight_bits: 8 });
     let diagonal = b.push(op, &[0], Shape::new([1, 5, 60, 60]), 16, weights);
-    let twice = b.public(StepOp::Scale { factor: 3 }, &[diagonal], [1, 5, 60, 60], 16);
+    let twice =
+        b.public(StepOp::Local(Local::Scale { factor: 3 }), &[diagonal], [1, 5, 60, 60], 16);
     let phase = b.phase(twice, 20, 40.0);
     b.finish(phase)
 }
@@ -224,7 +250,7 @@ pub fn every_kind() -> (Plan, Weights) {
     let conv2 = b.convolution(phase, 3, 24, 6);
     let narrow = Square { t: 4, p: 14, q: 60, shift: 28 };
     let cubic = b.polynomial(conv2, narrow, vec![1 << 30, -3000, 1 << 20, 77]);
-    let sum = b.public(StepOp::Add, &[square, cubic], [1, 3, 4, 4], 28);
+    let sum = b.public(StepOp::Local(Local::Add), &[square, cubic], [1, 3, 4, 4], 28);
     let constant = b.push(
         StepOp::Constant,
         &[],
@@ -232,25 +258,44 @@ pub fn every_kind() -> (Plan, Weights) {
         28,
         StepWeights::Constant((0..48).map(|i| i * 3).collect()),
     );
-    let sum = b.public(StepOp::Add, &[sum, constant], [1, 3, 4, 4], 28);
-    let small = b.public(StepOp::Rescale { shift: 4 }, &[sum], [1, 3, 4, 4], 24);
-    let windows =
-        b.public(StepOp::SumWindows { kernel: [2, 2], stride: [2, 2] }, &[small], [1, 3, 2, 2], 24);
+    let sum = b.public(StepOp::Local(Local::Add), &[sum, constant], [1, 3, 4, 4], 28);
+    let small = b.public(StepOp::Local(Local::Truncate { shift: 4 }), &[sum], [1, 3, 4, 4], 24);
+    let windows = b.public(
+        StepOp::Local(Local::SumPool { kernel: [2, 2], stride: [2, 2] }),
+        &[small],
+        [1, 3, 2, 2],
+        24,
+    );
     // Its twos push two bits of the operand out.
-    let skip = b.public(StepOp::Scale { factor: -12 }, &[phase], [1, 2, 4, 4], 28);
+    let skip = b.public(StepOp::Local(Local::Scale { factor: -12 }), &[phase], [1, 2, 4, 4], 28);
+    let taken = b.public(
+        StepOp::Local(Local::Gather { axis: 2, indices: vec![Some(3), None] }),
+        &[skip],
+        [1, 2, 2, 4],
+        28,
+    );
     let taken =
-        b.public(StepOp::Take { axis: 2, indices: vec![Some(3), None] }, &[skip], [1, 2, 2, 4], 28);
-    let taken = b.public(StepOp::SumAxes { axes: vec![3] }, &[taken], [1, 2, 2, 1], 28);
-    let taken =
-        b.public(StepOp::Transpose { permutation: vec![0, 3, 1, 2] }, &[taken], [1, 1, 2, 2], 28);
-    let joined = b.public(StepOp::Concat { axis: 1 }, &[windows, taken], [1, 4, 2, 2], 24);
-    let flat = b.public(StepOp::Reshape, &[joined], [1, 16], 24);
+        b.public(StepOp::Local(Local::ReduceSum { axes: vec![3] }), &[taken], [1, 2, 2, 1], 28);
+    let taken = b.public(
+        StepOp::Local(Local::Transpose { permutation: vec![0, 3, 1, 2] }),
+        &[taken],
+        [1, 1, 2, 2],
+        28,
+    );
+    let joined =
+        b.public(StepOp::Local(Local::Concat { axis: 1 }), &[windows, taken], [1, 4, 2, 2], 24);
+    let flat = b.public(StepOp::Local(Local::Reshape), &[joined], [1, 16], 24);
     let factors = StepWeights::Linear {
         weights: (0..16).map(|i| i % 3 - 1).collect(),
         bias: (0..16).map(|i| i as u64).collect(),
     };
-    let diagonal =
-        b.push(StepOp::Diagonal { weight_bits: 8 }, &[flat], Shape::new([1, 16]), 23, factors);
+    let diagonal = b.push(
+        StepOp::Linear(Linear::Hadamard { weight_bits: 8 }),
+        &[flat],
+        Shape::new([1, 16]),
+        23,
+        factors,
+    );
     let wide = Square { t: 9, p: 14, q: 100, shift: 74 };
     let quintic = b.polynomial(diagonal, wide, vec![5 << 74, 1 << 70, 0, -(1 << 50), 0, 1 << 24]);
     let output = b.matrix(quintic, 5, 26, 20);
@@ -263,13 +308,15 @@ pub fn odd() -> (Plan, Weights) {
     let mut b = Builder::new([1, 2, 3, 2], 18);
     let first = b.convolution(0, 2, 16, 60);
     let phase = b.phase(first, 20, 40.0);
-    let wide = b.public(StepOp::Scale { factor: 5 }, &[phase], [1, 2, 3, 2], 20);
-    let joined = b.public(StepOp::Concat { axis: 0 }, &[wide, phase], [2, 2, 3, 2], 20);
-    b.public(StepOp::Scale { factor: 3 }, &[joined], [2, 2, 3, 2], 20);
-    let sum = b.public(StepOp::SumAxes { axes: vec![0] }, &[joined], [1, 2, 3, 2], 20);
+    let wide = b.public(StepOp::Local(Local::Scale { factor: 5 }), &[phase], [1, 2, 3, 2], 20);
+    let joined =
+        b.public(StepOp::Local(Local::Concat { axis: 0 }), &[wide, phase], [2, 2, 3, 2], 20);
+    b.public(StepOp::Local(Local::Scale { factor: 3 }), &[joined], [2, 2, 3, 2], 20);
+    let sum =
+        b.public(StepOp::Local(Local::ReduceSum { axes: vec![0] }), &[joined], [1, 2, 3, 2], 20);
     let second = b.convolution(sum, 2, 20, 5);
     let last = b.phase(second, 20, 30.0);
-    let flat = b.public(StepOp::Reshape, &[last], [1, 12], 20);
+    let flat = b.public(StepOp::Local(Local::Reshape), &[last], [1, 12], 20);
     let output = b.matrix(flat, 3, 20, 9);
     b.finish(output)
 }

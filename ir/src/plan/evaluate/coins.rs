@@ -4,23 +4,23 @@ use super::Rounding;
 use crate::ring::low_mask;
 
 /// What is added before bits are dropped: half of them, or uniform low bits.
-pub(super) struct Coins {
+pub struct Coins {
     state: Option<u64>,
 }
 
 impl Coins {
-    pub fn new(rounding: Rounding) -> Self {
+    pub(in crate::plan) fn new(rounding: Rounding) -> Self {
         match rounding {
             Rounding::Nearest => Self { state: None },
             Rounding::Sampled(seed) => Self { state: Some(seed) },
         }
     }
 
-    pub fn sampled(&self) -> bool {
+    pub(in crate::plan) fn sampled(&self) -> bool {
         self.state.is_some()
     }
 
-    pub fn low(&mut self, bits: u32) -> u64 {
+    pub(in crate::plan) fn low(&mut self, bits: u32) -> u64 {
         match self.state {
             None => 1 << (bits - 1),
             Some(_) => self.draw() & low_mask(bits),
@@ -28,11 +28,11 @@ impl Coins {
     }
 
     /// Coins apart from these, which stay as they are.
-    pub fn apart(&self, number: usize) -> Self {
+    pub(in crate::plan) fn apart(&self, number: usize) -> Self {
         Self { state: self.state.map(|state| mix(state ^ mix(number as u64))) }
     }
 
-    pub fn draw(&mut self) -> u64 {
+    pub(in crate::plan) fn draw(&mut self) -> u64 {
         let state = self.state.get_or_insert(0);
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(*state)

@@ -8,18 +8,15 @@
 
 mod coins;
 mod noise;
-mod phase;
 
+pub use coins::Coins;
 pub use noise::{CarryNoise, NoiseTally, carry_noise, run_rounding};
-pub use phase::{PhaseTables, phase_error};
 
 use super::formula::truncated;
-use super::{Plan, Square, Step, StepOp, StepWeights, Weights};
-use crate::op::convolution::matrix_product_ring;
+use super::{Exact, Plan, Step, StepOp, StepWeights, Weights};
 use crate::ring::{low_mask, to_signed};
 use crate::tensor::Tensor;
-use coins::{Coins, mix};
-use phase::{SampledPhase, phase_index, phase_row};
+use coins::mix;
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
@@ -36,10 +33,8 @@ pub enum Rounding {
 pub struct Evaluator<'a> {
     plan: &'a Plan,
     weights: &'a Weights,
-    /// Per phase step: the value of every phase, a row per channel or one for all.
-    phases: Vec<Option<Vec<Vec<u64>>>>,
-    /// Per phase step: the protocol's tables, made when carries are first drawn.
-    sampled: Vec<OnceLock<SampledPhase>>,
+    /// Per interactive step its exact meaning.
+    exact: Vec<Option<Box<dyn Exact + 'a>>>,
     /// Per step the share of results that are a unit off, found when carries are first drawn.
     off_by_one: Vec<OnceLock<f64>>,
     last_use: Vec<usize>,
@@ -48,20 +43,12 @@ pub struct Evaluator<'a> {
 impl<'a> Evaluator<'a> {
     /// Prepares the tables.
     pub fn new(plan: &'a Plan, weights: &'a Weights) -> Self {
-        let phases = plan.steps.iter().zip(&weights.steps).map(|(step, secrets)| {
-            let (StepOp::Phase(phase), StepWeights::Phase { constant, harmonics }) =
-                (&step.op, secrets)
-            else {
-                return None;
-            };
-            let rows = constant.len().max(harmonics.len());
-            Some(
-                (0..rows)
-                    .map(|row| phase_row(phase, step.ring, constant, harmonics, row))
-                    .collect(),
-            )
+        let exact = plan.steps.iter().zip(&weights.steps).map(|(step, secrets)| {
+            let kind = step.op.interactive()?;
+            let rings: Vec<u32> = step.operands.iter().map(|&o| plan.step(o).ring).collect();
+            Some(kind.protocol().exact(step, &rings, secrets))
         });
-        let sampled = plan.steps.iter().map(|_| OnceLock::new()).collect();
+        let exact = exact.collect();
         let off_by_one = plan.steps.iter().map(|_| OnceLock::new()).collect();
         let mut last_use = vec![0; plan.steps.len()];
         for (index, step) in plan.steps.iter().enumerate() {
@@ -70,7 +57,7 @@ impl<'a> Evaluator<'a> {
             }
         }
         last_use[plan.output.index()] = usize::MAX;
-        Self { plan, weights, phases: phases.collect(), sampled, off_by_one, last_use }
+        Self { plan, weights, exact, off_by_one, last_use }
     }
 
     /// The output's ring elements for an encoded input. `observe` sees the index and the value of every
@@ -121,79 +108,24 @@ impl<'a> Evaluator<'a> {
         operands: &[&Tensor<u64>],
         coins: &mut Coins,
     ) -> Tensor<u64> {
-        let mask = low_mask(step.ring);
         let secrets = &self.weights.steps[index];
-        match &step.op {
-            StepOp::Phase(phase) => {
-                let Some(tables) = &self.phases[index] else { unreachable!("checked at load") };
-                let y = operands[0];
-                let k = self.plan.step(step.operands[0]).ring;
-                let sampled = coins
-                    .sampled()
-                    .then(|| self.sampled[index].get_or_init(|| SampledPhase::new(phase, secrets)));
-                let stride = step.shape.channel_stride();
-                let mut data = Vec::with_capacity(y.data.len());
-                for (block, run) in y.data.chunks_exact(stride).enumerate() {
-                    let channel = block % step.shape.channels();
-                    let table = per_channel(tables, channel);
-                    data.extend(run.iter().map(|&y| {
-                        let phase_index = phase_index(y, k, phase, coins);
-                        match sampled {
-                            Some(sampled) => sampled.value(channel, phase_index, coins) & mask,
-                            None => table[phase_index as usize],
-                        }
-                    }));
-                }
-                Tensor::new(step.shape.clone(), data)
+        match (&step.op, secrets, &self.exact[index]) {
+            (StepOp::Interactive(_), _, Some(exact)) => exact.value(operands, coins),
+            (StepOp::Constant, StepWeights::Constant(values), _) => {
+                let mask = low_mask(step.ring);
+                Tensor::new(step.shape.clone(), values.iter().map(|v| v & mask).collect())
             }
-            StepOp::Square(square) => {
-                let k = self.plan.step(step.operands[0]).ring;
-                let StepWeights::Square { constant } = secrets else {
-                    unreachable!("checked at load")
-                };
-                let data = operands[0].data.iter().enumerate().map(|(i, &y)| {
-                    let y = truncate_signed(y, k, square.t, coins);
-                    let c = *per_channel(constant, step.shape.channel_of(i));
-                    let z = (y as i128 * y as i128 + c as i128) as u128;
-                    shift_ring(z, square, coins)
-                });
-                Tensor::new(step.shape.clone(), data.collect())
-            }
-            StepOp::Polynomial { square, .. } => {
-                let k = self.plan.step(step.operands[0]).ring;
-                let StepWeights::Polynomial { coefficients } = secrets else {
-                    unreachable!("checked at load")
-                };
-                let data = operands[0].data.iter().enumerate().map(|(i, &y)| {
-                    let y = truncate_signed(y, k, square.t, coins) as i128;
-                    let coefficients = per_channel(coefficients, step.shape.channel_of(i));
-                    let z = coefficients
-                        .iter()
-                        .rev()
-                        .fold(0i128, |acc, &c| acc.wrapping_mul(y).wrapping_add(c));
-                    shift_ring(z as u128, square, coins)
-                });
-                Tensor::new(step.shape.clone(), data.collect())
-            }
-            StepOp::Rescale { shift } => {
-                let k = step.ring + shift;
-                let data = operands[0]
-                    .data
-                    .iter()
-                    .map(|&y| truncate_signed(y, k, *shift, coins) as u64 & mask);
-                Tensor::new(step.shape.clone(), data.collect())
-            }
-            StepOp::Constant => {
-                let StepWeights::Constant(v) = secrets else { unreachable!("checked at load") };
-                Tensor::new(step.shape.clone(), v.iter().map(|v| v & mask).collect())
-            }
-            _ => {
-                let mut y = step.apply_linear(secrets, operands);
+            (StepOp::Local(kind), ..) => kind.value(step, operands, coins),
+            (StepOp::Linear(_), ..) => {
+                let mut y = step.apply(secrets, operands);
                 step.add_bias(secrets, &mut y);
                 if coins.sampled() {
                     self.move_some(index, &mut y, coins.apart(index));
                 }
                 y
+            }
+            (StepOp::Input | StepOp::Constant | StepOp::Interactive(_), ..) => {
+                unreachable!("checked at load")
             }
         }
     }
@@ -215,88 +147,10 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-impl Step {
-    /// The linear part of a local step on ring elements, shares or masks, all alike: no bias, reduced
-    /// to the step's ring. `Rescale`, constants and activations are not linear.
-    ///
-    /// # Panics
-    /// If called for a step that is not linear, or with secrets of another step.
-    pub fn apply_linear(&self, secrets: &StepWeights, operands: &[&Tensor<u64>]) -> Tensor<u64> {
-        let mask = low_mask(self.ring);
-        let weights = match secrets {
-            StepWeights::Linear { weights, .. } => weights.as_slice(),
-            _ => &[],
-        };
-        let x = operands[0];
-        let mut y = match &self.op {
-            StepOp::Convolution { geometry, .. } => {
-                let data = geometry.apply_ring(weights, &x.data, &x.shape, &self.shape, self.ring);
-                return Tensor::new(self.shape.clone(), data);
-            }
-            StepOp::MatrixProduct { .. } => {
-                let inputs = x.shape.0.last().copied().unwrap_or(1);
-                let data = matrix_product_ring(weights, &x.data, inputs, self.ring);
-                return Tensor::new(self.shape.clone(), data);
-            }
-            StepOp::Diagonal { .. } => {
-                let products =
-                    x.data.iter().zip(weights).map(|(&v, &w)| v.wrapping_mul(w as i64 as u64));
-                Tensor::new(self.shape.clone(), products.collect())
-            }
-            StepOp::Add => x.add(operands[1]),
-            StepOp::Scale { factor } => x.map(|v| v.wrapping_mul(*factor as u64)),
-            StepOp::SumWindows { kernel, stride } => x.sum_windows(*kernel, *stride),
-            StepOp::SumAxes { axes } => x.sum_axes(axes),
-            StepOp::Reshape => x.clone().reshape(self.shape.clone()),
-            StepOp::Transpose { permutation } => x.transpose(permutation),
-            StepOp::Take { axis, indices } => x.take(*axis, indices),
-            StepOp::Concat { axis } => Tensor::concat(operands, *axis),
-            StepOp::Input
-            | StepOp::Constant
-            | StepOp::Rescale { .. }
-            | StepOp::Phase(_)
-            | StepOp::Square(_)
-            | StepOp::Polynomial { .. } => unreachable!("{} is not linear", self.op.name()),
-        };
-        y.data.iter_mut().for_each(|v| *v &= mask);
-        y
-    }
-
-    /// Adds the bias of a step with secret weights; nothing for other steps.
-    pub fn add_bias(&self, secrets: &StepWeights, y: &mut Tensor<u64>) {
-        let StepWeights::Linear { bias, .. } = secrets else { return };
-        let mask = low_mask(self.ring);
-        if bias.len() == y.data.len() {
-            y.data.iter_mut().zip(bias).for_each(|(v, b)| *v = v.wrapping_add(*b) & mask);
-            return;
-        }
-        let run = match self.op {
-            StepOp::MatrixProduct { .. } => 1,
-            _ => self.shape.channel_stride(),
-        };
-        for (i, chunk) in y.data.chunks_exact_mut(run).enumerate() {
-            let b = bias[i % bias.len()];
-            chunk.iter_mut().for_each(|v| *v = v.wrapping_add(b) & mask);
-        }
-    }
-}
-
 /// `y >> t` with a carry, for a signed `y` of `k` bits.
-fn truncate_signed(y: u64, k: u32, t: u32, coins: &mut Coins) -> i64 {
+pub(super) fn truncate_signed(y: u64, k: u32, t: u32, coins: &mut Coins) -> i64 {
     let y = to_signed(y, k);
     if t == 0 { y } else { truncated(y, coins.low(t) as i64, t) }
-}
-
-/// `z >> shift` with a carry, mod `2^(q − shift)`.
-fn shift_ring(z: u128, square: &Square, coins: &mut Coins) -> u64 {
-    let low = if square.shift == 0 {
-        0
-    } else if square.shift > 63 {
-        u128::from(coins.low(63)) << (square.shift - 63)
-    } else {
-        u128::from(coins.low(square.shift))
-    };
-    (z.wrapping_add(low) >> square.shift) as u64 & low_mask(square.q - square.shift)
 }
 
 /// The entry of a channel, where one entry stands for all.

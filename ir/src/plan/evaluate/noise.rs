@@ -89,7 +89,7 @@ impl NoiseTally {
         let mut rounded: Vec<(usize, Kept)> = Vec::new();
         let nearest =
             plan.decode_output(&evaluator.run(input, Rounding::Nearest, |step, value| {
-                if plan.steps[step].op.is_activation() {
+                if plan.steps[step].op.is_interactive() {
                     rounded.push((step, Kept::new(&value.data, plan.steps[step].ring)));
                 }
             }));
@@ -111,7 +111,7 @@ impl NoiseTally {
             let mut position = 0;
             let coins = run_rounding(index, round);
             let sampled = plan.decode_output(&evaluator.run(input, coins, |step, value| {
-                if !plan.steps[step].op.is_activation() {
+                if !plan.steps[step].op.is_interactive() {
                     return;
                 }
                 let (ring, before) = (plan.steps[step].ring, &rounded[position].1);

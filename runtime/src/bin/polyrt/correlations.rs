@@ -5,11 +5,11 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use ir::plan::{Digest, Plan};
 use polyrt::handshake::{Agreement, Hello, Purpose};
-use polyrt::offline::item::{Item, Origin, Party0Item, Party1Item};
-use polyrt::offline::making::Progress;
-use polyrt::offline::store::{NoSupply, Store, StoreError, list};
-use polyrt::offline::{DealId, Network, Offer, Role, Supply};
-use polyrt::tables::Tables;
+use polyrt::preprocess::item::{Item, Origin, Party0Item, Party1Item};
+use polyrt::preprocess::parties::Progress;
+use polyrt::preprocess::store::{NoSupply, Store, StoreError, list};
+use polyrt::preprocess::{DealId, Network, Offer, Role, Supply};
+use polyrt::steps::Tables;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -188,7 +188,7 @@ impl<'a, M> Growing<'a, M> {
             // The old file is closed before it is replaced.
             old => drop(old),
         }
-        polyrt::offline::store::create_growing(
+        polyrt::preprocess::store::create_growing(
             path,
             role,
             plan,

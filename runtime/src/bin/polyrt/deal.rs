@@ -3,11 +3,11 @@
 use crate::files::{self, BadInput};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use polyrt::offline::dealer::deal;
-use polyrt::offline::expand::Seed;
-use polyrt::offline::item::{Origin, item_bytes};
-use polyrt::offline::store::{MAX_ITEMS, StoreWriter};
-use polyrt::offline::{DealId, Role};
+use polyrt::preprocess::dealer::deal;
+use polyrt::preprocess::expand::Seed;
+use polyrt::preprocess::item::{Origin, item_bytes};
+use polyrt::preprocess::store::{MAX_ITEMS, StoreWriter};
+use polyrt::preprocess::{DealId, Role};
 use rayon::prelude::*;
 use std::path::PathBuf;
 

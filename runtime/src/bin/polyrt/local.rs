@@ -4,7 +4,7 @@ use crate::{files, link, report};
 use anyhow::{Context, Result};
 use polyrt::local::{run_over, run_without_dealer};
 use polyrt::net::TcpChannel;
-use polyrt::offline::Role;
+use polyrt::preprocess::Role;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;

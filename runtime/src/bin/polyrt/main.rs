@@ -31,7 +31,7 @@ mod store;
 
 use clap::{Parser, Subcommand};
 use files::BadInput;
-use polyrt::offline::store::StoreError;
+use polyrt::preprocess::store::StoreError;
 use std::process::ExitCode;
 
 /// Runs a compiled network between two parties: party 0 keeps its weights, party 1 keeps its input, and

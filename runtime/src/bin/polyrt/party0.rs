@@ -6,9 +6,9 @@ use crate::{files, report};
 use anyhow::Result;
 use ir::plan::{Plan, Weights};
 use polyrt::handshake::{AgreementError, MAX_BATCH, Purpose, Stale};
-use polyrt::offline::item::Party0Item;
-use polyrt::offline::{Network, Role, Supply};
 use polyrt::online::Model;
+use polyrt::preprocess::item::Party0Item;
+use polyrt::preprocess::{Network, Role, Supply};
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use crate::{files, report};
 use anyhow::Result;
 use ir::Tensor;
 use polyrt::Connected;
-use polyrt::offline::{Network, Role, Supply};
+use polyrt::preprocess::{Network, Role, Supply};
 use std::path::PathBuf;
 
 /// Bring an input: connect to party 0, run the plan with it, and learn the output.

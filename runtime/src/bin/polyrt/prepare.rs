@@ -6,8 +6,8 @@ use crate::{files, report};
 use anyhow::{Context, Result};
 use polyrt::Connected;
 use polyrt::handshake::{MAX_BATCH, Purpose};
-use polyrt::offline::store::Store;
-use polyrt::offline::{Network, Role};
+use polyrt::preprocess::store::Store;
+use polyrt::preprocess::{Network, Role};
 use std::path::PathBuf;
 
 /// Make correlations with the other party before anyone has an input, and keep them.

@@ -1,7 +1,7 @@
 //! `polyrt store`
 
 use anyhow::{Context, Result};
-use polyrt::offline::store::{Listing, list};
+use polyrt::preprocess::store::{Listing, list};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 

@@ -1,0 +1,91 @@
+//! Party 0's side: it brings the weights and learns its shares.
+
+use super::shares::ItemShares;
+use super::{Link, Observer, groups, item_seeds, set_up};
+use crate::Error;
+use crate::net::Channel;
+use crate::preprocess::Role;
+use crate::preprocess::expand::Seed;
+use crate::preprocess::item::Item;
+use crate::preprocess::rlwe::PublicKeys;
+use crate::preprocess::transfer::{TransferError, Transfers};
+use crate::steps::exchange::{Open, Tools, answer};
+use ir::plan::rlwe::key_bytes;
+use ir::plan::{Action, Plan, Weights};
+
+/// Makes `count` items with party 1 and hands each half to `keep`.
+///
+/// # Errors
+/// If the peer is gone or sends what is none of the protocol's, or `keep` fails.
+pub fn make(
+    channel: &mut impl Channel,
+    plan: &Plan,
+    weights: &Weights,
+    count: usize,
+    observer: Observer<'_>,
+    mut keep: impl FnMut(Item) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (to0, to1, _) = plan.offline_traffic(count);
+    Link::over(channel, observer, to0 + to1, |link| {
+        let (mut transfers, message) = set_up(link, Role::Party0, vec![], key_bytes(&plan.rlwe))?;
+        let keys = PublicKeys::read(&plan.rlwe, &message, Seed::from_system()?)
+            .map_err(|e| Error::Peer(e.to_string()))?;
+        let mut number = 0;
+        for size in groups(plan, count) {
+            let (seeds, shares) = (item_seeds(size)?, ItemShares::new(plan, Role::Party0, size));
+            let group = Group { plan, weights, keys: &keys, seeds, shares, number: &mut number };
+            group.make(link, &mut transfers)?.into_iter().try_for_each(&mut keep)?;
+            link.done(size);
+        }
+        Ok(())
+    })
+}
+
+struct Group<'a> {
+    plan: &'a Plan,
+    weights: &'a Weights,
+    keys: &'a PublicKeys,
+    seeds: Vec<Seed>,
+    shares: ItemShares,
+    /// The number of the group's first exchange; no two exchanges of a session have the same.
+    number: &'a mut u32,
+}
+
+impl Group<'_> {
+    fn make(mut self, link: &mut Link<'_>, transfers: &mut Transfers) -> Result<Vec<Item>, Error> {
+        let (plan, weights) = (self.plan, self.weights);
+        let schedule = plan.schedule(self.seeds.len());
+        let mut open: Vec<Option<Open>> = schedule.exchanges.iter().map(|_| None).collect();
+        let refused = |e: TransferError| Error::Peer(e.to_string());
+        for action in &schedule.actions {
+            let (Action::Begin(index) | Action::Finish(index)) = *action;
+            let exchange = &schedule.exchanges[index];
+            let number = *self.number + index as u32;
+            transfers.enter(number);
+            let during = format!("waiting for party 1's part of v{}", exchange.step);
+            match action {
+                Action::Begin(_) => {
+                    let message = link.receive(exchange.cost.bytes[0], &during)?;
+                    let seeds = &self.seeds[exchange.items.clone()];
+                    let tools = &mut Tools { transfers, keys: self.keys, number };
+                    let (answer, state) = answer(tools, plan, weights, exchange, seeds, &message)?;
+                    link.send(answer);
+                    match state {
+                        Open::Done(shares) => self.shares.put(plan, exchange, &shares),
+                        state => open[index] = Some(state),
+                    }
+                }
+                Action::Finish(_) => {
+                    if let Some(state) = open[index].take() {
+                        let message = link.receive(exchange.cost.bytes[2], &during)?;
+                        let op = &plan.steps[exchange.step].op;
+                        let shares = state.finish(transfers, op, &message).map_err(refused)?;
+                        self.shares.put(plan, exchange, &shares);
+                    }
+                }
+            }
+        }
+        *self.number += schedule.exchanges.len() as u32;
+        Ok(self.shares.into_items(&self.seeds))
+    }
+}

@@ -1,0 +1,70 @@
+//! Oblivious transfers, and what is made of them without asking what it is for.
+//!
+//! [`base`] makes the first 128 by public keys, [`seeds`] turns them into seeds, [`softspoken`] expands
+//! these into as many correlated transfers as are wanted, and [`tree`] makes one-hot vectors of them and [`gilboa`] products.
+//! [`setup`] runs the first two in both directions at once; what comes out is [`Transfers`]. No message
+//! is sent here: each function takes the peer's and returns its own.
+
+pub mod base;
+mod forest;
+pub mod gilboa;
+pub mod hash;
+pub mod lanes;
+pub mod seeds;
+pub mod setup;
+pub mod softspoken;
+mod transpose;
+pub mod tree;
+#[cfg(test)]
+mod tree_tests;
+
+pub use hash::{Block, Hashes};
+pub use softspoken::{CotReceiver, CotSender, Received};
+
+/// One party's transfers with its peer, in both directions.
+pub struct Transfers {
+    /// Names the session: both parties contributed to it.
+    session: [u8; 32],
+    /// The public permutations of the exchange that was entered last.
+    pub hashes: Hashes,
+    /// Those in which this party has `Δ`.
+    pub sender: CotSender,
+    /// Those in which this party has the choices.
+    pub receiver: CotReceiver,
+}
+
+impl Transfers {
+    /// Takes up an exchange: its permutations are its own, so that whoever searches for `Δ` through one of
+    /// them has no more than that exchange's hashes to compare with.
+    pub fn enter(&mut self, exchange: u32) {
+        self.hashes = Hashes::new(&self.session, exchange);
+    }
+}
+
+/// Why a message of the peer was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Another length than the protocol has.
+    #[error("the peer sent {found} bytes of the offline phase, expected {expected}")]
+    Length {
+        /// What came.
+        found: usize,
+        /// What the protocol has.
+        expected: usize,
+    },
+    /// The last byte holds bits beyond the last element.
+    #[error("the peer sent a message of the offline phase with set padding bits")]
+    Padding,
+    /// Not an element of the group.
+    #[error("the peer sent an invalid point")]
+    Point,
+    /// A ciphertext is none.
+    #[error(transparent)]
+    Ciphertext(crate::preprocess::rlwe::Malformed),
+}
+
+/// Refuses a message of another length.
+pub(crate) fn expect_length(message: &[u8], expected: usize) -> Result<(), TransferError> {
+    let found = message.len();
+    if found == expected { Ok(()) } else { Err(TransferError::Length { found, expected }) }
+}

@@ -1,0 +1,327 @@
+//! The exchanges of the offline phase, whatever the kind of the step: what is done stands in the plan.
+//!
+//! Each is about a part of a step's elements: party 1 asks with its masks, party 0 answers, party 1 finishes. Where
+//! party 0 chooses in transfers of its own, party 1 sends once more and party 0 finishes last. Lengths are those
+//! of [`ir::plan::Cost`].
+
+use super::reverse::Answered;
+use super::{linear, phase, polynomial, square};
+use crate::Error;
+use crate::preprocess::expand::{Purpose, Seed};
+use crate::preprocess::rlwe::{PublicKeys, SecretKeys};
+use crate::preprocess::transfer::{TransferError, Transfers};
+use crate::secret::{Elements, WideElements};
+use ir::plan::{
+    Exchange, Interactive, Linear, Method, Packing, Plan, Polynomial, SlotPacking, Step, StepOp,
+    StepWeights, Weights,
+};
+use zeroize::{Zeroize, Zeroizing};
+
+/// One party's shares that an exchange makes, element by element: those of one field of the step's correlation.
+pub enum Shares {
+    /// In rings of at most 64 bits.
+    Narrow(Elements),
+    /// In rings of at most 127 bits.
+    Wide(WideElements),
+}
+
+/// What a party works with: `K` are its keys.
+pub struct Tools<'a, K> {
+    /// Its transfers with the peer.
+    pub transfers: &'a mut Transfers,
+    /// Its keys.
+    pub keys: &'a K,
+    /// The number of the exchange, another one for each of a session.
+    pub number: u32,
+}
+
+/// Party 1 after its first message.
+pub enum Asked {
+    /// `W·r` by encryption.
+    Encryption(Packing),
+    /// Products with secret factors.
+    Hadamard(linear::hadamard::Asked),
+    /// Of a phase step, by trees.
+    Trees(phase::trees::Asked),
+    /// Of a phase step, by encryption.
+    Slots(SlotPacking),
+    /// Of a square step.
+    Square(square::offline::Asked),
+    /// Of a polynomial step.
+    Polynomial(polynomial::offline::Asked),
+}
+
+/// Party 0 after its answer.
+pub enum Open {
+    /// Nothing is missing.
+    Done(Shares),
+    /// Of a phase step, by encryption.
+    Slots(Answered<Elements>, SlotPacking),
+    /// Of a square step.
+    Square(Answered<Elements>),
+    /// Of a polynomial step.
+    Polynomial(Answered<WideElements>),
+}
+
+/// The masks of one operand of an exchange's items.
+pub type Masks<'a> = Vec<&'a [u64]>;
+
+/// The exchange's elements of the masks of an operand that is read elementwise.
+fn elements(exchange: &Exchange, masks: &Masks<'_>) -> Elements {
+    let range = exchange.elements.clone();
+    Zeroizing::new(masks.iter().flat_map(|m| m[range.clone()].iter().copied()).collect())
+}
+
+fn no_such(exchange: &Exchange) -> Error {
+    Error::Internal(format!("step v{} has no such exchange", exchange.step))
+}
+
+/// Party 1's first message for its masks of the operands, operand by operand.
+///
+/// # Errors
+/// If the exchange is none of the step's: a defect.
+pub fn ask(
+    tools: &mut Tools<'_, SecretKeys>,
+    plan: &Plan,
+    exchange: &Exchange,
+    masks: &[Masks<'_>],
+) -> Result<(Asked, Vec<u8>), Error> {
+    let Step { ring, op, operands, .. } = &plan.steps[exchange.step];
+    let Tools { transfers, keys, number } = tools;
+    let first = masks.first().ok_or_else(|| no_such(exchange))?;
+    let operand_ring = plan.step(operands[0]).ring;
+    Ok(match (op, &exchange.method) {
+        (
+            StepOp::Linear(Linear::Convolution { .. } | Linear::MatrixProduct { .. }),
+            Method::Encryption(packing),
+        ) => {
+            let message = keys.encrypt(packing, *number, first);
+            (Asked::Encryption(packing.clone()), message)
+        }
+        (StepOp::Linear(Linear::Hadamard { .. }), Method::Transfers) => {
+            let (asked, message) =
+                linear::hadamard::ask(transfers, *ring, &elements(exchange, first));
+            (Asked::Hadamard(asked), message)
+        }
+        (StepOp::Interactive(Interactive::Phase(phase)), Method::Trees) => {
+            let masks = elements(exchange, first);
+            let (asked, message) = phase::trees::ask(transfers, phase, operand_ring, &masks);
+            (Asked::Trees(asked), message)
+        }
+        (StepOp::Interactive(Interactive::Phase(phase)), Method::Slots(packing)) => {
+            let (masks, of) = (elements(exchange, first), (phase, operand_ring));
+            let message = phase::slots::ask(keys, packing, *number, of, &masks);
+            (Asked::Slots(packing.clone()), message)
+        }
+        (StepOp::Interactive(Interactive::Square(square)), Method::Transfers) => {
+            let (asked, message) =
+                square::offline::ask(transfers, square, &elements(exchange, first));
+            (Asked::Square(asked), message)
+        }
+        (
+            StepOp::Interactive(Interactive::Polynomial(Polynomial { square, degree })),
+            Method::Transfers,
+        ) => {
+            let masks = elements(exchange, first);
+            let (asked, message) = polynomial::offline::ask(transfers, square, *degree, &masks);
+            (Asked::Polynomial(asked), message)
+        }
+        (
+            StepOp::Input
+            | StepOp::Constant
+            | StepOp::Local(_)
+            | StepOp::Linear(_)
+            | StepOp::Interactive(
+                Interactive::Phase(_) | Interactive::Square(_) | Interactive::Polynomial(_),
+            ),
+            _,
+        ) => return Err(no_such(exchange)),
+    })
+}
+
+impl Asked {
+    /// Party 1's shares from party 0's answer, and its last message where the method has one.
+    ///
+    /// # Errors
+    /// If the answer is none of this protocol.
+    pub fn finish(
+        self,
+        transfers: &mut Transfers,
+        keys: &SecretKeys,
+        answer: &[u8],
+    ) -> Result<(Shares, Option<Vec<u8>>), TransferError> {
+        Ok(match self {
+            Self::Encryption(packing) => {
+                let shares = keys.decrypt(&packing, answer).map_err(TransferError::Ciphertext)?;
+                let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
+                (Shares::Narrow(Zeroizing::new(shares)), None)
+            }
+            Self::Hadamard(asked) => (Shares::Narrow(asked.finish(transfers, answer)?), None),
+            Self::Trees(asked) => (Shares::Narrow(asked.finish(transfers, answer)?), None),
+            Self::Slots(packing) => {
+                let (last, shares) = phase::slots::finish(transfers, keys, &packing, answer)?;
+                (Shares::Narrow(shares), Some(last))
+            }
+            Self::Square(asked) => {
+                let (last, shares) = asked.finish(transfers, answer)?;
+                (Shares::Narrow(shares), Some(last))
+            }
+            Self::Polynomial(asked) => {
+                let (last, shares) = asked.finish(transfers, answer)?;
+                (Shares::Wide(shares), Some(last))
+            }
+        })
+    }
+}
+
+/// Party 0's answer. `seeds` are those of the exchange's items, from which expands what it draws itself.
+///
+/// # Errors
+/// If party 1's message is none of this protocol, or the exchange none of the step's.
+pub fn answer(
+    tools: &mut Tools<'_, PublicKeys>,
+    plan: &Plan,
+    weights: &Weights,
+    exchange: &Exchange,
+    seeds: &[Seed],
+    message: &[u8],
+) -> Result<(Vec<u8>, Open), Error> {
+    let refused = |e: TransferError| Error::Peer(e.to_string());
+    let Tools { transfers, keys, number } = tools;
+    let (index, step) = (exchange.step, &plan.steps[exchange.step]);
+    let all = step.shape.elements();
+    // Several items come with all of their elements.
+    let start = exchange.elements.start;
+    let range = start..start + seeds.len() * exchange.elements.len();
+    let draw = |purpose: Purpose, bits: u32| {
+        part(seeds.iter().map(|seed| seed.elements(index, purpose, all, bits)), exchange, 1)
+    };
+    Ok(match (&step.op, &weights.steps[index], &exchange.method) {
+        (
+            StepOp::Linear(Linear::Convolution { .. } | Linear::MatrixProduct { .. }),
+            StepWeights::Linear { weights, .. },
+            Method::Encryption(packing),
+        ) => {
+            let share = |seed: &Seed| seed.elements(index, Purpose::Mask, all, step.ring);
+            let shares: Vec<Elements> = seeds.iter().map(share).collect();
+            let answer = keys.answer(packing, *number, weights, message, &shares);
+            let answer = answer.map_err(|e| Error::Peer(e.to_string()))?;
+            let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
+            (answer, Open::Done(Shares::Narrow(Zeroizing::new(shares))))
+        }
+        (
+            StepOp::Linear(Linear::Hadamard { .. }),
+            StepWeights::Linear { weights, .. },
+            Method::Transfers,
+        ) => {
+            let factors = Zeroizing::new(weights[exchange.elements.clone()].repeat(seeds.len()));
+            let (answer, shares) =
+                linear::hadamard::answer(transfers, step.ring, &factors, message)
+                    .map_err(refused)?;
+            (answer, Open::Done(Shares::Narrow(shares)))
+        }
+        (
+            StepOp::Interactive(Interactive::Phase(phase)),
+            StepWeights::Phase { harmonics, .. },
+            Method::Trees,
+        ) => {
+            let u = draw(Purpose::Question, phase.p);
+            let (answer, shares) =
+                phase::trees::answer(transfers, phase, step, harmonics, range, &u, message)
+                    .map_err(refused)?;
+            (answer, Open::Done(Shares::Narrow(shares)))
+        }
+        (
+            StepOp::Interactive(Interactive::Phase(phase)),
+            StepWeights::Phase { harmonics, .. },
+            Method::Slots(packing),
+        ) => {
+            let u = draw(Purpose::Question, phase.p);
+            let factors = phase::trees::factors(phase, step, harmonics, range, &u);
+            let (open, answer) =
+                phase::slots::answer(transfers, keys, packing, *number, &factors, message)
+                    .map_err(refused)?;
+            (answer, Open::Slots(open, packing.clone()))
+        }
+        (StepOp::Interactive(Interactive::Square(square)), _, Method::Transfers) => {
+            let (u, bits) = (draw(Purpose::Question, square.p), draw(Purpose::Bits, 2));
+            let (open, answer) =
+                square::offline::answer(transfers, square, &u, &bits, message).map_err(refused)?;
+            (answer, Open::Square(open))
+        }
+        (
+            StepOp::Interactive(Interactive::Polynomial(Polynomial { square, degree })),
+            StepWeights::Polynomial { coefficients },
+            Method::Transfers,
+        ) => {
+            let own = *degree as usize - 1;
+            let questions = seeds
+                .iter()
+                .map(|seed| seed.wide_elements(index, Purpose::Question, all * own, square.q));
+            let u = part(questions, exchange, own);
+            let bits = draw(Purpose::Bits, 1);
+            let own = (&u[..], &bits[..]);
+            let (open, answer) = polynomial::offline::answer(
+                transfers,
+                square,
+                step,
+                coefficients,
+                range,
+                own,
+                message,
+            )
+            .map_err(refused)?;
+            (answer, Open::Polynomial(open))
+        }
+        (
+            StepOp::Input
+            | StepOp::Constant
+            | StepOp::Local(_)
+            | StepOp::Linear(_)
+            | StepOp::Interactive(
+                Interactive::Phase(_) | Interactive::Square(_) | Interactive::Polynomial(_),
+            ),
+            ..,
+        ) => return Err(no_such(exchange)),
+    })
+}
+
+impl Open {
+    /// Party 0's shares, from party 1's last message.
+    ///
+    /// # Errors
+    /// If the message is none of this protocol.
+    pub fn finish(
+        self,
+        transfers: &Transfers,
+        op: &StepOp,
+        message: &[u8],
+    ) -> Result<Shares, TransferError> {
+        Ok(match (self, op) {
+            (Self::Square(open), StepOp::Interactive(Interactive::Square(square))) => {
+                Shares::Narrow(open.finish(transfers, square, message)?)
+            }
+            (
+                Self::Polynomial(open),
+                StepOp::Interactive(Interactive::Polynomial(Polynomial { square, degree })),
+            ) => Shares::Wide(open.finish(transfers, square, *degree, message)?),
+            (Self::Slots(open, packing), _) => {
+                Shares::Narrow(open.finish_slots(transfers, &packing, message)?)
+            }
+            (Self::Done(shares), _) => shares,
+            (Self::Square(_) | Self::Polynomial(_), _) => return Err(TransferError::Padding),
+        })
+    }
+}
+
+/// The exchange's elements, `per` words each, of what was drawn for the whole step of every item.
+fn part<T: Zeroize + Copy>(
+    draws: impl Iterator<Item = Zeroizing<Vec<T>>>,
+    exchange: &Exchange,
+    per: usize,
+) -> Zeroizing<Vec<T>> {
+    let range = exchange.elements.start * per..exchange.elements.end * per;
+    let mut all = Zeroizing::new(Vec::new());
+    draws.for_each(|draw| all.extend_from_slice(&draw[range.clone()]));
+    all
+}
