@@ -2,7 +2,7 @@
 
 use super::device::{Asking, Device, Part};
 use super::feed::{Feed, Stream};
-use super::host::{Host, Sizes};
+use super::host::{Host, Open, Sizes};
 use super::messages::{Message, parts, room};
 use super::schedule::{Ask, Turn};
 use super::{Model, missing, no_thread};
@@ -21,6 +21,8 @@ use std::thread::Builder;
 pub struct Party0<'a> {
     model: Arc<Model<'a>>,
     host: Host<'a>,
+    /// Room for the round trips of a turn.
+    under_way: Vec<Open>,
     batch: usize,
     /// The correlations; after the phase, what is to be wiped of them.
     feed: Option<Feed<'a, Record0>>,
@@ -40,7 +42,9 @@ impl<'a> Party0<'a> {
         };
         let feed = Feed::new(&model.plan, batch, ahead, order, make)?;
         let host = Host::new(model.clone(), tables, batch);
-        Ok(Self { model, host, batch, feed: Some(feed) })
+        let most = model.schedule.turns.iter().map(|turn| turn.asks.len()).max();
+        let under_way = Vec::with_capacity(most.unwrap_or(0));
+        Ok(Self { model, host, under_way, batch, feed: Some(feed) })
     }
 
     /// Runs the online phase; `observe` sees party 0's side of every value that is made as a whole.
@@ -64,7 +68,7 @@ impl<'a> Party0<'a> {
                 records,
                 sending: &mut *sending,
                 receiving: &mut *receiving,
-                under_way: vec![],
+                under_way: &mut self.under_way,
                 outgoing,
                 incoming,
             };
@@ -88,7 +92,7 @@ struct Run<'r, 'f, D: Device> {
     sending: &'r mut dyn Sending,
     receiving: &'r mut dyn Receiving,
     /// Round trips of a turn.
-    under_way: Vec<D::Open>,
+    under_way: &'r mut Vec<D::Open>,
     /// Bytes of a part that leaves, and of one that comes.
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
@@ -181,7 +185,7 @@ impl<D: Device> Run<'_, '_, D> {
     /// Round trips whose messages leave and come whole.
     fn ask(&mut self, turn: &Turn) -> Result<(), Error> {
         self.open(turn)?;
-        for (ask, open) in turn.asks.iter().zip(&mut self.under_way) {
+        for (ask, open) in turn.asks.iter().zip(self.under_way.iter_mut()) {
             let message = Message::opening(self.plan, &ask.trip);
             let bytes = room(&mut self.outgoing, opening_bytes(&ask.trip, self.batch));
             let mut asking = self.device.asking(ask, open)?;
@@ -190,7 +194,7 @@ impl<D: Device> Run<'_, '_, D> {
             message.send_part(self.sending, bytes, true)?;
             asking.share(all);
         }
-        for (ask, open) in turn.asks.iter().zip(&mut self.under_way) {
+        for (ask, open) in turn.asks.iter().zip(self.under_way.iter_mut()) {
             let message = Message::response(self.plan, &ask.trip);
             let count = message.bytes(ask.trip.messages.response.elements * self.batch);
             let bytes = message.receive_part(self.receiving, count, true, &mut self.incoming)?;
@@ -212,7 +216,7 @@ impl<D: Device> Run<'_, '_, D> {
             let (parts_to_come, queue) = channel();
             let take = || take_responses(plan, queue, *receiving, incoming);
             let receiver = Builder::new().spawn_scoped(scope, take).map_err(no_thread)?;
-            let jobs = turn.asks.iter().zip(under_way);
+            let jobs = turn.asks.iter().zip(under_way.iter_mut());
             let ask_all = move || {
                 for (ask, open) in jobs {
                     let trip = &ask.trip;
