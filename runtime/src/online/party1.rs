@@ -14,7 +14,7 @@ use crate::steps::{Kept, Parts1, Responder, Responding, Tables, each_kind, kept}
 use crate::words::{Words, WordsMut, each_width};
 use ir::Tensor;
 use ir::op::matrix::Word;
-use ir::plan::{Plan, Round, RoundTrip};
+use ir::plan::{Field, Plan, Round, RoundTrip};
 use ir::ring::{low_mask, packed_bytes};
 use std::mem::take;
 use std::ops::Range;
@@ -99,16 +99,24 @@ impl<'a> Party1<'a> {
 
     /// Makes room for the longest part, and for the longest round of messages that come whole.
     fn make_room(&mut self) {
-        let trips = || self.rounds.iter().flat_map(|r| &r.trips);
-        let most = trips().map(|t| self.elements(t.step)).max().unwrap_or(0);
-        let bits = |of: &dyn Fn(&RoundTrip) -> u32| trips().map(of).max().unwrap_or(1);
-        let part = most.min(2 * self.sizes.part);
-        let incoming = packed_bytes(part, bits(&|t| t.messages.opening.bits).min(512));
-        let outgoing = packed_bytes(part, bits(&|t| t.messages.response.bits));
-        let count = self.rounds.iter().map(|r| r.trips.len()).max().unwrap_or(0);
-        self.memory.kept.resize_with(count.max(1), Kept::default);
-        room(&mut self.memory.incoming, incoming);
-        room(&mut self.memory.outgoing, outgoing);
+        let Self { plan, rounds, batch, sizes, memory, .. } = self;
+        let most = rounds.iter().map(|r| r.trips.len()).max().unwrap_or(0);
+        memory.kept.resize_with(most, Kept::default);
+        for round in rounds {
+            for (at, trip) in round.trips.iter().enumerate() {
+                let step = &plan.steps[trip.step];
+                let part = (step.shape.elements() * *batch).min(2 * sizes.part);
+                let bytes = |field: Field| match trip.is_elementwise {
+                    true => packed_bytes(part, field.bits),
+                    false => packed_bytes(field.elements * *batch, field.bits),
+                };
+                room(&mut memory.incoming, bytes(trip.messages.opening));
+                room(&mut memory.outgoing, bytes(trip.messages.response));
+                if let Some(kind) = step.op.interactive() {
+                    memory.kept[at].reserve(kind, part);
+                }
+            }
+        }
     }
 
     fn elements(&self, index: usize) -> usize {

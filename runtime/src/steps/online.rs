@@ -80,6 +80,19 @@ pub struct Kept {
     wide: Zeroizing<Vec<u64>>,
 }
 
+impl Kept {
+    /// Room for party 1's side of so many elements of a step.
+    pub fn reserve(&mut self, kind: &Interactive, elements: usize) {
+        match kind {
+            Interactive::Phase(_) => _ = kept::<u16>(self, elements),
+            Interactive::Square(_) => _ = kept::<u64>(self, elements),
+            Interactive::Polynomial(kind) => {
+                _ = kept::<u64>(self, elements * polynomial::words(kind));
+            }
+        }
+    }
+}
+
 /// The first `count` words.
 pub fn kept<W: KeptWord>(memory: &mut Kept, count: usize) -> &mut [W] {
     let words = W::of(memory);

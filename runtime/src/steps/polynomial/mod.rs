@@ -14,6 +14,7 @@ mod online;
 mod record;
 
 pub use ideal::{deal, products};
+pub(in crate::steps) use online::words;
 pub use online::{Opening, Responding};
 pub use record::{Record0, Record1};
 

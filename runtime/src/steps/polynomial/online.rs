@@ -85,7 +85,7 @@ impl steps::Responding for Responding<'_> {
         let mut reader = Unpacker::new(bytes);
         for element in kept.chunks_exact_mut(self.kept()) {
             let Some((bit, values)) = element.split_last_mut() else { return false };
-            let widths = value_widths(&self.kind.square).into_iter().cycle();
+            let widths = value_widths(&self.kind.square);
             values.iter_mut().zip(widths).for_each(|(word, bits)| *word = reader.next(bits));
             *bit = reader.next(1);
         }
@@ -99,9 +99,13 @@ impl steps::Responding for Responding<'_> {
     }
 }
 
-/// Bits of the words of one value mod 2^Q.
-fn value_widths(square: &Square) -> Vec<u32> {
-    if square.q > 64 { vec![64, square.q - 64] } else { vec![square.q] }
+/// Bits of the words of values mod 2^Q, each in one word or in low and high word.
+fn value_widths(square: &Square) -> impl Iterator<Item = u32> + use<> {
+    let (first, second) = match square.q.checked_sub(64) {
+        Some(high @ 1..) => (64, high),
+        _ => (square.q, square.q),
+    };
+    [first, second].into_iter().cycle()
 }
 
 /// Words of one element's question: `e_1 … e_(d−1)`, each in one word or low and high word, then `g`.
@@ -112,11 +116,8 @@ pub(in crate::steps) fn words(kind: &Polynomial) -> usize {
 /// Writes an element's question.
 fn push(kind: &Polynomial, question: &[u64], to: &mut wire::Writer<'_>) {
     let last = words(kind) - 1;
-    let is_wide = kind.square.q > 64;
-    for (i, &word) in question[..last].iter().enumerate() {
-        let is_high = is_wide && i % 2 == 1;
-        to.push(word, if is_high { kind.square.q - 64 } else { kind.square.q.min(64) });
-    }
+    let widths = value_widths(&kind.square);
+    question[..last].iter().zip(widths).for_each(|(&word, bits)| to.push(word, bits));
     to.push(question[last], 1);
 }
 
