@@ -92,7 +92,7 @@ pub enum Explicit {
 
 impl Explicit {
     /// How many elements.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Narrow(elements, _) => elements.len(),
             Self::Wide(elements, _) => elements.len(),

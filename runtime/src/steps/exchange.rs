@@ -38,7 +38,7 @@ pub struct Tools<'a, K> {
 /// Party 1 after its first message.
 pub enum Asked {
     /// `W·r` by encryption.
-    Encryption(Packing),
+    Encryption(Box<Packing>),
     /// Products with secret factors.
     Hadamard(linear::hadamard::Asked),
     /// Of a phase step, by trees.

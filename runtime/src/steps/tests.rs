@@ -11,6 +11,7 @@ use crate::preprocess::item::{Origin, Party0Item, Party1Item, item_bytes};
 use crate::testing::Random;
 use crate::words::{WordsMut, WordsRef};
 use ir::Shape;
+use ir::op::matrix::Word;
 use ir::plan::{
     Interactive, Local, Phase, Plan, Polynomial, Square, Step, StepOp, StepWeights, ValueId,
     Weights,
@@ -145,7 +146,7 @@ impl Case {
             let kept = kept(&mut memory, y.len() * r.kept());
             assert!(r.read(&bytes, kept));
             r.respond(all, kept, WordsMut::W64(&mut response));
-            kept.iter().map(|&word| u64::from(word)).collect()
+            kept.iter().map(|&word| word.element()).collect()
         });
         Trip { m, delta, opening, share0, response }
     }

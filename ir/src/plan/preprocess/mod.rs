@@ -4,7 +4,7 @@
 //! A correlation is made by *exchanges*: party 1 sends, party 0 answers, and for some methods party 1 sends
 //! once more. An exchange needs the masks of its operands; masks that are shares of `W·r` are known when the
 //! exchange of that step is finished, and all others from the start. So the linear steps run ahead, interactive ones
-//! follow [`LAG`] linear steps later, and as many exchanges are begun before the first is finished as [`WINDOW`]
+//! follow two linear steps later, and as many exchanges are begun before the first is finished as [`WINDOW`]
 //! bytes allow: both parties compute while bytes travel both ways. Both parties follow the same list of [`Action`]s.
 
 mod encryption;
@@ -40,7 +40,7 @@ pub const MAX_GROUP: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `W·r` by ring-LWE encryption of the mask.
-    Encryption(Packing),
+    Encryption(Box<Packing>),
     /// Products of pairs in the slots of ring-LWE ciphertexts.
     Slots(SlotPacking),
     /// All-but-one trees from oblivious transfers.
@@ -182,8 +182,10 @@ impl Plan {
                 StepOp::Linear(_) => {
                     add(index);
                     linear += 1;
-                    while let Some((step, _)) = waiting.pop_front_if(|(_, at)| *at + LAG <= linear)
+                    while let Some(&(step, at)) = waiting.front()
+                        && at + LAG <= linear
                     {
+                        waiting.pop_front();
                         add(step);
                     }
                 }
@@ -212,7 +214,7 @@ impl Plan {
                 let part = |items: Range<usize>| {
                     let packing = packing(items.len());
                     let cost = packing.cost();
-                    (items, 0..elements, Method::Encryption(packing), cost)
+                    (items, 0..elements, Method::Encryption(Box::new(packing)), cost)
                 };
                 parts(items, most).map(part).collect()
             }

@@ -1,5 +1,5 @@
 //! The products of a phase step by batched encryption: `G_n = α_n·cos nM + β_n·sin nM` and
-//! `H_n = α_n·sin nM − β_n·cos nM`, as in [`super::phase`], in three messages.
+//! `H_n = α_n·sin nM − β_n·cos nM`, as in [`super::trees`], in three messages.
 //!
 //! Party 1 encrypts its cosines and sines, party 0 answers; that makes shares `a`, `d` of `G + B` mod `t`, which
 //! are uniform. Then `G = a + d − B − t + t·[a ≤ 2B]·[d ≤ 2B]` over the integers, as [`ir::plan::SlotPacking`]
