@@ -57,12 +57,12 @@ fn squares_and_polynomials_ask_for_none_either() {
     check("digits_pillar", 3, 2);
 }
 
-/// Two sessions of a shipped model with so many activations at least, twice; so often a message is larger than
+/// Two sessions of a shipped model with so many interactive steps at least, twice; so often a message is larger than
 /// those before, and a new connection's buffers grow.
 fn check(model: &str, least: usize, growth: u64) {
     let compiled = compiled(model);
-    let activations = compiled.plan.steps.iter().filter(|s| s.op.is_interactive()).count();
-    assert!(activations >= least, "{activations} activations");
+    let interactive = compiled.plan.steps.iter().filter(|s| s.op.is_interactive()).count();
+    assert!(interactive >= least, "{interactive} interactive steps");
     let model = Arc::new(Model::new(&compiled.plan, &compiled.weights));
     let (mut supply0, mut supply1) =
         local::deal_in_memory(&compiled.plan, compiled.digest, &compiled.weights, 9).unwrap();

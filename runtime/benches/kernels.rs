@@ -86,18 +86,18 @@ fn elementwise(count: usize) {
         let sum = |a: u32, b: u32| a.wrapping_add(b);
         show("unpack and add", bits, median(|| assert!(unpack(&bytes, bits, &mut out, sum))));
     }
-    let question: Vec<u16> = (0..count).map(|i| (random(i) % 256) as u16).collect();
+    let opening: Vec<u16> = (0..count).map(|i| (random(i) % 256) as u16).collect();
     for harmonics in [1, 2, 3] {
         let per = 2 * harmonics;
         let rows: Vec<u32> = (0..256 * per).map(|i| random(i) as u32).collect();
         let products: Vec<u32> = (0..count * per).map(|i| random(i) as u32).collect();
         let mut sums = vec![0u32; count];
-        let time = median(|| row_sums(per, &rows, &question, &products, &mut sums));
+        let time = median(|| row_sums(per, &rows, &opening, &products, &mut sums));
         show(&format!("sums of {harmonics} harmonics"), 32, time);
         let rows: Vec<u64> = rows.iter().map(|&v| v.into()).collect();
         let products: Vec<u64> = products.iter().map(|&v| v.into()).collect();
         let mut sums = vec![0u64; count];
-        let time = median(|| row_sums(per, &rows, &question, &products, &mut sums));
+        let time = median(|| row_sums(per, &rows, &opening, &products, &mut sums));
         show(&format!("sums of {harmonics} harmonics"), 64, time);
     }
 }

@@ -1,7 +1,7 @@
 //! Party 0's computation online, per inference, on one core: what it does between messages. The peer is
 //! a stand-in that answers at once with bytes of the right length; the time within the channel is taken
 //! off. Medians over repetitions. Bound to one core (`taskset -c 0`) it is the work of one core, that of
-//! the thread which takes answers included.
+//! the thread which takes responses included.
 //!
 //! `cargo bench -p polyrt --bench online --profile dev -- plan.bin [plan.weights [batch [set]]]`; in the
 //! place of a plan's file also `resnet18` or `resnet50`, with `-` for the weights.

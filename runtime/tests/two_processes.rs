@@ -235,7 +235,7 @@ fn a_relay_makes_a_network_between_two_processes() {
     let run = bench.done(&format!("{party1} --connect {address} {key1}"));
     let json: serde_json::Value = serde_json::from_str(&run).unwrap();
     let (plan, _) = plans::every_kind();
-    // Input and output besides a question and an answer per round.
+    // Input and output besides an opening and a response per round.
     let trips = plan.rounds().iter().filter(|round| !round.trips.is_empty()).count() + 1;
     let seconds = json["online"]["seconds"].as_f64().unwrap();
     assert!(seconds >= trips as f64 * 0.03, "{trips} round trips took {seconds} s");

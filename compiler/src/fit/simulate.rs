@@ -37,7 +37,7 @@ pub(super) fn phases(
     let table = |channel: usize| if tables.len() == 1 { &tables[0] } else { &tables[channel] };
     each(values, |channel, x, carry| {
         let (per_unit, table) = table(channel);
-        // The carry is what the mask has below the question's bits.
+        // The carry is what the mask has below the opening's bits.
         let number = evaluated_phase(x * per_unit, carry * finer, spare, 0);
         table[number as i64 as usize & (steps - 1)]
     })

@@ -1,9 +1,9 @@
 //! Guard bits: where rings are narrower than the words that they are computed in anyway, party 0 keeps what
 //! its own share has below a unit.
 //!
-//! Party 1's answer to a phase cuts its share to units of the value. Party 0 cuts its own as well only because
+//! Party 1's response in a phase cuts its share to units of the value. Party 0 cuts its own as well only because
 //! its ring ends there. In a ring that is `g` bits wider, all integers times `2^g`, it need not: half of the
-//! error is gone, and no message is longer, since party 1's masks and answers have no bits there.
+//! error is gone, and no message is longer, since party 1's masks and responses have no bits there.
 //!
 //! Rings are widened by *stretches*: values that linear steps connect, secret ones included, so that no weight
 //! changes. A stretch is left alone if a value in it comes from or goes to anything but phases, or is wider

@@ -41,7 +41,7 @@ fn every_step_asks_for_what_it_reads() {
     let of = |op: StepOp| planned(&[step(StepOp::Input, &[]), step(op, &[0])], &[], 12).unwrap()[0];
     assert_eq!(of(PRODUCT), 12, "a sum's low bits take those of its terms");
     assert_eq!(of(StepOp::Local(Local::Truncate { shift: 7 })), 19, "and what is dropped");
-    assert_eq!(of(phase(9)), 9, "a question's bits, whatever the value has");
+    assert_eq!(of(phase(9)), 9, "an opening's bits, whatever the value has");
     assert_eq!(of(square(4, 10)), 14, "what is dropped and what is squared");
     let square = Square { t: 3, p: 8, q: 0, shift: 5 };
     assert_eq!(

@@ -64,9 +64,9 @@ pub struct Report {
     pub bytes_to_party0: usize,
     /// Bytes online to party 1.
     pub bytes_to_party1: usize,
-    /// Elements that pass through activations, per inference.
+    /// Elements that interactive steps make, per inference: an activation function's, as a rule.
     pub activations: usize,
-    /// Bytes of activation messages, both ways, per activation.
+    /// Bytes of the messages of interactive steps, both ways, per element.
     pub bytes_per_activation: f64,
     /// Making the correlations.
     pub offline: OfflineReport,
@@ -164,9 +164,9 @@ pub fn round_trips(plan: &Plan) -> usize {
     plan.rounds().iter().filter(|r| !r.trips.is_empty()).count() + 1
 }
 
-/// The messages of the online phase but the first, with the input, and the last, with the output: the questions
-/// and answers of activations.
-fn activation_messages(plan: &Plan) -> Vec<Message> {
+/// The messages of the online phase but the first, with the input, and the last, with the output: the openings
+/// and responses of interactive steps.
+fn interactive_messages(plan: &Plan) -> Vec<Message> {
     let mut messages = plan.messages();
     messages.pop();
     messages.drain(..1);
@@ -177,8 +177,8 @@ fn activation_messages(plan: &Plan) -> Vec<Message> {
 pub fn report(plan: &Plan, digest: Digest, batch: usize, networks: &[Network]) -> Report {
     let steps = steps(plan, batch);
     let (to0, to1, count) = plan.traffic(batch);
-    let activations = plan.activations();
-    let of_activations: usize = activation_messages(plan).iter().map(|m| m.bytes(batch)).sum();
+    let activations = plan.interactive_elements();
+    let of_activations: usize = interactive_messages(plan).iter().map(|m| m.bytes(batch)).sum();
     let mut correlations: Vec<CorrelationReport> = vec![];
     for c in (0..plan.steps.len()).filter_map(|step| plan.correlation(step)) {
         let (elements, bytes) = (c.elements(), c.bytes()[0]);

@@ -123,7 +123,7 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
     let depth = linear_depth(plan);
     let estimate = |network: &Network| {
         // The setup's three flights, then a wait per linear step that needs another one's result, and
-        // one for the activations behind the last.
+        // one for the interactive steps behind the last.
         let latency_ms = (3.0 + depth as f64) * network.rtt_ms;
         let transfer_ms = to0.max(to1) as f64 * 8.0 / (network.mbit * 1e3);
         let compute_ms = seconds * 1e3 / CORES;

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 /// Multiplications per second in rings up to so many bits (`cargo bench -p polyrt --bench kernels`).
 const RATES: [(u32, f64); 4] = [(16, 110e9), (24, 74e9), (32, 56e9), (64, 19e9)];
-/// Seconds of both parties for an element of an activation, and for each of its harmonics: bits, sums,
+/// Seconds of both parties for an element of an interactive step, and for each of its harmonics: bits, sums,
 /// and correlations that come from memory. From whole runs.
 const ELEMENT: f64 = 2e-9;
 const HARMONIC: f64 = 3e-9;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     /// Guard bits are in no message, so they change nothing of what overlaps where messages take all the time. The
-    /// first answer is shorter than its question: it is what overlaps.
+    /// first response is shorter than its opening: it is what overlaps.
     #[test]
     fn guard_bits_take_no_time_on_the_network() {
         let network = Network { name: "slow".into(), rtt_ms: 0.0, mbit: 1e-3 };

@@ -51,20 +51,20 @@ impl Default for RingOptions {
 /// of `x`, this on average.
 pub(crate) const CARRY: f64 = 1.0 / 6.0;
 
-/// Bits by which the phases of party 1's masks are finer than party 0's questions where the offline phase
+/// Bits by which the phases of party 1's masks are finer than party 0's openings where the offline phase
 /// is [fine](RingOptions::fine_offline): they take off fifteen sixteenths of what any number of them could.
 /// Each doubles the leaves of a tree, or the table that a phase is looked up in.
 const SPARE_BITS: u32 = 2;
 
 impl RingOptions {
-    /// Bits by which the phases of masks are finer than the questions.
+    /// Bits by which the phases of masks are finer than the openings.
     pub(crate) fn spare_bits(&self) -> u32 {
         if self.fine_offline { SPARE_BITS } else { 0 }
     }
 }
 
 /// Variance of a truncation in units squared where one party's side is `spare` bits finer: of the phase that is
-/// evaluated in steps of a question ([`ir::plan::Phase::spare_bits`]), of its value in units of an answer
+/// evaluated in steps of an opening ([`ir::plan::Phase::spare_bits`]), of its value in units of a response
 /// ([`ir::plan::Phase::guard`]).
 pub(crate) fn carry(spare: u32) -> f64 {
     CARRY * (0.5 + 0.5 * (-2.0 * f64::from(spare)).exp2())

@@ -115,7 +115,7 @@ impl Scales {
         self.allocation.get(&id).copied().unwrap_or(uniform)
     }
 
-    /// Bits by which the phases of masks are finer than the questions of a phase whose circle is settled: as many as
+    /// Bits by which the phases of masks are finer than the openings of a phase whose circle is settled: as many as
     /// a phase and the circle have room for.
     pub fn spare_bits(&self, id: NodeId) -> u32 {
         let most = MOST_PHASE_BITS.min(self.circle.get(&id).copied().unwrap_or(MOST_PHASE_BITS));

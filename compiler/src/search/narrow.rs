@@ -91,8 +91,8 @@ pub struct Descent<'a> {
     layers: &'a [PhaseLayer],
     sensitivities: &'a [f64],
     minimise: Minimise,
-    /// Bits by which masks' phases are finer than questions, and, where there is room in a word, values at
-    /// party 0 finer than answers.
+    /// Bits by which masks' phases are finer than openings, and, where there is room in a word, values at
+    /// party 0 finer than responses.
     spare: u32,
     /// Per layer, the positions of the layers that read its value.
     readers: Vec<BTreeSet<usize>>,

@@ -5,7 +5,7 @@ use super::{Field, Plan, Step, StepOp, Trip};
 use crate::ring::packed_bytes;
 
 /// Elements of a part of a long message of the online phase. The messages of a round leave whole unless one
-/// of its activations has twice as many elements in the batch; both parties decide so alike.
+/// of its interactive steps has twice as many elements in the batch; both parties decide so alike.
 pub const PART: usize = 1 << 15;
 
 /// Who receives a message.

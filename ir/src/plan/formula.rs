@@ -62,14 +62,14 @@ pub fn truncated<T: Cut>(value: T, low: T, bits: u32) -> T {
 }
 
 /// The number of the phase that is evaluated of a value, before it is reduced to a turn. The mask's phase has `spare`
-/// bits more than a question; a step of it is `2^finest` units of the value. `low` is what the mask has below a step
-/// of a question.
+/// bits more than an opening; a step of it is `2^finest` units of the value. `low` is what the mask has below a step
+/// of an opening.
 pub fn evaluated_phase<T: Cut>(value: T, low: T, spare: u32, finest: u32) -> T {
     truncated(value, low, finest + spare).times(spare).minus(low.cut(finest))
 }
 
-/// What party 0 adds to its phase so that the error has mean zero, in steps of a question: half of
-/// what the question leaves out, less half of what party 1's phase does.
+/// What party 0 adds to its phase so that the error has mean zero, in steps of an opening: half of
+/// what the opening leaves out, less half of what party 1's phase does.
 pub fn phase_centre(spare: u32) -> f64 {
     0.5 - 0.5 * (-f64::from(spare)).exp2()
 }

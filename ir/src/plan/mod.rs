@@ -92,8 +92,8 @@ impl Plan {
         y.map(|v| (to_signed(v, ring) as f64 / self.output_scale) as f32)
     }
 
-    /// The number of values that interactive steps make.
-    pub fn activations(&self) -> usize {
+    /// The number of elements that interactive steps make.
+    pub fn interactive_elements(&self) -> usize {
         self.steps.iter().filter(|s| s.op.is_interactive()).map(|s| s.shape.elements()).sum()
     }
 }

@@ -4,36 +4,36 @@
 
 use ir::op::matrix::{Word, vectorized};
 
-/// Writes the sum of every element of `question`; `per` words per row.
+/// Writes the sum of every element of `opening`; `per` words per row.
 ///
 /// # Panics
 /// If an element asks for a row that is not there, or there are too few products.
-pub fn row_sums<Q: Word>(per: usize, rows: &[Q], question: &[u16], products: &[Q], sums: &mut [Q]) {
+pub fn row_sums<Q: Word>(per: usize, rows: &[Q], opening: &[u16], products: &[Q], sums: &mut [Q]) {
     #[cfg(target_arch = "x86_64")]
-    let done = super::sums_avx512::row_sums(per, rows, question, products, sums);
+    let done = super::sums_avx512::row_sums(per, rows, opening, products, sums);
     #[cfg(not(target_arch = "x86_64"))]
     let done = 0;
-    let (question, products) = (&question[done..], &products[done * per..]);
-    portable(per, rows, question, products, &mut sums[done..]);
+    let (opening, products) = (&opening[done..], &products[done * per..]);
+    portable(per, rows, opening, products, &mut sums[done..]);
 }
 
 /// The meaning.
 pub(super) fn portable<Q: Word>(
     per: usize,
     rows: &[Q],
-    question: &[u16],
+    opening: &[u16],
     products: &[Q],
     sums: &mut [Q],
 ) {
-    assert!(sums.len() == question.len() && products.len() >= per * question.len());
+    assert!(sums.len() == opening.len() && products.len() >= per * opening.len());
     vectorized(
         #[inline(always)]
         || match per {
-            2 => of_rows::<Q, 2>(rows, question, products, sums),
-            4 => of_rows::<Q, 4>(rows, question, products, sums),
-            6 => of_rows::<Q, 6>(rows, question, products, sums),
+            2 => of_rows::<Q, 2>(rows, opening, products, sums),
+            4 => of_rows::<Q, 4>(rows, opening, products, sums),
+            6 => of_rows::<Q, 6>(rows, opening, products, sums),
             _ => {
-                let elements = question.iter().zip(products.chunks_exact(per));
+                let elements = opening.iter().zip(products.chunks_exact(per));
                 for (sum, (&e, products)) in sums.iter_mut().zip(elements) {
                     let row = &rows[usize::from(e) * per..][..per];
                     let pairs = row.iter().zip(products);
@@ -45,14 +45,9 @@ pub(super) fn portable<Q: Word>(
 }
 
 #[inline(always)]
-fn of_rows<Q: Word, const PER: usize>(
-    rows: &[Q],
-    question: &[u16],
-    products: &[Q],
-    sums: &mut [Q],
-) {
+fn of_rows<Q: Word, const PER: usize>(rows: &[Q], opening: &[u16], products: &[Q], sums: &mut [Q]) {
     let ((rows, _), (products, _)) = (rows.as_chunks::<PER>(), products.as_chunks::<PER>());
-    for (sum, (&e, products)) in sums.iter_mut().zip(question.iter().zip(products)) {
+    for (sum, (&e, products)) in sums.iter_mut().zip(opening.iter().zip(products)) {
         let row = &rows[usize::from(e)];
         let mut z = Q::default();
         for i in 0..PER {
@@ -76,10 +71,10 @@ mod tests {
         let rows: Vec<Q> = (0..phases * per).map(|_| Q::low(random.next())).collect();
         let products: Vec<Q> = (0..count * per).map(|_| Q::low(random.next())).collect();
         let pick = |_| (random.next() % phases as u64) as u16;
-        let question: Vec<u16> = (0..count).map(pick).collect();
+        let opening: Vec<u16> = (0..count).map(pick).collect();
         let mut got = vec![Q::default(); count];
-        row_sums(per, &rows, &question, &products, &mut got);
-        for (i, &e) in question.iter().enumerate() {
+        row_sums(per, &rows, &opening, &products, &mut got);
+        for (i, &e) in opening.iter().enumerate() {
             let row = &rows[usize::from(e) * per..][..per];
             let pairs = row.iter().zip(&products[i * per..][..per]);
             let want = pairs.fold(Q::default(), |z, (&r, &p)| z.multiply_add(r, p));

@@ -15,7 +15,7 @@ use std::arch::x86_64::*;
 pub fn row_sums<Q: Word>(
     per: usize,
     rows: &[Q],
-    question: &[u16],
+    opening: &[u16],
     products: &[Q],
     sums: &mut [Q],
 ) -> usize {
@@ -24,47 +24,47 @@ pub fn row_sums<Q: Word>(
         return 0;
     }
     match per {
-        2 => blocks::<Q, 2>(rows, question, products, sums),
-        4 => blocks::<Q, 4>(rows, question, products, sums),
-        6 => blocks::<Q, 6>(rows, question, products, sums),
-        8 => blocks::<Q, 8>(rows, question, products, sums),
+        2 => blocks::<Q, 2>(rows, opening, products, sums),
+        4 => blocks::<Q, 4>(rows, opening, products, sums),
+        6 => blocks::<Q, 6>(rows, opening, products, sums),
+        8 => blocks::<Q, 8>(rows, opening, products, sums),
         _ => 0,
     }
 }
 
 fn blocks<Q: Word, const PER: usize>(
     rows: &[Q],
-    question: &[u16],
+    opening: &[u16],
     products: &[Q],
     sums: &mut [Q],
 ) -> usize {
     let per = PER;
-    assert!(sums.len() == question.len() && products.len() >= per * question.len());
-    let most = question.iter().copied().max().map_or(0, |e| usize::from(e) + 1);
+    assert!(sums.len() == opening.len() && products.len() >= per * opening.len());
+    let most = opening.iter().copied().max().map_or(0, |e| usize::from(e) + 1);
     assert!(most * per <= rows.len(), "a row that is not there");
     let (rows, products, out) = (rows.as_ptr(), products.as_ptr(), sums.as_mut_ptr());
     // SAFETY: the instructions are there; rows, products and sums reach as far as was checked.
-    unsafe { all_blocks::<Q, PER>(rows, question, products, out) }
+    unsafe { all_blocks::<Q, PER>(rows, opening, products, out) }
 }
 
 #[target_feature(enable = "avx512f,avx512dq")]
 unsafe fn all_blocks<Q: Word, const PER: usize>(
     rows: *const Q,
-    question: &[u16],
+    opening: &[u16],
     products: *const Q,
     out: *mut Q,
 ) -> usize {
     let block = 512 / Q::BITS as usize;
     let mut at = 0;
-    while at + block <= question.len() {
+    while at + block <= opening.len() {
         // SAFETY: as the caller's; the words are as wide as the branch says.
         unsafe {
-            let question = question.as_ptr().add(at);
+            let opening = opening.as_ptr().add(at);
             let (products, out) = (products.add(at * PER), out.add(at));
             if Q::BITS == 32 {
-                block32::<PER>(rows.cast(), question, products.cast(), out.cast());
+                block32::<PER>(rows.cast(), opening, products.cast(), out.cast());
             } else {
-                block64::<PER>(rows.cast(), question, products.cast(), out.cast());
+                block64::<PER>(rows.cast(), opening, products.cast(), out.cast());
             }
         }
         at += block;
@@ -77,14 +77,14 @@ unsafe fn all_blocks<Q: Word, const PER: usize>(
 #[inline]
 unsafe fn block32<const PER: usize>(
     rows: *const u32,
-    question: *const u16,
+    opening: *const u16,
     products: *const u32,
     out: *mut u32,
 ) {
     let mut sums = [_mm512_setzero_si512(); 4];
     // Volatile, or the compiler computes addresses in vector registers, from which each must be moved.
     // SAFETY: the block's elements are there.
-    let row = |i: usize| unsafe { rows.add(usize::from(question.add(i).read_volatile()) * PER) };
+    let row = |i: usize| unsafe { rows.add(usize::from(opening.add(i).read_volatile()) * PER) };
     // SAFETY: quads and pairs lie within the rows and products of the block's elements.
     unsafe {
         for quad in (0..PER - PER % 4).step_by(4) {
@@ -106,8 +106,8 @@ unsafe fn block32<const PER: usize>(
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let mut all = _mm512_permutexvar_epi32(order, all);
         if PER % 4 == 2 {
-            let low = last_pairs32::<PER>(rows, question, products);
-            let high = last_pairs32::<PER>(rows, question.add(8), products.add(8 * PER));
+            let low = last_pairs32::<PER>(rows, opening, products);
+            let high = last_pairs32::<PER>(rows, opening.add(8), products.add(8 * PER));
             let pairs = _mm512_inserti32x8::<1>(_mm512_castsi256_si512(low), high);
             all = if PER == 2 { pairs } else { _mm512_add_epi32(all, pairs) };
         }
@@ -120,12 +120,12 @@ unsafe fn block32<const PER: usize>(
 #[inline]
 unsafe fn last_pairs32<const PER: usize>(
     rows: *const u32,
-    question: *const u16,
+    opening: *const u16,
     products: *const u32,
 ) -> __m256i {
     // SAFETY: as the caller's block.
     unsafe {
-        let row = |i: usize| rows.add(usize::from(question.add(i).read_volatile()) * PER + PER - 2);
+        let row = |i: usize| rows.add(usize::from(opening.add(i).read_volatile()) * PER + PER - 2);
         let own = |i: usize| products.add(i * PER + PER - 2);
         let two = |a: *const u32, b: *const u32| _mm_unpacklo_epi64(load_pair(a), load_pair(b));
         let looked_up =
@@ -151,12 +151,12 @@ unsafe fn last_pairs32<const PER: usize>(
 #[inline]
 unsafe fn last_pairs64<const PER: usize>(
     rows: *const u64,
-    question: *const u16,
+    opening: *const u16,
     products: *const u64,
 ) -> __m512i {
     // SAFETY: as the caller's block.
     unsafe {
-        let row = |i: usize| rows.add(usize::from(question.add(i).read_volatile()) * PER + PER - 2);
+        let row = |i: usize| rows.add(usize::from(opening.add(i).read_volatile()) * PER + PER - 2);
         let own = |i: usize| products.add(i * PER + PER - 2);
         let looked_up = four(|i| load_quad(row(i).cast()));
         let own = if PER == 2 {
@@ -173,14 +173,14 @@ unsafe fn last_pairs64<const PER: usize>(
 #[inline]
 unsafe fn block64<const PER: usize>(
     rows: *const u64,
-    question: *const u16,
+    opening: *const u16,
     products: *const u64,
     out: *mut u64,
 ) {
     let mut sums = [_mm512_setzero_si512(); 4];
     // Volatile, or the compiler computes addresses in vector registers, from which each must be moved.
     // SAFETY: the block's elements are there.
-    let row = |i: usize| unsafe { rows.add(usize::from(question.add(i).read_volatile()) * PER) };
+    let row = |i: usize| unsafe { rows.add(usize::from(opening.add(i).read_volatile()) * PER) };
     // SAFETY: quads and pairs lie within the rows and products of the block's elements.
     unsafe {
         for quad in (0..PER - PER % 4).step_by(4) {
@@ -199,8 +199,8 @@ unsafe fn block64<const PER: usize>(
         let order = _mm512_setr_epi64(0, 2, 1, 3, 4, 6, 5, 7);
         let mut all = _mm512_permutexvar_epi64(order, _mm512_add_epi64(even, odd));
         if PER % 4 == 2 {
-            let a = last_pairs64::<PER>(rows, question, products);
-            let b = last_pairs64::<PER>(rows, question.add(4), products.add(4 * PER));
+            let a = last_pairs64::<PER>(rows, opening, products);
+            let b = last_pairs64::<PER>(rows, opening.add(4), products.add(4 * PER));
             let sums = _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
             let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
             let pairs = _mm512_permutexvar_epi64(order, sums);

@@ -150,7 +150,7 @@ fn check_step(plan: &Plan, index: usize, secrets: &StepWeights, item: &[Tensor<u
     }
 }
 
-/// The intervals that an activation's value may lie in: one per outcome of the first truncation.
+/// The intervals that an interactive step's value may lie in: one per outcome of the first truncation.
 fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<(f64, f64)> {
     let channel = step.shape.channel_of(i);
     match (&step.op, secrets) {
@@ -169,7 +169,7 @@ fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<
                 });
                 constant[channel] + terms.sum::<f64>()
             };
-            // What is evaluated is less than a step of the question below, and less than one of the mask
+            // What is evaluated is less than a step of the opening below, and less than one of the mask
             // above.
             let (finer, spare) = (k - phase.mask_bits, phase.spare_bits());
             let top = (y + low_mask(finer)) >> finer;
@@ -192,7 +192,7 @@ fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<
             let value = |v: i128| coefficients.iter().rev().fold(0i128, |z, c| z * v + c);
             [down, down + 1].map(|v| floor_or_one_more(value(v), square.shift)).to_vec()
         }
-        _ => panic!("{} is not an activation", step.op.name()),
+        _ => panic!("{} is not an interactive step", step.op.name()),
     }
 }
 

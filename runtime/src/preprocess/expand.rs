@@ -22,8 +22,8 @@ pub enum Purpose {
     Mask = 1,
     /// The first field of party 1's part of a dealt correlation.
     Field = 2,
-    /// Party 0's `u`.
-    Question = 3,
+    /// Party 0's `u`, the pad of an opening.
+    Opening = 3,
     /// Party 0's `β` and `β'`.
     Bits = 4,
     /// The setup of oblivious transfers: scalars.

@@ -225,7 +225,7 @@ pub fn answer(
             StepWeights::Phase { harmonics, .. },
             Method::Trees,
         ) => {
-            let u = draw(Purpose::Question, phase.p);
+            let u = draw(Purpose::Opening, phase.p);
             let (answer, shares) =
                 phase::trees::answer(transfers, phase, step, harmonics, range, &u, message)
                     .map_err(refused)?;
@@ -236,7 +236,7 @@ pub fn answer(
             StepWeights::Phase { harmonics, .. },
             Method::Slots(packing),
         ) => {
-            let u = draw(Purpose::Question, phase.p);
+            let u = draw(Purpose::Opening, phase.p);
             let factors = phase::trees::factors(phase, step, harmonics, range, &u);
             let (open, answer) =
                 phase::slots::answer(transfers, keys, packing, *number, &factors, message)
@@ -244,7 +244,7 @@ pub fn answer(
             (answer, Open::Slots(open, packing.clone()))
         }
         (StepOp::Interactive(Interactive::Square(square)), _, Method::Transfers) => {
-            let (u, bits) = (draw(Purpose::Question, square.p), draw(Purpose::Bits, 2));
+            let (u, bits) = (draw(Purpose::Opening, square.p), draw(Purpose::Bits, 2));
             let (open, answer) =
                 square::offline::answer(transfers, square, &u, &bits, message).map_err(refused)?;
             (answer, Open::Square(open))
@@ -255,10 +255,10 @@ pub fn answer(
             Method::Transfers,
         ) => {
             let own = *degree as usize - 1;
-            let questions = seeds
+            let pads = seeds
                 .iter()
-                .map(|seed| seed.wide_elements(index, Purpose::Question, all * own, square.q));
-            let u = part(questions, exchange, own);
+                .map(|seed| seed.wide_elements(index, Purpose::Opening, all * own, square.q));
+            let u = part(pads, exchange, own);
             let bits = draw(Purpose::Bits, 1);
             let own = (&u[..], &bits[..]);
             let (open, answer) = polynomial::offline::answer(

@@ -270,7 +270,7 @@ fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elemen
         let index = (phase::phase_of(delta[i], k, phase.p) << phase.spare_bits())
             .wrapping_sub(phase::phase_of(m[i], k, phase.mask_bits))
             & low_mask(phase.mask_bits);
-        // The question's part falls on its steps, the mask's on finer ones: together less than a step
+        // The opening's part falls on its steps, the mask's on finer ones: together less than a step
         // below, and less than a finer one above.
         let finer = k - phase.mask_bits;
         let error = (index << finer).wrapping_sub(y[i]) & low_mask(k);
@@ -319,7 +319,7 @@ fn phases_are_within_a_unit_and_the_tables_rounding_for_any_value() {
     }
 }
 
-/// The error of the phase that party 0's question leads to, in steps of it, for every mask of a small ring:
+/// The error of the phase that party 0's opening leads to, in steps of it, for every mask of a small ring:
 /// its mean is zero, with half a step added to `Δ` it would be half a step; its variance, over all values
 /// as well, is that of a subtractive dither as fine as the mask's phase.
 #[test]
@@ -344,15 +344,15 @@ fn the_phase_is_unbiased_and_finer_masks_halve_its_variance() {
         let narrow: Vec<u16> = u.iter().map(|&u| u as u16).collect();
         let errors = |y: u64, added: u64| -> Vec<f64> {
             let delta: Vec<u64> = masks.iter().map(|m| y + m + added).collect();
-            let mut question = vec![0; delta.len()];
-            phase::online::question(&phase, k, &delta, &narrow, &mut question);
+            let mut opening = vec![0; delta.len()];
+            phase::online::opening(&phase, k, &delta, &narrow, &mut opening);
             let error = |((e, u), m): ((&u16, &u64), &u64)| {
                 let mask = phase::phase_of(*m, k, mask_bits);
                 let index = ((u64::from(*e) + u) << spare).wrapping_sub(mask);
                 let error = (index << (k - mask_bits)).wrapping_sub(y) & low_mask(k);
                 to_signed(error, k) as f64 / step + phase.centre()
             };
-            question.iter().zip(&u).zip(&masks).map(error).collect()
+            opening.iter().zip(&u).zip(&masks).map(error).collect()
         };
         let mean = |errors: &[f64]| errors.iter().sum::<f64>() / errors.len() as f64;
         let mut squares = 0.0;
@@ -381,7 +381,7 @@ fn channels_have_their_own_coefficients() {
     assert_eq!(*row(&[7], &step, 5), 7);
 }
 
-/// The long run: `POLYRT_ELEMENTS` elements of every activation, 10^7 by default.
+/// The long run: `POLYRT_ELEMENTS` elements of every interactive step, 10^7 by default.
 #[test]
 #[ignore = "minutes; run with --ignored, POLYRT_ELEMENTS sets the number of elements"]
 fn long_run() {
@@ -408,7 +408,7 @@ fn long_run() {
         worst = worst.max(excess / stated);
     }
     println!(
-        "{} elements of each activation; table rounding reached {worst:.3} of its bound",
+        "{} elements of each interactive step; table rounding reached {worst:.3} of its bound",
         cases * size
     );
 }

@@ -14,7 +14,7 @@ use ir::ring::low_mask;
 
 const ELEMENTS: usize = 20_000;
 
-/// With a mask's phase that is finer than the question, and guard bits.
+/// With a mask's phase that is finer than the opening, and guard bits.
 const PHASE: Phase = Phase {
     p: 7,
     mask_bits: 9,

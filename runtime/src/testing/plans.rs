@@ -240,7 +240,7 @@ pub fn large_diagonal() -> (Plan, Weights) {
 }
 
 /// Every kind of step: matrix product, phase, convolution, square, polynomials with `Q` below and above
-/// 64, a constant, a diagonal, and every structural step, with two activations in one round.
+/// 64, a constant, a diagonal, and every structural step, with two interactive steps in one round.
 pub fn every_kind() -> (Plan, Weights) {
     let mut b = Builder::new([1, 2, 4, 4], 20);
     let scaled = b.matrix(0, 4, 16, 100);

@@ -1,6 +1,6 @@
 //! The exact evaluator: the plan's integer arithmetic in the clear.
 //!
-//! In activations each truncation of the protocol is exact to one unit: it adds a carry that depends on the
+//! In interactive steps each truncation of the protocol is exact to one unit: it adds a carry that depends on the
 //! masks. A linear result is what the two parties compute, or in less than one case of a hundred a unit beside
 //! it, if no dealer made their correlations. [`Rounding::Nearest`] rounds instead, which is within one unit of
 //! either outcome of the carry, and moves nothing; [`Rounding::Sampled`] draws the masks' low bits, the rounding of

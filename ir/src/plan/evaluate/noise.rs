@@ -15,7 +15,7 @@ pub struct CarryNoise {
     /// What a run's output is expected to stay within, of the evaluator's: eight deviations and one
     /// unit in the last place.
     pub bound: f64,
-    /// Per activation step: its index, and the deviation of a sampled value from the rounded one over
+    /// Per interactive step: its index, and the deviation of a sampled value from the rounded one over
     /// the standard deviation of the step's values.
     pub steps: Vec<(usize, f64)>,
 }
@@ -30,7 +30,7 @@ pub fn carry_noise(evaluator: &Evaluator<'_>, inputs: &[Tensor<u64>], rounds: us
     NoiseTally::finish(evaluator.plan, &tallies)
 }
 
-/// Ring elements in as few bytes as their ring needs: those of all activations are kept at once.
+/// Ring elements in as few bytes as their ring needs: those of all interactive steps are kept at once.
 enum Kept {
     Narrow(Vec<u16>),
     Middle(Vec<u32>),
@@ -71,7 +71,7 @@ pub struct NoiseTally {
     steps: Vec<StepTally>,
 }
 
-/// Sums over the values of one activation step.
+/// Sums over the values of one interactive step.
 #[derive(Clone, Copy, Default)]
 struct StepTally {
     step: usize,

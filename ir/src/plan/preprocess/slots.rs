@@ -338,7 +338,7 @@ mod tests {
         }
     }
 
-    /// Activations and convolutions of ResNet-20 on 32x32 images, one harmonic.
+    /// Interactive steps and convolutions of ResNet-20 on 32x32 images, one harmonic.
     #[test]
     fn a_small_resnet_is_made_with_few_bytes() {
         use crate::plan::{Interactive, Linear, Step, ValueId};
@@ -376,7 +376,7 @@ mod tests {
         let mut plan = Plan::of_steps("", steps, last, (1.0, 1.0), 1.0);
         assert!(plan.choose_encryption());
         plan.verify().unwrap();
-        assert_eq!(plan.activations(), 188_416);
+        assert_eq!(plan.interactive_elements(), 188_416);
         let (up, down, _) = plan.offline_traffic(1);
         let products: usize = plan
             .schedule(1)

@@ -71,7 +71,7 @@ fn exchange(tally: &mut Tally, plan: &Plan, step: usize, items: usize, extreme: 
     };
     let most = (1i64 << (bits - 1)) - 1;
     let weights: Vec<i32> = seed
-        .elements(99, Purpose::Question, count, 64)
+        .elements(99, Purpose::Opening, count, 64)
         .iter()
         .map(|&v| {
             if extreme {

@@ -47,7 +47,7 @@ impl steps::Opening for Opening<'_> {
         bytes: &mut [u8],
     ) {
         let u = &self.record.u[range];
-        each_slice!(WordsRef, operands[0], delta => question(self.phase, self.ring, delta, u, kept));
+        each_slice!(WordsRef, operands[0], delta => opening(self.phase, self.ring, delta, u, kept));
         wire::pack_into(kept, self.phase.p, bytes);
     }
 
@@ -106,20 +106,20 @@ impl steps::Responding for Responding<'_> {
     }
 }
 
-/// Writes party 0's question for the masked values `delta` of `ring` bits: `e`, one word per element.
-pub(in crate::steps) fn question<W: Word>(
+/// Writes party 0's opening for the masked values `delta` of `ring` bits: `e`, one word per element.
+pub(in crate::steps) fn opening<W: Word>(
     phase: &Phase,
     ring: u32,
     delta: &[W],
     u: &[u16],
-    question: &mut [u16],
+    opening: &mut [u16],
 ) {
     let (shift, wrap) = (ring - phase.p, low_mask(phase.p) as u16);
     vectorized(
         #[inline(always)]
         || {
             // What lies above the ring wraps away with the rest.
-            for (e, (&d, &u)) in question.iter_mut().zip(delta.iter().zip(u)) {
+            for (e, (&d, &u)) in opening.iter_mut().zip(delta.iter().zip(u)) {
                 *e = (d.shift_right(shift).element() as u16).wrapping_sub(u) & wrap;
             }
         },
@@ -133,7 +133,7 @@ pub(in crate::steps) fn party0_share<Q: Word, W: Word>(
     phase: &Phase,
     (constants, mut at): (&[Q], usize),
     rows: &[Q],
-    mut question: &[u16],
+    mut opening: &[u16],
     mut products: &[Q],
     mut out: &mut [W],
 ) {
@@ -145,7 +145,7 @@ pub(in crate::steps) fn party0_share<Q: Word, W: Word>(
         evaluate(
             per,
             rows,
-            &question[..count],
+            &opening[..count],
             &products[..count * per],
             #[inline(always)]
             |at: usize, sums: &[Q]| {
@@ -156,7 +156,7 @@ pub(in crate::steps) fn party0_share<Q: Word, W: Word>(
                 }
             },
         );
-        (question, products, out, at) = (&question[count..], &products[count * per..], later, 0);
+        (opening, products, out, at) = (&opening[count..], &products[count * per..], later, 0);
     }
 }
 
@@ -164,7 +164,7 @@ pub(in crate::steps) fn party0_share<Q: Word, W: Word>(
 pub(in crate::steps) fn party1_response<Q: Word, W: Word>(
     phase: &Phase,
     rows: &[Q],
-    question: &[u16],
+    opening: &[u16],
     products: &[Q],
     out: &mut [W],
 ) {
@@ -174,7 +174,7 @@ pub(in crate::steps) fn party1_response<Q: Word, W: Word>(
     evaluate(
         2 * phase.harmonics as usize,
         rows,
-        question,
+        opening,
         products,
         #[inline(always)]
         |at: usize, sums: &[Q]| {
@@ -191,16 +191,16 @@ pub(in crate::steps) fn party1_response<Q: Word, W: Word>(
 fn evaluate<Q: Word>(
     per: usize,
     rows: &[Q],
-    question: &[u16],
+    opening: &[u16],
     products: &[Q],
     mut each: impl FnMut(usize, &[Q]),
 ) {
     const BLOCK: usize = 512;
     let mut sums = [Q::default(); BLOCK];
-    let blocks = question.chunks(BLOCK).zip(products.chunks(BLOCK * per));
-    for (index, (question, products)) in blocks.enumerate() {
-        let sums = &mut sums[..question.len()];
-        row_sums(per, rows, question, products, sums);
+    let blocks = opening.chunks(BLOCK).zip(products.chunks(BLOCK * per));
+    for (index, (opening, products)) in blocks.enumerate() {
+        let sums = &mut sums[..opening.len()];
+        row_sums(per, rows, opening, products, sums);
         vectorized(
             #[inline(always)]
             || each(index * BLOCK, sums),

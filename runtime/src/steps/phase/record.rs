@@ -39,7 +39,7 @@ impl Record0 {
             items.iter_mut().zip(u.chunks_exact_mut(elements).zip(rooms)).collect();
         work.par_iter_mut().try_for_each(|(item, (u, products))| {
             let record = item.take(index)?;
-            record.draw(Purpose::Question, phase.p, 1, u);
+            record.draw(Purpose::Opening, phase.p, 1, u);
             record.field(0, &step.shape, per, products.borrow())
         })?;
         drop(work);

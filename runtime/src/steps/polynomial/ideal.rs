@@ -42,7 +42,7 @@ pub fn deal(kind: &Polynomial, dealing: &Dealing<'_>, operands: &[&Tensor<u64>])
     let (step, Polynomial { square, degree }) = (&plan.steps[*index], kind);
     let count = step.shape.elements();
     let own = count * (*degree as usize - 1);
-    let u = party0.wide_elements(*index, Purpose::Question, own, square.q);
+    let u = party0.wide_elements(*index, Purpose::Opening, own, square.q);
     let bits = party0.elements(*index, Purpose::Bits, count, 1);
     let mut all = products(square, step, coefficients, &operands[0].data, &u, &bits);
     let shares = party1.wide_elements(*index, Purpose::of_field(0), all.len(), square.q);

@@ -26,7 +26,7 @@ pub struct Opening<'a> {
 }
 
 impl steps::Opening for Opening<'_> {
-    /// The words of the question, then the low and the high word of `s_0`.
+    /// The words of the opening, then the low and the high word of `s_0`.
     type Kept = u64;
 
     fn kept(&self) -> usize {
@@ -48,7 +48,7 @@ impl steps::Opening for Opening<'_> {
             for ((i, delta), kept) in elements.zip(kept.chunks_exact_mut(self.kept())) {
                 let row = online_row(coefficients, step, i);
                 let u = &record.u[i * own..(i + 1) * own];
-                question(&kind.square, row, delta, (u, record.bits[i]), kept);
+                opening(&kind.square, row, delta, (u, record.bits[i]), kept);
                 push(kind, kept, &mut to);
             }
         });
@@ -74,7 +74,7 @@ pub struct Responding<'a> {
 }
 
 impl steps::Responding for Responding<'_> {
-    /// The words of the question.
+    /// The words of the opening.
     type Kept = u64;
 
     fn kept(&self) -> usize {
@@ -108,22 +108,22 @@ fn value_widths(square: &Square) -> impl Iterator<Item = u32> + use<> {
     [first, second].into_iter().cycle()
 }
 
-/// Words of one element's question: `e_1 … e_(d−1)`, each in one word or low and high word, then `g`.
+/// Words of one element's opening: `e_1 … e_(d−1)`, each in one word or low and high word, then `g`.
 pub(in crate::steps) fn words(kind: &Polynomial) -> usize {
     (kind.degree as usize - 1) * if kind.square.q > 64 { 2 } else { 1 } + 1
 }
 
-/// Writes an element's question.
-fn push(kind: &Polynomial, question: &[u64], to: &mut wire::Writer<'_>) {
+/// Writes an element's opening.
+fn push(kind: &Polynomial, opening: &[u64], to: &mut wire::Writer<'_>) {
     let last = words(kind) - 1;
     let widths = value_widths(&kind.square);
-    question[..last].iter().zip(widths).for_each(|(&word, bits)| to.push(word, bits));
-    to.push(question[last], 1);
+    opening[..last].iter().zip(widths).for_each(|(&word, bits)| to.push(word, bits));
+    to.push(opening[last], 1);
 }
 
-/// Writes party 0's question for the masked value `delta` of an element with these coefficients, and the
+/// Writes party 0's opening for the masked value `delta` of an element with these coefficients, and the
 /// `s_0` that it keeps; `u` are its `u_j` and `β`.
-pub(in crate::steps) fn question(
+pub(in crate::steps) fn opening(
     square: &Square,
     coefficients: &[i128],
     delta: u64,
@@ -144,7 +144,7 @@ pub(in crate::steps) fn question(
     rest.copy_from_slice(&constant);
 }
 
-/// Party 0's truncated shares, from what [`question`] kept.
+/// Party 0's truncated shares, from what [`opening`] kept.
 pub(in crate::steps) fn party0_share(
     kind: &Polynomial,
     kept: &[u64],
@@ -164,29 +164,29 @@ pub(in crate::steps) fn party0_share(
 pub(in crate::steps) fn party1_share(
     kind: &Polynomial,
     m: &[u64],
-    question: &[u64],
+    opening: &[u64],
     products: &[u128],
 ) -> impl Iterator<Item = u64> {
     let Polynomial { square, degree } = *kind;
     let products = products.chunks_exact(PRODUCTS * degree as usize);
-    let elements = question.chunks_exact(words(kind)).zip(products).zip(m);
-    elements.map(move |((question, products), &m)| {
-        let z = combine(&square, question, products, Some(m));
+    let elements = opening.chunks_exact(words(kind)).zip(products).zip(m);
+    elements.map(move |((opening, products), &m)| {
+        let z = combine(&square, opening, products, Some(m));
         truncate::wide_party1(z, square.q, square.shift)
     })
 }
 
 /// One party's share of `P(ŷ) − s_0`; party 1 passes its mask.
-fn combine(square: &Square, question: &[u64], products: &[u128], m: Option<u64>) -> u128 {
+fn combine(square: &Square, opening: &[u64], products: &[u128], m: Option<u64>) -> u128 {
     let per_value = if square.q > 64 { 2 } else { 1 };
-    let g = u128::from(question[question.len() - 1]);
+    let g = u128::from(opening[opening.len() - 1]);
     let sign = 1u128.wrapping_sub(g << 1);
     let mut powers = m.map(|m| Powers::new(square, m));
     let mut z = 0u128;
     for (j, shares) in products.chunks_exact(PRODUCTS).enumerate() {
         let &[u_n, u_w, ub_w, b_w] = shares else { continue };
         let (n, w) = powers.as_mut().map_or((0, 0), Powers::next_pair);
-        let e = match question[..question.len() - 1].get(j * per_value..(j + 1) * per_value) {
+        let e = match opening[..opening.len() - 1].get(j * per_value..(j + 1) * per_value) {
             Some([low]) => u128::from(*low),
             Some([low, high]) => u128::from(*low) | u128::from(*high) << 64,
             _ => 0,

@@ -41,7 +41,7 @@ impl Record0 {
         for (item, bits) in items.iter_mut().zip(bits.chunks_exact_mut(elements)) {
             let record = item.take(index)?;
             record.draw(Purpose::Bits, 1, 1, bits);
-            u.extend_from_slice(&record.draw_wide(Purpose::Question, kind.square.q, degree - 1));
+            u.extend_from_slice(&record.draw_wide(Purpose::Opening, kind.square.q, degree - 1));
             products.extend_from_slice(&record.wide_field(0, PRODUCTS * degree)?);
         }
         Ok(Self { u, bits, products })

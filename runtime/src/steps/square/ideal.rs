@@ -33,7 +33,7 @@ pub fn products(square: &Square, m: &[u64], u: &[u64], bits: &[u64]) -> Elements
 pub fn deal(square: &Square, dealing: &Dealing<'_>, operands: &[&Tensor<u64>]) -> Vec<u8> {
     let Dealing { plan, index, party0, .. } = dealing;
     let count = plan.steps[*index].shape.elements();
-    let u = party0.elements(*index, Purpose::Question, count, square.p);
+    let u = party0.elements(*index, Purpose::Opening, count, square.p);
     let bits = party0.elements(*index, Purpose::Bits, count, 2);
     pack_difference(products(square, &operands[0].data, &u, &bits), dealing, square.q)
 }

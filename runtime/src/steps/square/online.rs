@@ -22,7 +22,7 @@ pub struct Opening<'a> {
 }
 
 impl steps::Opening for Opening<'_> {
-    /// The question and `Δ`.
+    /// The opening and `Δ`.
     type Kept = u64;
 
     fn kept(&self) -> usize {
@@ -41,7 +41,7 @@ impl steps::Opening for Opening<'_> {
         let mut to = wire::Writer::new(bytes);
         each_slice!(WordsRef, operands[0], delta => {
             let delta = delta.iter().map(|delta| delta.element());
-            let asked = delta.clone().zip(u).zip(bits).map(|((d, u), b)| question(self.square, d, *u, *b));
+            let asked = delta.clone().zip(u).zip(bits).map(|((d, u), b)| opening(self.square, d, *u, *b));
             for (kept, (asked, delta)) in kept.chunks_exact_mut(2).zip(asked.zip(delta)) {
                 kept.copy_from_slice(&[asked, delta]);
                 to.push(asked, self.square.p + 2);
@@ -70,7 +70,7 @@ pub struct Responding<'a> {
 }
 
 impl steps::Responding for Responding<'_> {
-    /// The question.
+    /// The opening.
     type Kept = u64;
 
     fn kept(&self) -> usize {
@@ -88,8 +88,8 @@ impl steps::Responding for Responding<'_> {
     }
 }
 
-/// Party 0's question for a masked value: `e + 2^p·g + 2^(p+1)·d`.
-pub(in crate::steps) fn question(square: &Square, delta: u64, u: u64, bits: u64) -> u64 {
+/// Party 0's opening for a masked value: `e + 2^p·g + 2^(p+1)·d`.
+pub(in crate::steps) fn opening(square: &Square, delta: u64, u: u64, bits: u64) -> u64 {
     let p = square.p;
     let truncated = offset_truncated(square, delta);
     let e = truncated.wrapping_sub(u) & low_mask(p);
@@ -99,7 +99,7 @@ pub(in crate::steps) fn question(square: &Square, delta: u64, u: u64, bits: u64)
 }
 
 /// Party 0's truncated share of `ŷ² + constant`; the constant of an element is in units of `ŷ²`; of
-/// every element its question and `Δ` are kept.
+/// every element its opening and `Δ` are kept.
 pub(in crate::steps) fn party0_share(
     square: &Square,
     constant: impl Fn(usize) -> i64,
@@ -110,9 +110,9 @@ pub(in crate::steps) fn party0_share(
     let products = products.chunks_exact(PRODUCTS);
     let shares = kept.chunks_exact(2).zip(products).enumerate();
     shares.map(move |(i, (kept, products))| {
-        let (question, delta) = (kept[0], kept[1]);
+        let (opening, delta) = (kept[0], kept[1]);
         let own = offset_truncated(square, delta).wrapping_sub(offset);
-        let z = combine(square, question, products, 0, 0)
+        let z = combine(square, opening, products, 0, 0)
             .wrapping_add(own.wrapping_mul(own))
             .wrapping_add(constant(i) as u64);
         truncate::party0(z, square.q, square.shift)
@@ -123,20 +123,20 @@ pub(in crate::steps) fn party0_share(
 pub(in crate::steps) fn party1_share(
     square: &Square,
     m: &[u64],
-    question: &[u64],
+    opening: &[u64],
     shares: &[u64],
 ) -> impl Iterator<Item = u64> {
     let products = shares.chunks_exact(PRODUCTS);
-    m.iter().zip(question).zip(products).map(|((&m, &question), products)| {
+    m.iter().zip(opening).zip(products).map(|((&m, &opening), products)| {
         let (mask, top) = mask_and_top_bit(square, m);
-        truncate::party1(combine(square, question, products, mask, top), square.q, square.shift)
+        truncate::party1(combine(square, opening, products, mask, top), square.q, square.shift)
     })
 }
 
 /// One party's share of `ŷ² − (D − o)²`; terms in `M` and `c` alone are party 1's, party 0 passes zeros.
-fn combine(square: &Square, question: u64, products: &[u64], mask: u64, top: u64) -> u64 {
+fn combine(square: &Square, opening: u64, products: &[u64], mask: u64, top: u64) -> u64 {
     let p = square.p;
-    let (e, g, d) = (question & low_mask(p), question >> p & 1, question >> (p + 1));
+    let (e, g, d) = (opening & low_mask(p), opening >> p & 1, opening >> (p + 1));
     let &[u_m, u_c, ub_c, b_c, b2_c, bb2_c, b_cm, b2_m] = products else { return 0 };
     let (sg, sd) = (sign(g), sign(d));
     let mul = u64::wrapping_mul;

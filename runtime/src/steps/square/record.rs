@@ -41,7 +41,7 @@ impl Record0 {
         for (n, item) in items.iter_mut().enumerate() {
             let record = item.take(index)?;
             let of = n * elements..(n + 1) * elements;
-            record.draw(Purpose::Question, square.p, 1, &mut u[of.clone()]);
+            record.draw(Purpose::Opening, square.p, 1, &mut u[of.clone()]);
             record.draw(Purpose::Bits, 2, 1, &mut bits[of.clone()]);
             let out = WordsMut::W64(&mut products[shares(of)]);
             record.field(0, &step.shape, PRODUCTS, out)?;

@@ -61,7 +61,7 @@ pub fn print(
             "plan": args.output, "weights": weights, "digest": compiled.digest.to_string(),
             "calibration": calibration, "held_out": inputs.are_held_out, "messages": messages,
             "bytes_to_party0": to0, "bytes_to_party1": to1,
-            "round_trips": round_trips(&compiled.plan), "activations": compiled.plan.activations(),
+            "round_trips": round_trips(&compiled.plan), "activations": compiled.plan.interactive_elements(),
             "steps": steps(&compiled.plan, 1), "evaluation": evaluation.to_json()?,
             "import": oracle(&inputs.agreement),
         });

@@ -123,7 +123,7 @@ fn phase_index(y: u64, k: u32, phase: &Phase, coins: &mut Coins) -> u64 {
 struct SampledPhase {
     phase: Phase,
     /// Party 1's cosines and sines at scale `2^g2`, per harmonic and phase of its mask; the public ones
-    /// at `2^h`, per harmonic and question.
+    /// at `2^h`, per harmonic and opening.
     party1: Vec<Vec<(i64, i64)>>,
     public: Vec<Vec<(i64, i64)>>,
     /// `c0` before the truncation, per channel or one for all.
@@ -173,7 +173,7 @@ impl SampledPhase {
     pub fn value(&self, channel: usize, index: u64, coins: &mut Coins) -> u64 {
         let (wrap, spare) = (low_mask(self.phase.p), self.phase.spare_bits());
         let (u, drawn) = ((coins.draw() & wrap) as usize, coins.draw() & wrap);
-        // The question has none of the spare bits.
+        // The opening has none of the spare bits.
         let mask = (drawn << spare) | (index.wrapping_neg() & low_mask(spare));
         let sum = index.wrapping_add(mask) & low_mask(self.phase.mask_bits);
         let e = ((sum >> spare).wrapping_sub(u as u64) & wrap) as usize;

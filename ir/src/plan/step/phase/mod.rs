@@ -26,7 +26,7 @@ pub struct Phase {
     pub g2: u32,
     /// Scale of the public cosines: `2^h`.
     pub h: u32,
-    /// The low bits of the value that party 0 alone keeps of its share: party 1's masks and answers have
+    /// The low bits of the value that party 0 alone keeps of its share: party 1's masks and responses have
     /// none of them.
     pub guard: u32,
     /// Number of harmonics.
@@ -39,7 +39,7 @@ pub struct Phase {
 pub const MOST_PHASE_BITS: u32 = 14;
 
 impl Phase {
-    /// Bits by which party 1's phase is finer than party 0's question. Without any, the phase that is
+    /// Bits by which party 1's phase is finer than party 0's opening. Without any, the phase that is
     /// evaluated is the operand's, rounded up or down to one of `2^p` steps: an error of variance 1/6 of a
     /// step squared. With `b`, party 0's part of it alone falls on steps, and the error's variance is
     /// `(1 + 4^−b)/12`: the mask is a subtractive dither (Roberts 1962; Schuchman 1964).
@@ -48,7 +48,7 @@ impl Phase {
     }
 
     /// What party 0 adds to its phase so that the error has mean zero, in steps of `2^−p` turns: half of
-    /// what the question leaves out, less half of what party 1's phase does.
+    /// what the opening leaves out, less half of what party 1's phase does.
     pub fn centre(&self) -> f64 {
         phase_centre(self.spare_bits())
     }
