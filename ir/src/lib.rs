@@ -10,6 +10,7 @@ pub mod op;
 pub mod plan;
 pub mod ring;
 pub mod tensor;
+pub mod word;
 
 pub use element::{ElementType, Integers};
 pub use tensor::{Element, Shape, Tensor};

@@ -7,8 +7,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::{pack_bmi2, unpack_vbmi};
-use ir::op::matrix::{Word, vectorized};
 use ir::ring::{Unpacker, low_mask, packed_bytes};
+use ir::word::{Word, vectorized};
 
 /// Packs the low `bits` bits of every word.
 pub fn pack<W: Word>(words: &[W], bits: u32) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! Ring elements in words no wider than their ring asks for: 16, 32 or 64 bits.
 
-use ir::op::matrix::Word;
+use ir::word::Word;
 use std::ops::Range;
 use zeroize::Zeroize;
 

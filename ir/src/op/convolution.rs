@@ -1,9 +1,10 @@
 //! Two-dimensional convolution (ONNX `Conv`; one-dimensional ones have height 1) of images
 //! `[N, C, H, W]` over the reals, and of one image, `[1, C, H, W]`, in rings.
 
-use super::matrix::{Word, multiply_reals_into, multiply_words};
+use super::matrix::{multiply_reals_into, multiply_words};
 use crate::ring::low_mask;
 use crate::tensor::Shape;
+use crate::word::Word;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use super::lines::{BLOCK, Job, Line, Span};
-use ir::op::matrix::Word;
+use ir::word::Word;
 use std::arch::x86_64::*;
 use std::ops::Range;
 

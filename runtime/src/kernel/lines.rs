@@ -19,7 +19,7 @@
 
 use super::Ahead;
 use super::walk::Walk;
-use ir::op::matrix::Word;
+use ir::word::Word;
 use zeroize::Zeroize;
 
 /// Output channels of a block.

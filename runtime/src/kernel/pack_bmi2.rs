@@ -5,8 +5,8 @@
 // One call of a function that needs an instruction which is asked for.
 #![allow(unsafe_code)]
 
-use ir::op::matrix::Word;
 use ir::ring::low_mask;
+use ir::word::Word;
 use std::arch::x86_64::_pext_u64;
 
 /// Bytes that are written at most behind the last of the elements' own.

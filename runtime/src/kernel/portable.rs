@@ -2,7 +2,7 @@
 //! wraps. Vectorised by the compiler, along the output channels: a block of them is a line of words.
 
 use super::walk::Walk;
-use ir::op::matrix::{Word, vectorized};
+use ir::word::{Word, vectorized};
 use std::ops::Range;
 use zeroize::Zeroizing;
 

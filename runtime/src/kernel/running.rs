@@ -4,8 +4,8 @@ use super::{Ahead, Packed, PackedLinear, Scratch, cores};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, ifma, lines, vnni};
 use crate::words::{Words, WordsMut, WordsRef, each_slice};
-use ir::op::matrix::{Word, vectorized};
 use ir::ring::low_mask;
+use ir::word::{Word, vectorized};
 use std::ops::Range;
 
 /// The products of one step's weights with a batch.

@@ -2,7 +2,7 @@
 //! element `i`, wrapping in the words. Rows and products of an element are neighbours in storage, so that
 //! one line of cache serves all harmonics.
 
-use ir::op::matrix::{Word, vectorized};
+use ir::word::{Word, vectorized};
 
 /// Writes the sum of every element of `opening`; `per` words per row.
 ///

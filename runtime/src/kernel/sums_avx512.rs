@@ -5,7 +5,7 @@
 // Loads of rows and products, whose bounds are checked for a whole block of elements.
 #![allow(unsafe_code)]
 
-use ir::op::matrix::Word;
+use ir::word::Word;
 use std::arch::x86_64::*;
 
 /// Writes the sums of as many blocks of elements as there are; how many elements they were.

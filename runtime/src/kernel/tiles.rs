@@ -19,7 +19,7 @@
 use super::amx;
 use super::walk::Walk;
 use crate::words::{WordsRef, each_slice};
-use ir::op::matrix::{Word, vectorized};
+use ir::word::{Word, vectorized};
 use std::ops::Range;
 use zeroize::Zeroize;
 

@@ -5,8 +5,8 @@
 // Loads and stores whose bounds are checked for a whole block.
 #![allow(unsafe_code)]
 
-use ir::op::matrix::Word;
 use ir::ring::low_mask;
+use ir::word::Word;
 use std::arch::x86_64::*;
 
 /// Unpacks as many whole blocks as there are words and bytes for; how many elements they were, always a

@@ -179,7 +179,7 @@ impl Walk {
         let channels = self.channels();
         let (image, plane) = (self.input_elements(), self.plane());
         planes.resize(images.len() / image * plane + SLACK, T::default());
-        ir::op::matrix::vectorized(
+        ir::word::vectorized(
             #[inline(always)]
             || {
                 for (images, planes) in

@@ -4,9 +4,9 @@ use super::schedule::{Form, Run};
 use crate::layout::{axis, to_online, to_row_major};
 use crate::steps::truncate;
 use crate::words::{Words, WordsMut, WordsRef, each_slice, each_width};
-use ir::op::matrix::{Word, vectorized};
 use ir::plan::{Local, Step, StepOp, StepWeights};
 use ir::ring::low_mask;
+use ir::word::{Word, vectorized};
 use ir::{Shape, Tensor};
 
 /// Computes a public step of its operands, of these shapes.

@@ -4,9 +4,9 @@ use crate::Error;
 use crate::net::{NetError, Receiving, Sending};
 use crate::wire;
 use crate::words::{Words, WordsMut, each_slice, each_width};
-use ir::op::matrix::Word;
 use ir::plan::{Plan, RoundTrip, Step};
 use ir::ring::{low_mask, packed_bytes};
+use ir::word::Word;
 use std::ops::Range;
 
 /// One message: the elements of a step of a plan.

@@ -4,8 +4,8 @@
 use crate::secret::{Elements, WideElements};
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
-use ir::op::matrix::Word;
 use ir::ring::low_mask;
+use ir::word::Word;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Bytes of a seed.

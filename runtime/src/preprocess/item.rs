@@ -7,15 +7,14 @@
 //! where in a step's part its kind knows ([`crate::steps`]).
 
 use super::expand::{Purpose, SEED_BYTES, Seed};
-use super::store::{StoreError, StoredItem};
 use super::{MaterialError, Role, masks};
 use crate::layout::{fill_online, to_online};
 use crate::secret::{Elements, SecretTensor, WideElements};
 use crate::wire;
 use crate::words::{WordsMut, each_slice};
-use ir::op::matrix::Word;
 use ir::plan::{Field, Plan, Step};
 use ir::ring::{Packer, Unpacker, packed_bytes};
+use ir::word::Word;
 use ir::{Shape, Tensor};
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -130,22 +129,34 @@ impl Spent {
 pub enum Body {
     /// In memory.
     Memory(Item),
-    /// In a file, until they are asked for.
-    Stored(StoredItem),
+    /// Elsewhere, such as in a file, until they are asked for.
+    Elsewhere(Box<dyn ItemBytes>),
+}
+
+/// An item whose bytes are read as they are needed.
+pub trait ItemBytes: Send + Sync {
+    /// The number of its bytes.
+    fn length(&self) -> usize;
+
+    /// Reads some of its bytes.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn read(&self, range: Range<usize>) -> Result<Zeroizing<Vec<u8>>, MaterialError>;
 }
 
 impl Body {
     fn len(&self) -> usize {
         match self {
             Self::Memory(item) => item.len(),
-            Self::Stored(item) => item.len(),
+            Self::Elsewhere(item) => item.length(),
         }
     }
 
-    fn read(&self, range: Range<usize>) -> Result<Bytes<'_>, StoreError> {
+    fn read(&self, range: Range<usize>) -> Result<Bytes<'_>, MaterialError> {
         Ok(match self {
             Self::Memory(item) => Bytes::There(&item[range]),
-            Self::Stored(item) => Bytes::Read(item.read(range)?),
+            Self::Elsewhere(item) => Bytes::Read(item.read(range)?),
         })
     }
 

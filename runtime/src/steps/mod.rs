@@ -33,9 +33,9 @@ use crate::preprocess::expand::{Purpose, Seed};
 use crate::secret::Elements;
 use crate::words::{WordsMut, each_slice};
 use ir::Tensor;
-use ir::op::matrix::Word;
 use ir::plan::{Interactive, Plan, Step, StepOp, StepWeights};
 use ir::ring::{low_mask, pack};
+use ir::word::Word;
 
 /// What a dealer makes a step's correlation of.
 pub struct Dealing<'a> {

@@ -11,12 +11,12 @@ use crate::preprocess::item::{Origin, Party0Item, Party1Item, item_bytes};
 use crate::testing::Random;
 use crate::words::{WordsMut, WordsRef};
 use ir::Shape;
-use ir::op::matrix::Word;
 use ir::plan::{
     Interactive, Local, Phase, Plan, Polynomial, Square, Step, StepOp, StepWeights, ValueId,
     Weights,
 };
 use ir::ring::{low_mask, packed_bytes, to_signed};
+use ir::word::Word;
 use zeroize::Zeroizing;
 
 /// An input and one interactive step of it.

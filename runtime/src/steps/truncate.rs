@@ -6,8 +6,8 @@
 //! `⌊(z + n mod 2^t) / 2^t⌋`: `z >> t`, or one more with the probability of `z`'s dropped bits.
 //! A wrap lies in the bits that are dropped, so nothing can fail.
 
-use ir::op::matrix::Word;
 use ir::ring::low_mask;
+use ir::word::Word;
 
 /// Party 0's share of `z >> shift` mod 2^(q − shift); `q` at most the word's bits.
 #[inline(always)]

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::{INPUTS, PRODUCTS, SIDE};
-use ir::op::matrix::Word;
+use ir::word::Word;
 
 /// An elementwise map of `I` vectors to `O`.
 pub trait Map<const I: usize, const O: usize> {

@@ -31,7 +31,7 @@ mod maps;
 use super::walk::Walk;
 use super::{Ahead, InstructionSet, PackedLinear, Scratch};
 use crate::words::{Width, WordsRef, each_slice};
-use ir::op::matrix::{Word, vectorized};
+use ir::word::{Word, vectorized};
 use maps::{Operands, Results, map};
 use std::ops::Range;
 use zeroize::Zeroize;

@@ -306,7 +306,7 @@ impl<'a, M> Store<'a, M> {
                 return Body::Memory(item);
             }
             let (path, file) = (self.path.clone(), self.file.clone());
-            Body::Stored(StoredItem::new(path, file, at, self.item_bytes))
+            Body::Elsewhere(Box::new(StoredItem::new(path, file, at, self.item_bytes)))
         }))
     }
 

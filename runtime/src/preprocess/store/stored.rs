@@ -1,8 +1,9 @@
 //! An item that stays in its file while it is used.
 
-use super::StoreError;
 use super::error::io_error;
 use super::records::CHECKSUM;
+use crate::preprocess::MaterialError;
+use crate::preprocess::item::ItemBytes;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -28,22 +29,14 @@ impl StoredItem {
     pub(super) fn new(path: PathBuf, file: Arc<File>, at: u64, length: usize) -> Self {
         Self { path, file, at, length }
     }
+}
 
-    /// The number of its bytes.
-    pub fn len(&self) -> usize {
+impl ItemBytes for StoredItem {
+    fn length(&self) -> usize {
         self.length
     }
 
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Reads some of its bytes.
-    ///
-    /// # Errors
-    /// If the operating system refuses.
-    pub fn read(&self, range: Range<usize>) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    fn read(&self, range: Range<usize>) -> Result<Zeroizing<Vec<u8>>, MaterialError> {
         let mut bytes = Zeroizing::new(vec![0; range.len()]);
         let read = read_at(&self.file, &mut bytes, self.at + range.start as u64);
         read.map_err(io_error(&self.path))?;

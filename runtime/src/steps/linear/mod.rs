@@ -14,9 +14,9 @@ use crate::preprocess::item::Party0Item;
 use crate::secret::Elements;
 use crate::words::{Words, WordsMut, each_slice};
 use ir::Tensor;
-use ir::op::matrix::Word;
 use ir::plan::{Linear, Step, StepOp, StepWeights};
 use ir::ring::{low_mask, pack};
+use ir::word::Word;
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 

@@ -34,9 +34,9 @@ pub use online::{Opening, Responding};
 pub use record::{Record0, Record1};
 pub use tables::{TableDigest, Tables};
 
-use ir::op::matrix::Word;
 use ir::plan::Phase;
 use ir::ring::low_mask;
+use ir::word::Word;
 use std::f64::consts::TAU;
 
 /// `D`: the phase of one party's side of a value of `ring` bits.

@@ -6,9 +6,9 @@ use crate::kernel::sums::row_sums;
 use crate::steps::{self, truncate};
 use crate::wire;
 use crate::words::{Words, WordsMut, WordsRef, each_slice};
-use ir::op::matrix::{Word, vectorized};
 use ir::plan::Phase;
 use ir::ring::low_mask;
+use ir::word::{Word, vectorized};
 use std::ops::Range;
 
 /// Party 0's side.

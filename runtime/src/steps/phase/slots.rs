@@ -12,10 +12,10 @@ use crate::preprocess::transfer::gilboa::{self, Sending, Widths, flip_bytes};
 use crate::preprocess::transfer::{TransferError, Transfers, expect_length};
 use crate::secret::Elements;
 use crate::steps::reverse::Answered;
-use ir::op::matrix::vectorized;
 use ir::plan::preprocess::transfers::extension_bytes;
 use ir::plan::{Phase, PhaseTables, SlotPacking};
 use ir::ring::low_mask;
+use ir::word::vectorized;
 use zeroize::Zeroizing;
 
 /// Party 1's message of exchange `number` for elements with the masks `masks` of the operand, of `ring`

@@ -7,9 +7,9 @@ use crate::steps::truncate::{self, wide_mask};
 use crate::steps::{self, add_shares, online_row, put_shares};
 use crate::wire;
 use crate::words::{WordsMut, WordsRef, each_slice};
-use ir::op::matrix::Word;
 use ir::plan::{MOST_DEGREE, Polynomial, Square, Step};
 use ir::ring::Unpacker;
+use ir::word::Word;
 use std::ops::Range;
 use zeroize::Zeroizing;
 

@@ -4,9 +4,9 @@ use super::{PRODUCTS, Record0, Record1, mask_and_top_bit, not_top_bit, offset_tr
 use crate::steps::{self, add_shares, online_row, put_shares, shift_left, sign, truncate};
 use crate::wire;
 use crate::words::{WordsMut, WordsRef, each_slice};
-use ir::op::matrix::Word;
 use ir::plan::{Square, Step};
 use ir::ring::low_mask;
+use ir::word::Word;
 use std::ops::Range;
 
 /// Party 0's side.

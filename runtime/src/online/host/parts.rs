@@ -1,0 +1,201 @@
+//! The parts of a round trip, made one after the other.
+
+use super::{ELEMENT, Sizes, lcm};
+use crate::kernel::{Ahead, Running, cores};
+use crate::online::device::{Asking, Part};
+use crate::online::local;
+use crate::online::messages::add_elements;
+use crate::online::schedule::Ask;
+use crate::steps::{Kept, Opener, Opening, each_kind, kept};
+use crate::words::{Words, WordsMut, WordsRef};
+use ir::plan::{Plan, Step};
+use ir::ring::packed_bytes;
+use std::mem::take;
+use std::ops::Range;
+
+/// Makes the parts of one round trip.
+pub struct HostAsking<'s, 'o> {
+    pub(super) plan: &'s Plan,
+    pub(super) step: &'s Step,
+    pub(super) ask: &'s Ask,
+    pub(super) values: &'s [Words],
+    /// The products that begin the tail.
+    pub(super) running: Option<Running<'s>>,
+    pub(super) opener: Opener<'s>,
+    /// What is left to be made of the tail, and of the shares.
+    pub(super) made: Option<WordsMut<'o>>,
+    pub(super) left: Option<WordsMut<'o>>,
+    pub(super) kept: &'s mut Kept,
+    pub(super) sizes: Sizes,
+    /// Elements of the value.
+    pub(super) all: usize,
+    pub(super) guard: u32,
+}
+
+/// Shares of a part, in memory.
+pub struct HostPart<'o> {
+    bits: u32,
+    guard: u32,
+    shares: WordsMut<'o>,
+}
+
+impl Part for HostPart<'_> {
+    fn len(&self) -> usize {
+        self.shares.len()
+    }
+
+    fn respond(self, bytes: &[u8]) -> bool {
+        add_elements(bytes, self.bits, self.guard, self.shares)
+    }
+}
+
+impl<'o> Asking for HostAsking<'_, 'o> {
+    type Part = HostPart<'o>;
+
+    fn part(&self) -> usize {
+        self.sizes.part
+    }
+
+    fn open(&mut self, range: Range<usize>, bytes: &mut [u8]) {
+        let mut work = range.len() * ELEMENT;
+        if let Some(running) = &mut self.running {
+            running.bring(range.clone());
+            work += range.len() * running.linear().fan_in();
+        }
+        let made = self.made.take().map(|made| made.split_at(range.len()));
+        let (made, rest) = made.unzip();
+        self.made = rest;
+        let cores = cores(work);
+        let mut memory = take(self.kept);
+        each_kind!(Opener, &self.opener, opener => {
+            let kept = kept(&mut memory, range.len() * opener.kept());
+            self.opening(opener, cores, Piece { first: range.start, made, kept, bytes });
+        });
+        *self.kept = memory;
+    }
+
+    fn share(&mut self, range: Range<usize>) -> HostPart<'o> {
+        let left = self.left.take().unwrap_or(WordsMut::W64(&mut []));
+        // Where elements are not the value's, all of them are one part.
+        let count = if range.len() == self.all { left.len() } else { range.len() };
+        let (mut shares, rest) = left.split_at(count);
+        self.left = Some(rest);
+        let cores = cores(range.len() * ELEMENT);
+        let mut memory = take(self.kept);
+        each_kind!(Opener, &self.opener, opener => {
+            let kept = kept(&mut memory, range.len() * opener.kept());
+            let cores = if self.ask.trip.is_elementwise { cores } else { 1 };
+            sharing(opener, cores, range.start, kept, shares.borrow());
+        });
+        *self.kept = memory;
+        let bits = self.ask.trip.messages.response.bits;
+        HostPart { bits, guard: self.guard, shares }
+    }
+}
+
+impl HostAsking<'_, '_> {
+    /// Makes the operand's elements from `first` on, where the correlation of the linear step stands.
+    fn make(&self, first: usize, mut made: WordsMut<'_>, ahead: Ahead) {
+        if let Some(running) = &self.running {
+            running.add(first, made.borrow(), ahead);
+        }
+        let range = first..first + made.len();
+        for link in self.ask.tail.iter().skip(1) {
+            let other = link.other.map(|other| self.values[other].part(range.clone()));
+            local::in_place(&self.plan.steps[link.step], made.borrow(), other);
+        }
+    }
+
+    /// The opening of a piece, on so many cores.
+    fn opening<O: Opening>(&self, opener: &O, cores: usize, piece: Piece<'_, O::Kept>) {
+        let operand = |i: usize| &self.values[self.step.operands[i].index()];
+        let operands = self.step.operands.len();
+        if !self.ask.trip.is_elementwise {
+            let whole: Vec<WordsRef<'_>> = (0..operands).map(|i| operand(i).whole()).collect();
+            return opener.open(0..self.all, &whole, piece.kept, piece.bytes);
+        }
+        let (per, bits) = (opener.kept(), self.ask.trip.messages.opening.bits);
+        let unit = self.running.as_ref().map_or(8, |r| lcm(r.linear().outputs(), 8));
+        let count = piece.kept.len() / per;
+        let half = (count / 2).next_multiple_of(unit);
+        if cores > 1 && half < count {
+            let (left, right) = piece.split(half, per, bits);
+            rayon::join(
+                || self.opening(opener, cores / 2, left),
+                || self.opening(opener, cores - cores / 2, right),
+            );
+            return;
+        }
+        let mut rest = piece;
+        while !rest.kept.is_empty() {
+            let count = self.sizes.grain.min(rest.kept.len() / per);
+            let (now, mut later) = rest.split(count, per, bits);
+            let range = now.first..now.first + count;
+            match now.made {
+                Some(mut made) => {
+                    let mut ahead = opener.ahead(range.clone());
+                    if let Some(next) = &mut later.made {
+                        let count = self.sizes.grain.min(next.len());
+                        ahead = ahead.and(next.borrow().split_at(count).0.as_ref());
+                    }
+                    self.make(range.start, made.borrow(), ahead);
+                    opener.open(range, &[made.as_ref()], now.kept, now.bytes);
+                }
+                None if operands == 1 => {
+                    let part = [operand(0).part(range.clone())];
+                    opener.open(range, &part, now.kept, now.bytes);
+                }
+                None => {
+                    let of = |i| operand(i).part(range.clone());
+                    let parts: Vec<WordsRef<'_>> = (0..operands).map(of).collect();
+                    opener.open(range, &parts, now.kept, now.bytes);
+                }
+            }
+            rest = later;
+        }
+    }
+}
+
+/// The shares of elements from `first` on, on so many cores.
+fn sharing<O: Opening>(
+    opener: &O,
+    cores: usize,
+    first: usize,
+    kept: &[O::Kept],
+    out: WordsMut<'_>,
+) {
+    let count = out.len();
+    if cores > 1 && count > 1 {
+        let half = count / 2;
+        let (left, right) = out.split_at(half);
+        let (now, next) = kept.split_at(half * opener.kept());
+        rayon::join(
+            || sharing(opener, cores / 2, first, now, left),
+            || sharing(opener, cores - cores / 2, first + half, next, right),
+        );
+        return;
+    }
+    opener.share(first..first + count, kept, out);
+}
+
+/// Consecutive elements, and where their opening goes.
+struct Piece<'a, K> {
+    first: usize,
+    made: Option<WordsMut<'a>>,
+    kept: &'a mut [K],
+    bytes: &'a mut [u8],
+}
+
+impl<K> Piece<'_, K> {
+    /// The first `count` elements, whole bytes of `bits` bits each unless they are all, and the rest.
+    fn split(self, count: usize, per: usize, bits: u32) -> (Self, Self) {
+        let (kept, kept_rest) = self.kept.split_at_mut(count * per);
+        let (bytes, bytes_rest) = self.bytes.split_at_mut(packed_bytes(count, bits));
+        let (made, made_rest) = self.made.map(|made| made.split_at(count)).unzip();
+        let first = self.first + count;
+        (
+            Self { first: self.first, made, kept, bytes },
+            Self { first, made: made_rest, kept: kept_rest, bytes: bytes_rest },
+        )
+    }
+}
