@@ -5,7 +5,7 @@ use polyrt::net::TcpChannel;
 use polyrt::online::Model;
 use polyrt::preprocess::item::{Party0Item, Party1Item};
 use polyrt::preprocess::store::MemorySupply;
-use polyrt::{Connected, Error, local};
+use polyrt::{Connected, Error, in_process};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -65,7 +65,7 @@ fn check(model: &str, least: usize, growth: u64) {
     assert!(interactive >= least, "{interactive} interactive steps");
     let model = Arc::new(Model::new(&compiled.plan, &compiled.weights));
     let (mut supply0, mut supply1) =
-        local::deal_in_memory(&compiled.plan, compiled.digest, &compiled.weights, 9).unwrap();
+        in_process::deal_in_memory(&compiled.plan, compiled.digest, &compiled.weights, 9).unwrap();
     for batch in [1, 3] {
         let mut sessions = (0..2)
             .map(|_| session(&model, &compiled, (&mut supply0, &mut supply1), batch).unwrap());

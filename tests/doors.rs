@@ -140,7 +140,8 @@ fn noise_in_place_of_a_message() {
                 tampering(channel, at, message as u64 + 1)
             };
             let channels = (noise(a, side == 0), noise(b, side == 1));
-            match polyrt::local::run_over(&compiled.plan, &compiled.weights, &inputs, channels) {
+            match polyrt::in_process::run_over(&compiled.plan, &compiled.weights, &inputs, channels)
+            {
                 Ok(run) => wrong += usize::from(run.logits.len() == inputs.len()),
                 Err(polyrt::Error::Internal(reason)) => panic!("message {message}: {reason}"),
                 Err(error) => {

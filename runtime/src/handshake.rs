@@ -336,7 +336,7 @@ pub struct Agreement {
     pub batch: usize,
     /// The stored items that are used up; when preparing, where new ones begin.
     pub serials: Range<u64>,
-    /// How many items the parties make now.
+    /// How many items the parties preprocess now.
     pub fresh: usize,
     /// The deal of the stored items.
     pub deal: DealId,

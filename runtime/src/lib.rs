@@ -1,7 +1,7 @@
 //! The runtime `polyrt`: a plan and one party's secrets make an answer.
 //!
-//! A session goes `Connected → Agreed → Prepared → Finished` ([`session`]). Its one-time material is
-//! made with the peer ([`preprocess`]), now or before, or dealt; [`preprocess::store`] keeps it. What kinds of steps
+//! A session goes `Connected → Agreed → Prepared → Finished` ([`session`]). Its correlations are
+//! preprocessed with the peer ([`preprocess`]), now or before, or dealt; [`preprocess::store`] keeps them. What kinds of steps
 //! there are stands in [`steps`], a room for each with both parties; [`net`] moves bytes.
 //!
 //! Security is against semi-honest parties. Party 0 sees uniformly masked values; party 1 sees one-time
@@ -9,9 +9,9 @@
 
 pub mod error;
 pub mod handshake;
+pub mod in_process;
 pub mod kernel;
 pub mod layout;
-pub mod local;
 pub mod net;
 pub mod online;
 pub mod preprocess;
@@ -26,5 +26,5 @@ pub mod wire;
 pub mod words;
 
 pub use error::Error;
-pub use local::{InMemory, run_in_memory};
+pub use in_process::{InMemory, run_in_memory};
 pub use session::{Agreed, Connected, Finished, Prepared};

@@ -1,6 +1,5 @@
-//! A run as one party sees it: `Connected → Agreed → Prepared → Finished`; `Agreed` makes the correlations
-//! that are missing. Every state consumes the one
-//! before, so that correlations cannot be used before they are marked, nor twice.
+//! A run as one party sees it: `Connected → Agreed → Prepared → Finished`; `Agreed` preprocesses the
+//! correlations that are missing. Every state consumes the one before, so that correlations cannot be used before they are marked, nor twice.
 
 use crate::Error;
 use crate::handshake::{self, Agreement, Heard, Hello, Purpose};
@@ -41,7 +40,7 @@ impl<C: Channel> Connected<C> {
     /// Agrees with the peer on plan, batch and correlations, and claims the items from `supply`: they are
     /// marked as used before anything that depends on them can leave. `batch` is the number of inputs
     /// (party 1) or the most that are accepted (party 0). Unless a dealer made the items, what is missing
-    /// is left to be made.
+    /// is left to be preprocessed.
     ///
     /// # Errors
     /// If the peers do not fit, the peer is gone, or the items cannot be claimed.
@@ -117,10 +116,10 @@ pub struct Agreed<'a, C, M> {
     role: Role,
 }
 
-/// What making correlations took.
+/// What preprocessing took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offline {
-    /// Items that were made.
+    /// Items that were preprocessed.
     pub items: usize,
     /// The traffic: [`Plan::offline_traffic`], byte for byte.
     pub traffic: Traffic,
@@ -136,11 +135,15 @@ impl<'a, C: Channel, M> Agreed<'a, C, M> {
 }
 
 impl<'a, C: Channel> Agreed<'a, C, Party0Item<'a>> {
-    /// Makes with party 1 the items that are missing.
+    /// Preprocesses with party 1 the items that are missing.
     ///
     /// # Errors
     /// If the peer is gone or sends something malformed, or this is party 1's side.
-    pub fn make_party0(mut self, weights: &Weights, observer: Observer<'_>) -> Result<Self, Error> {
+    pub fn preprocess_party0(
+        mut self,
+        weights: &Weights,
+        observer: Observer<'_>,
+    ) -> Result<Self, Error> {
         let mut items = vec![];
         let keep = |item| {
             items.push(item);
@@ -153,10 +156,10 @@ impl<'a, C: Channel> Agreed<'a, C, Party0Item<'a>> {
         Ok(self)
     }
 
-    /// Makes the items that were agreed on and hands each to `keep`.
+    /// Preprocesses the items that were agreed on and hands each to `keep`.
     ///
     /// # Errors
-    /// As [`Self::make_party0`], and if `keep` fails.
+    /// As [`Self::preprocess_party0`], and if `keep` fails.
     pub fn offline_party0(
         &mut self,
         weights: &Weights,
@@ -175,11 +178,11 @@ impl<'a, C: Channel> Agreed<'a, C, Party0Item<'a>> {
 }
 
 impl<'a, C: Channel> Agreed<'a, C, Party1Item<'a>> {
-    /// Makes with party 0 the items that are missing.
+    /// Preprocesses with party 0 the items that are missing.
     ///
     /// # Errors
     /// If the peer is gone or sends something malformed, or this is party 0's side.
-    pub fn make_party1(mut self, observer: Observer<'_>) -> Result<Self, Error> {
+    pub fn preprocess_party1(mut self, observer: Observer<'_>) -> Result<Self, Error> {
         let mut items = vec![];
         let keep = |item| {
             items.push(item);
@@ -192,10 +195,10 @@ impl<'a, C: Channel> Agreed<'a, C, Party1Item<'a>> {
         Ok(self)
     }
 
-    /// Makes the items that were agreed on and hands each to `keep`.
+    /// Preprocesses the items that were agreed on and hands each to `keep`.
     ///
     /// # Errors
-    /// As [`Self::make_party1`], and if `keep` fails.
+    /// As [`Self::preprocess_party1`], and if `keep` fails.
     pub fn offline_party1(
         &mut self,
         observer: Observer<'_>,
@@ -306,7 +309,7 @@ pub struct Finished<T> {
     pub output: T,
     /// The agreement's traffic.
     pub handshake: Traffic,
-    /// The correlations that were made for the run.
+    /// The correlations that were preprocessed for the run.
     pub offline: Offline,
     /// The online phase's traffic: [`Plan::messages`], byte for byte.
     pub online: Traffic,

@@ -81,7 +81,7 @@ fn mismatches_give_the_same_line_on_both_sides() {
 fn against(peer: impl FnOnce(&mut MemoryChannel, Hello) + Send) -> Error {
     let (plan, weights) = plans::tiny();
     let (_, digest) = plan.to_bytes();
-    let (mut supply, _) = crate::local::deal_in_memory(&plan, digest, &weights, 4).unwrap();
+    let (mut supply, _) = crate::in_process::deal_in_memory(&plan, digest, &weights, 4).unwrap();
     let (end0, mut end1) = memory_pair(Duration::from_millis(300));
     let hello = Hello {
         batch: 2,

@@ -4,7 +4,7 @@ mod coefficients;
 mod guard;
 pub mod phases;
 pub(crate) mod rings;
-mod tables;
+mod table_scales;
 
 use crate::constants::per_axis;
 use crate::error::CompileError;
@@ -74,7 +74,7 @@ pub fn lower(
     steps.par_iter_mut().zip(&secrets).enumerate().for_each(|(index, (step, secrets))| {
         if let StepOp::Interactive(Interactive::Phase(phase)) = &mut step.op {
             let error = errors[&ValueId(index as u32)];
-            *phase = tables::choose(*phase, secrets, step.ring, error, is_fine);
+            *phase = table_scales::choose(*phase, secrets, step.ring, error, is_fine);
         }
     });
     let input = &fitted.spreads[&graph.input()];

@@ -68,7 +68,7 @@ pub struct Report {
     pub activations: usize,
     /// Bytes of the messages of interactive steps, both ways, per element.
     pub bytes_per_activation: f64,
-    /// Making the correlations.
+    /// Preprocessing the correlations.
     pub offline: OfflineReport,
     /// Correlations per inference, by kind.
     pub correlations: Vec<CorrelationReport>,

@@ -1,4 +1,4 @@
-//! The offline phase in the report: what two parties exchange to make the correlations of a run.
+//! The offline phase in the report: what two parties exchange to preprocess the correlations of a run.
 
 use super::Network;
 use crate::text::thousands;
@@ -17,10 +17,10 @@ const SLOT: f64 = 0.4e-6;
 /// Cores that the estimate assumes at each party.
 const CORES: f64 = 2.0;
 
-/// Making the correlations of a batch.
+/// Preprocessing the correlations of a batch.
 #[derive(Debug, Serialize)]
 pub struct OfflineReport {
-    /// Inferences whose correlations are made together.
+    /// Inferences whose correlations are preprocessed together.
     pub batch: usize,
     /// Messages, setup included.
     pub messages: usize,
@@ -28,7 +28,7 @@ pub struct OfflineReport {
     pub bytes_to_party0: usize,
     /// Bytes to party 1, setup included.
     pub bytes_to_party1: usize,
-    /// Bytes per inference, both ways, when 16 are made together.
+    /// Bytes per inference, both ways, when 16 are preprocessed together.
     pub bytes_each_in_sixteen: usize,
     /// Of these bytes (for the batch), those of linear steps.
     pub linear_bytes: usize,
@@ -86,11 +86,11 @@ pub fn steps(plan: &Plan, batch: usize) -> Vec<StepCost> {
     costs
 }
 
-fn each_group(plan: &Plan, batch: usize, mut visit: impl FnMut(&ir::plan::Schedule, usize)) {
+fn each_group(plan: &Plan, batch: usize, mut visit: impl FnMut(&ir::plan::OfflineSchedule, usize)) {
     let group = plan.group(batch);
     for (size, times) in [(group, batch / group), (batch % group, 1)] {
         if size > 0 && times > 0 {
-            visit(&plan.schedule(size), times);
+            visit(&plan.offline_schedule(size), times);
         }
     }
 }

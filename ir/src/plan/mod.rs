@@ -26,7 +26,7 @@ pub use file::{Digest, FileError, MAX_FILE_BYTES, Magic, TOOL_VERSION, open, ope
 pub use port::{ClientStep, InputError, InputPort, OutputPort, join, scores_of, shape_after};
 pub use preprocess::rlwe::{self, RingLwe};
 pub use preprocess::{
-    Action, Cost, Exchange, MAX_GROUP, Method, Packing, PhaseProducts, Planes, Schedule,
+    Action, Cost, Exchange, MAX_GROUP, Method, OfflineSchedule, Packing, PhaseProducts, Planes,
     SlotPacking,
 };
 pub use reference::{LayerFit, Reference, ReferenceLayer, Source};

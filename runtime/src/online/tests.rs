@@ -257,7 +257,7 @@ fn sessions_share_their_memory_and_nothing_else() {
         let (_, digest) = plan.to_bytes();
         let batches = [3, 1, 2, 3];
         let (mut supply0, mut supply1) =
-            crate::local::deal_in_memory(&plan, digest, &weights, 9).unwrap();
+            crate::in_process::deal_in_memory(&plan, digest, &weights, 9).unwrap();
         let evaluator = ir::plan::Evaluator::new(&plan, &weights);
         for (round, &batch) in batches.iter().enumerate() {
             let inputs = plans::inputs(&plan, batch, 90 + round as u64);
@@ -311,7 +311,7 @@ fn material_is_given_out_once() {
 fn party_1_needs_no_weights() {
     let (plan, weights) = plans::every_kind();
     let (_, digest) = plan.to_bytes();
-    let (_, supply) = crate::local::deal_in_memory(&plan, digest, &weights, 1).unwrap();
+    let (_, supply) = crate::in_process::deal_in_memory(&plan, digest, &weights, 1).unwrap();
     drop(weights);
     let mut supply = supply;
     let material = crate::preprocess::Supply::claim(&mut supply, 0..1).unwrap();
@@ -334,7 +334,8 @@ fn every_bit_on_the_wire_is_a_fair_coin() {
     let batch = 2000;
     let input = plan.encode_input(&plans::inputs(&plan, 1, 2)[0]).unwrap();
     let inputs = vec![input; batch];
-    let (supply0, supply1) = crate::local::deal_in_memory(&plan, digest, &weights, batch).unwrap();
+    let (supply0, supply1) =
+        crate::in_process::deal_in_memory(&plan, digest, &weights, batch).unwrap();
     let claim = |n| 0..n as u64;
     let (mut supply0, mut supply1) = (supply0, supply1);
     let material0 = crate::preprocess::Supply::claim(&mut supply0, claim(batch)).unwrap();

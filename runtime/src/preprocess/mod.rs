@@ -1,6 +1,6 @@
-//! Correlated randomness: what the steps need of it, who makes it, and the store that gives each item
-//! out once. Online code takes it from [`item::Party0Item`] and [`item::Party1Item`], and does not see whether a
-//! dealer made it or the two parties did.
+//! Correlated randomness: what the steps need of it, who preprocesses it, and the store that gives each
+//! item out once; an *item* is the preprocessing record of one inference. Online code takes correlations from
+//! [`item::Party0Item`] and [`item::Party1Item`], and does not see whether a dealer made them or the two parties did.
 
 pub mod dealer;
 pub mod expand;
@@ -65,7 +65,7 @@ pub enum MaterialError {
     Store(#[from] store::StoreError),
 }
 
-/// Identifies the making of a set of items; both parties' halves carry the same.
+/// Identifies a set of items that were made together; both parties' halves carry the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DealId(pub [u8; 16]);
 
@@ -114,7 +114,7 @@ pub struct Offer {
     pub weights: Option<Commitment>,
     /// Party 0: whether its items were made with other weights.
     pub is_stale: bool,
-    /// Their making.
+    /// The set that they belong to.
     pub deal: DealId,
     /// The first unused serial.
     pub next: u64,

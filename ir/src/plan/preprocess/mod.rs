@@ -1,7 +1,7 @@
 //! The order of the offline phase: what the two parties exchange to preprocess correlations for some inferences
 //! together, how, and how many bytes each message has.
 //!
-//! A correlation is made by *exchanges*: party 1 sends, party 0 answers, and for some methods party 1 sends
+//! A correlation is preprocessed by *exchanges*: party 1 sends, party 0 answers, and for some methods party 1 sends
 //! once more. An exchange needs the masks of its operands; masks that are shares of `W·r` are known when the
 //! exchange of that step is finished, and all others from the start. So the linear steps run ahead, interactive ones
 //! follow two linear steps later, and as many exchanges are begun before the first is finished as [`WINDOW`]
@@ -36,14 +36,14 @@ const GROUP_WORDS: usize = 1 << 25;
 /// The largest group of inferences that are preprocessed together.
 pub const MAX_GROUP: usize = 16;
 
-/// How an exchange makes correlations.
+/// How an exchange makes its correlation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `W·r` by ring-LWE encryption of the mask.
     Encryption(Box<Packing>),
     /// Products of pairs in the slots of ring-LWE ciphertexts.
     Slots(SlotPacking),
-    /// All-but-one trees from oblivious transfers.
+    /// Punctured GGM trees from oblivious transfers.
     Trees,
     /// Correlated oblivious transfers, chosen by bits of either party.
     Transfers,
@@ -108,14 +108,14 @@ pub enum Action {
 
 /// The offline phase of a group of inferences.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub struct OfflineSchedule {
     /// The exchanges, in the order in which they begin.
     pub exchanges: Vec<Exchange>,
     /// Who does what when.
     pub actions: Vec<Action>,
 }
 
-impl Schedule {
+impl OfflineSchedule {
     /// Bytes to party 0, bytes to party 1, and messages.
     pub fn traffic(&self) -> (usize, usize, usize) {
         let sum = |i: usize| self.exchanges.iter().map(|e| e.cost.bytes[i]).sum::<usize>();
@@ -125,7 +125,7 @@ impl Schedule {
 }
 
 impl Plan {
-    /// How many inferences are made together when `count` are wanted.
+    /// How many inferences are preprocessed together when `count` are wanted.
     pub fn group(&self, count: usize) -> usize {
         let words: usize = (0..self.steps.len())
             .map(|i| {
@@ -135,13 +135,13 @@ impl Plan {
         (GROUP_WORDS / words.max(1)).clamp(1, MAX_GROUP).min(count.max(1))
     }
 
-    /// Bytes to party 0, bytes to party 1, and messages of making `count` items: the setup and all groups.
+    /// Bytes to party 0, bytes to party 1, and messages of preprocessing `count` items: the setup and all groups.
     pub fn offline_traffic(&self, count: usize) -> (usize, usize, usize) {
         let group = self.group(count);
-        let full = self.schedule(group).traffic();
+        let full = self.offline_schedule(group).traffic();
         let rest = match count % group {
             0 => (0, 0, 0),
-            rest => self.schedule(rest).traffic(),
+            rest => self.offline_schedule(rest).traffic(),
         };
         let times = count / group;
         let setup: usize = SETUP_BYTES.iter().sum();
@@ -156,7 +156,7 @@ impl Plan {
     ///
     /// # Panics
     /// If the plan has no encryption parameters for a linear step; a verified plan has.
-    pub fn schedule(&self, items: usize) -> Schedule {
+    pub fn offline_schedule(&self, items: usize) -> OfflineSchedule {
         let sources = self.mask_sources();
         let mut exchanges: Vec<Exchange> = vec![];
         let mut of_step: Vec<Vec<usize>> = vec![vec![]; self.steps.len()];
@@ -193,11 +193,11 @@ impl Plan {
         }
         waiting.into_iter().for_each(|(step, _)| add(step));
         let actions = actions(&exchanges);
-        Schedule { exchanges, actions }
+        OfflineSchedule { exchanges, actions }
     }
 
     /// The exchanges of a step for `items` inferences; none if it has no correlation.
-    #[allow(clippy::expect_used)] // As documented at `schedule`.
+    #[allow(clippy::expect_used)] // As documented at `offline_schedule`.
     fn parts_of(&self, step: usize, items: usize) -> Vec<Part> {
         match &self.steps[step].op {
             StepOp::Input | StepOp::Constant | StepOp::Local(_) => vec![],

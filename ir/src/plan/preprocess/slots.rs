@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(plan.interactive_elements(), 188_416);
         let (up, down, _) = plan.offline_traffic(1);
         let products: usize = plan
-            .schedule(1)
+            .offline_schedule(1)
             .exchanges
             .iter()
             .filter(|e| plan.steps[e.step].op.phase().is_some())

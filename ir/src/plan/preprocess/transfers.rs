@@ -1,4 +1,4 @@
-//! What correlations by oblivious transfers cost, exactly. The runtime's messages have these lengths.
+//! What correlations by oblivious transfer (OT, *transfers* for short) cost, exactly. The runtime's messages have these lengths.
 
 use super::Cost;
 use crate::plan::Phase;
@@ -12,8 +12,8 @@ pub const FIELD_BITS: usize = 8;
 /// and a point; 128 points; a tree of seeds per [`FIELD_BITS`] of `Δ`, two blocks per level.
 pub const SETUP_BYTES: [usize; 3] = [64, 4096, 128 / FIELD_BITS * FIELD_BITS * 32];
 
-/// Bytes of the message by which the receiver makes `count` random correlated transfers; they are made
-/// in blocks of 128.
+/// Bytes of the message by which the receiver extends the session by `count` random correlated transfers, in
+/// blocks of 128.
 pub const fn extension_bytes(count: usize) -> usize {
     count.div_ceil(128) * 16 * (128 / FIELD_BITS - 1)
 }

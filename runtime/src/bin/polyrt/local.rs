@@ -2,7 +2,7 @@
 
 use crate::{files, link, report};
 use anyhow::{Context, Result};
-use polyrt::local::{run_over, run_without_dealer};
+use polyrt::in_process::{run_over, run_without_dealer};
 use polyrt::net::TcpChannel;
 use polyrt::preprocess::Role;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

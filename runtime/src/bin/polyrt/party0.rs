@@ -115,7 +115,7 @@ fn serve<'a>(
     let agreement = agreed.agreement().clone();
     correlations::note_unmatched(&offer, &agreement);
     let mut bar = correlations::progress_bar(agreement.fresh);
-    let made = agreed.make_party0(weights, &mut bar)?;
+    let made = agreed.preprocess_party0(weights, &mut bar)?;
     let finished = made.prepare_model(model.clone())?.run()?;
     let (batch, is_dealt) = (agreement.batch, arguments.correlations.is_dealt());
     if arguments.json {

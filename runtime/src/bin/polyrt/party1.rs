@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let agreed = Connected::new(channel).agree(&plan, digest, encoded.len(), &mut source)?;
     let agreement = agreed.agreement().clone();
     correlations::note_unmatched(&offer, &agreement);
-    let made = agreed.make_party1(&mut correlations::progress_bar(agreement.fresh))?;
+    let made = agreed.preprocess_party1(&mut correlations::progress_bar(agreement.fresh))?;
     let finished = made.prepare_party1()?.run(&encoded)?;
     let logits: Vec<Tensor<f32>> = finished.output.iter().map(|y| plan.decode_output(y)).collect();
     let lost = arguments.output.as_deref().and_then(|path| {

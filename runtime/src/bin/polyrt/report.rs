@@ -60,7 +60,7 @@ pub fn traffic<T>(role: Role, run: &Finished<T>) {
     phase("online", role, &run.online, run.elapsed);
 }
 
-/// What making correlations took.
+/// What preprocessing took.
 pub fn offline(role: Role, offline: &Offline) {
     phase("offline", role, &offline.traffic, offline.elapsed);
 }

@@ -3,7 +3,7 @@
 
 use super::{party0, party1};
 use crate::Error;
-use crate::local::run_without_dealer;
+use crate::in_process::run_without_dealer;
 use crate::net::{Channel, NetError, Receiving, Sending, memory_pair};
 use crate::testing::{Random, plans};
 use ir::plan::{Plan, Weights};

@@ -1,10 +1,10 @@
-//! The two parties make correlations with each other, and nobody else.
+//! The two parties preprocess correlations with each other, and nobody else.
 //!
-//! A session of the offline phase begins with a setup (keys of the encryption, base transfers), then makes
-//! groups of items: both parties walk the same [`Schedule`](ir::plan::Schedule), exchange by exchange, whatever the
-//! kinds of the steps ([`crate::steps::exchange`]). Messages leave
-//! from a thread of their own, so that a party computes the next one while the last one travels, and
-//! neither party waits for the other to read; the schedule's window bounds what is under way.
+//! A session of the offline phase begins with a setup (keys of the encryption, base transfers), then
+//! preprocesses groups of items: both parties walk the same [`Schedule`](ir::plan::OfflineSchedule), exchange by exchange,
+//! whatever the kinds of the steps ([`crate::steps::exchange`]). Messages are sent from a thread of their own, so that a
+//! party computes the next one while the last one travels, and neither party waits for the other to read; the
+//! schedule's window bounds what is under way.
 //!
 //! ```text
 //! setup    both: nonce and base point (party 1: and its public keys) | points | seeds
@@ -21,8 +21,8 @@ mod tests;
 #[cfg(test)]
 mod view_tests;
 
-pub use party0::make as party0;
-pub use party1::make as party1;
+pub use party0::preprocess as party0;
+pub use party1::preprocess as party1;
 
 use super::Role;
 use super::expand::Seed;
@@ -45,31 +45,30 @@ pub struct Progress {
 /// Receives [`Progress`].
 pub type Observer<'a> = &'a mut dyn FnMut(Progress);
 
-/// Both directions of a channel: messages leave in the order in which they were handed over, from
-/// another thread.
-struct Link<'a> {
+/// Sends messages in order from a thread of its own, receives the peer's, and reports the progress.
+struct Messenger<'a> {
     outgoing: mpsc::Sender<Vec<u8>>,
     incoming: Box<dyn Receiving + 'a>,
     progress: Progress,
     observer: Observer<'a>,
 }
 
-impl Link<'_> {
+impl Messenger<'_> {
     /// Runs `work` over a channel; its messages are sent when this returns.
     fn over<T>(
         channel: &mut impl Channel,
         observer: Observer<'_>,
         of_bytes: usize,
-        work: impl FnOnce(&mut Link<'_>) -> Result<T, Error>,
+        work: impl FnOnce(&mut Messenger<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let (mut sending, incoming) = channel.halves();
         let (outgoing, queue) = mpsc::channel::<Vec<u8>>();
         let progress = Progress { of_bytes, ..Progress::default() };
         std::thread::scope(|scope| {
             let writer = scope.spawn(move || queue.iter().try_for_each(|m| sending.send(&m)));
-            let mut link = Link { outgoing, incoming, progress, observer };
-            let result = work(&mut link);
-            drop(link);
+            let mut messenger = Messenger { outgoing, incoming, progress, observer };
+            let result = work(&mut messenger);
+            drop(messenger);
             let sent = writer.join();
             let sent = sent.map_err(|_| Error::Internal("the sending thread stopped".into()))?;
             match (result, sent) {
@@ -108,7 +107,7 @@ impl Link<'_> {
 /// The setup of the transfers; `keys` follow this party's first message, `peer_keys` bytes of keys follow
 /// the peer's.
 fn set_up(
-    link: &mut Link<'_>,
+    messenger: &mut Messenger<'_>,
     role: Role,
     keys: Vec<u8>,
     peer_keys: usize,
@@ -117,15 +116,15 @@ fn set_up(
     let refused = |e: super::transfer::TransferError| Error::Peer(e.to_string());
     let (begun, mut message) = setup::begin(role, Seed::from_system()?);
     message.extend(keys);
-    link.send(message);
-    let peer = link.receive(setup::BEGIN_BYTES + peer_keys, during)?;
+    messenger.send(message);
+    let peer = messenger.receive(setup::BEGIN_BYTES + peer_keys, during)?;
     let (first, keys) = peer.split_at(setup::BEGIN_BYTES);
     let (chosen, message) = begun.choose(first).map_err(refused)?;
-    link.send(message);
-    let peer = link.receive(setup::POINTS_BYTES, during)?;
+    messenger.send(message);
+    let peer = messenger.receive(setup::POINTS_BYTES, during)?;
     let (grown, message) = chosen.grow(&peer).map_err(refused)?;
-    link.send(message);
-    let peer = link.receive(setup::SEEDS_BYTES, during)?;
+    messenger.send(message);
+    let peer = messenger.receive(setup::SEEDS_BYTES, during)?;
     Ok((grown.finish(&peer).map_err(refused)?, keys.to_vec()))
 }
 

@@ -1,7 +1,7 @@
 //! Party 0's side: it brings the weights and learns its shares.
 
 use super::shares::ItemShares;
-use super::{Link, Observer, groups, item_seeds, set_up};
+use super::{Messenger, Observer, groups, item_seeds, set_up};
 use crate::Error;
 use crate::net::Channel;
 use crate::preprocess::Role;
@@ -13,11 +13,11 @@ use crate::steps::exchange::{Open, Tools, answer};
 use ir::plan::rlwe::key_bytes;
 use ir::plan::{Action, Plan, Weights};
 
-/// Makes `count` items with party 1 and hands each half to `keep`.
+/// Preprocesses `count` items with party 1 and hands each half to `keep`.
 ///
 /// # Errors
 /// If the peer is gone or sends what is none of the protocol's, or `keep` fails.
-pub fn make(
+pub fn preprocess(
     channel: &mut impl Channel,
     plan: &Plan,
     weights: &Weights,
@@ -26,16 +26,17 @@ pub fn make(
     mut keep: impl FnMut(Item) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (to0, to1, _) = plan.offline_traffic(count);
-    Link::over(channel, observer, to0 + to1, |link| {
-        let (mut transfers, message) = set_up(link, Role::Party0, vec![], key_bytes(&plan.rlwe))?;
+    Messenger::over(channel, observer, to0 + to1, |messenger| {
+        let (mut transfers, message) =
+            set_up(messenger, Role::Party0, vec![], key_bytes(&plan.rlwe))?;
         let keys = PublicKeys::read(&plan.rlwe, &message, Seed::from_system()?)
             .map_err(|e| Error::Peer(e.to_string()))?;
         let mut number = 0;
         for size in groups(plan, count) {
             let (seeds, shares) = (item_seeds(size)?, ItemShares::new(plan, Role::Party0, size));
             let group = Group { plan, weights, keys: &keys, seeds, shares, number: &mut number };
-            group.make(link, &mut transfers)?.into_iter().try_for_each(&mut keep)?;
-            link.done(size);
+            group.preprocess(messenger, &mut transfers)?.into_iter().try_for_each(&mut keep)?;
+            messenger.done(size);
         }
         Ok(())
     })
@@ -52,9 +53,13 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    fn make(mut self, link: &mut Link<'_>, transfers: &mut Transfers) -> Result<Vec<Item>, Error> {
+    fn preprocess(
+        mut self,
+        messenger: &mut Messenger<'_>,
+        transfers: &mut Transfers,
+    ) -> Result<Vec<Item>, Error> {
         let (plan, weights) = (self.plan, self.weights);
-        let schedule = plan.schedule(self.seeds.len());
+        let schedule = plan.offline_schedule(self.seeds.len());
         let mut open: Vec<Option<Open>> = schedule.exchanges.iter().map(|_| None).collect();
         let refused = |e: TransferError| Error::Peer(e.to_string());
         for action in &schedule.actions {
@@ -65,11 +70,11 @@ impl Group<'_> {
             let during = format!("waiting for party 1's part of v{}", exchange.step);
             match action {
                 Action::Begin(_) => {
-                    let message = link.receive(exchange.cost.bytes[0], &during)?;
+                    let message = messenger.receive(exchange.cost.bytes[0], &during)?;
                     let seeds = &self.seeds[exchange.items.clone()];
                     let tools = &mut Tools { transfers, keys: self.keys, number };
                     let (answer, state) = answer(tools, plan, weights, exchange, seeds, &message)?;
-                    link.send(answer);
+                    messenger.send(answer);
                     match state {
                         Open::Done(shares) => self.shares.put(plan, exchange, &shares),
                         state => open[index] = Some(state),
@@ -77,7 +82,7 @@ impl Group<'_> {
                 }
                 Action::Finish(_) => {
                     if let Some(state) = open[index].take() {
-                        let message = link.receive(exchange.cost.bytes[2], &during)?;
+                        let message = messenger.receive(exchange.cost.bytes[2], &during)?;
                         let op = &plan.steps[exchange.step].op;
                         let shares = state.finish(transfers, op, &message).map_err(refused)?;
                         self.shares.put(plan, exchange, &shares);

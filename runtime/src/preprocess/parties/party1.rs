@@ -1,7 +1,7 @@
 //! Party 1's side: its masks are drawn or follow, and it learns its shares.
 
 use super::shares::ItemShares;
-use super::{Link, Observer, groups, item_seeds, set_up};
+use super::{Messenger, Observer, groups, item_seeds, set_up};
 use crate::Error;
 use crate::net::Channel;
 use crate::preprocess::Role;
@@ -14,11 +14,11 @@ use crate::steps::exchange::{Asked, Masks, Tools, ask};
 use ir::Tensor;
 use ir::plan::{Action, Exchange, Plan, StepOp, StepWeights};
 
-/// Makes `count` items with party 0 and hands each half to `keep`.
+/// Preprocesses `count` items with party 0 and hands each half to `keep`.
 ///
 /// # Errors
 /// If the peer is gone or sends what is none of the protocol's, or `keep` fails.
-pub fn make(
+pub fn preprocess(
     channel: &mut impl Channel,
     plan: &Plan,
     count: usize,
@@ -26,14 +26,14 @@ pub fn make(
     mut keep: impl FnMut(Item) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (to0, to1, _) = plan.offline_traffic(count);
-    Link::over(channel, observer, to0 + to1, |link| {
+    Messenger::over(channel, observer, to0 + to1, |messenger| {
         let (keys, message) = SecretKeys::generate(&plan.rlwe)?;
-        let (mut transfers, _) = set_up(link, Role::Party1, message, 0)?;
+        let (mut transfers, _) = set_up(messenger, Role::Party1, message, 0)?;
         let mut number = 0;
         for size in groups(plan, count) {
             let group = Group::new(plan, &keys, size, &mut number)?;
-            group.make(link, &mut transfers)?.into_iter().try_for_each(&mut keep)?;
-            link.done(size);
+            group.preprocess(messenger, &mut transfers)?.into_iter().try_for_each(&mut keep)?;
+            messenger.done(size);
         }
         Ok(())
     })
@@ -90,8 +90,12 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn make(mut self, link: &mut Link<'_>, transfers: &mut Transfers) -> Result<Vec<Item>, Error> {
-        let schedule = self.plan.schedule(self.seeds.len());
+    fn preprocess(
+        mut self,
+        messenger: &mut Messenger<'_>,
+        transfers: &mut Transfers,
+    ) -> Result<Vec<Item>, Error> {
+        let schedule = self.plan.offline_schedule(self.seeds.len());
         let mut begun: Vec<Option<Asked>> = schedule.exchanges.iter().map(|_| None).collect();
         for action in &schedule.actions {
             let (Action::Begin(index) | Action::Finish(index)) = *action;
@@ -102,16 +106,16 @@ impl<'a> Group<'a> {
                     let exchange = &schedule.exchanges[index];
                     let (state, message) = self.begin(exchange, number, transfers)?;
                     begun[index] = Some(state);
-                    link.send(message);
+                    messenger.send(message);
                 }
                 Action::Finish(index) => {
                     let exchange = &schedule.exchanges[index];
                     let state = begun[index].take();
                     let state = state.ok_or_else(|| Error::Internal("not begun".into()))?;
                     let during = format!("waiting for the correlation of v{}", exchange.step);
-                    let message = link.receive(exchange.cost.bytes[1], &during)?;
+                    let message = messenger.receive(exchange.cost.bytes[1], &during)?;
                     if let Some(last) = self.finish(exchange, state, transfers, &message)? {
-                        link.send(last);
+                        messenger.send(last);
                     }
                 }
             }

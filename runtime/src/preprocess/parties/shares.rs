@@ -1,4 +1,4 @@
-//! The explicit parts of a group's items, while they are made.
+//! The explicit parts of a group's items, while they are preprocessed.
 
 use crate::preprocess::Role;
 use crate::preprocess::expand::Seed;

@@ -25,12 +25,12 @@ fn run(
             let mut supply =
                 NoSupply::new(Role::Party0, Network::of_party0(digest, weights), DealId([0; 16]));
             let agreed = Connected::new(end0).agree(plan, digest, batch, &mut supply).unwrap();
-            let agreed = agreed.make_party0(weights, &mut |_| ()).unwrap();
+            let agreed = agreed.preprocess_party0(weights, &mut |_| ()).unwrap();
             agreed.prepare_party0(weights).unwrap().run().unwrap()
         });
         let mut supply = NoSupply::new(Role::Party1, Network::of_party1(digest), DealId([0; 16]));
         let agreed = Connected::new(end1).agree(plan, digest, batch, &mut supply).unwrap();
-        let agreed = agreed.make_party1(&mut |_| ()).unwrap();
+        let agreed = agreed.preprocess_party1(&mut |_| ()).unwrap();
         let party1 = agreed.prepare_party1().unwrap().run(&encoded).unwrap();
         (party0.join().unwrap(), party1)
     })
@@ -70,9 +70,9 @@ fn linear_results_are_a_unit_off_as_often_as_predicted() {
 fn two_parties_alone_answer_what_the_evaluator_answers() {
     let large = plans::large_phases();
     let is_encrypted = |e: &ir::plan::Exchange| matches!(e.method, Method::Slots(_));
-    assert_eq!(large.0.schedule(1).exchanges.iter().filter(|e| is_encrypted(e)).count(), 2);
+    assert_eq!(large.0.offline_schedule(1).exchanges.iter().filter(|e| is_encrypted(e)).count(), 2);
     let diagonal = plans::large_diagonal();
-    assert!(diagonal.0.schedule(1).exchanges.iter().filter(|e| e.step == 1).count() > 1);
+    assert!(diagonal.0.offline_schedule(1).exchanges.iter().filter(|e| e.step == 1).count() > 1);
     for (plan, weights) in [plans::phases(), plans::every_kind(), plans::tiny(), large, diagonal] {
         for batch in [1, 3] {
             let inputs = plans::inputs(&plan, batch, 5);

@@ -17,7 +17,7 @@
 
 use super::{party0, party1};
 use crate::handshake::HELLO_BYTES;
-use crate::local::run_without_dealer;
+use crate::in_process::run_without_dealer;
 use crate::net::{MemoryChannel, Tap, memory_pair};
 use crate::preprocess::Role;
 use crate::preprocess::expand::Seed;
@@ -246,7 +246,7 @@ fn layout(plan: &Plan, count: usize) -> [Vec<Vec<Part>>; 2] {
     let keys = |lwe: &RingLwe| Part::ciphertexts("public keys", 1, *lwe);
     to0[0].extend(plan.rlwe.iter().map(keys));
     assert_eq!(plan.group(count), count, "one group");
-    let schedule = plan.schedule(count);
+    let schedule = plan.offline_schedule(count);
     for action in &schedule.actions {
         let (ir::plan::Action::Begin(index) | ir::plan::Action::Finish(index)) = *action;
         let [first, answer, last] = parts(plan, &schedule.exchanges[index]);

@@ -1,4 +1,4 @@
-//! The growth of [`super::tree`]'s trees, and the memory in which they grow.
+//! How [`super::tree`]'s punctured GGM trees are expanded, and their memory.
 //!
 //! A level is grown in place: the right children, which are the hashes, after the nodes, and the left
 //! children over them. The bit of a path that was taken first is so the lowest of a leaf's index. All loops

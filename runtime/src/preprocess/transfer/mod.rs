@@ -1,7 +1,8 @@
-//! Oblivious transfers, and what is made of them without asking what it is for.
+//! Oblivious transfer (OT, here *transfers* for short), and what is built on it for any use.
 //!
-//! [`base`] makes the first 128 by public keys, [`seeds`] turns them into seeds, [`softspoken`] expands
-//! these into as many correlated transfers as are wanted, and [`tree`] makes one-hot vectors of them and [`gilboa`] products.
+//! [`base`] runs the 128 base OTs with public keys, [`seeds`] turns them into seeds, and [`softspoken`] (OT extension)
+//! expands these into as many correlated OTs as are wanted. [`tree`] builds secret-shared one-hot vectors from them by
+//! punctured GGM trees, and [`gilboa`] products.
 //! [`setup`] runs the first two in both directions at once; what comes out is [`Transfers`]. No message
 //! is sent here: each function takes the peer's and returns its own.
 

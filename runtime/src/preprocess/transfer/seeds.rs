@@ -1,4 +1,4 @@
-//! The seeds of SoftSpokenOT: trees of which one party knows every leaf and the other all but one.
+//! The seeds of SoftSpokenOT: GGM trees of which one party knows every leaf and the other a punctured copy, all but one.
 //!
 //! A tree of depth `k` grows from a root by a length-doubling generator (Goldreich, Goldwasser, Micali,
 //! JACM 1986): AES of 0 and of 1 under the node. For every level the owner offers, in a base transfer, the

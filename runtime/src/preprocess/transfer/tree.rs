@@ -1,4 +1,4 @@
-//! All-but-one trees: shares of `s·e_M` for a secret scalar `s` of party 0 and a secret place `M` of
+//! Punctured (all-but-one) GGM trees: shares of `s·e_M` for a secret scalar `s` of party 0 and a secret place `M` of
 //! party 1, one transfer per bit of `M`.
 //!
 //! *Use.* Both parties get additive shares, mod 2^Q, of the vectors that hold `s_j` in place `M` and zeros

@@ -1,6 +1,6 @@
 //! The products of a phase step: `G_n = α_n·cos nM + β_n·sin nM` and `H_n = α_n·sin nM − β_n·cos nM`.
 //!
-//! One all-but-one tree per element ([`crate::preprocess::transfer::tree`]) with the `2H` scalars `α_n, β_n` and
+//! One punctured GGM tree per element ([`crate::preprocess::transfer::tree`]) with the `2H` scalars `α_n, β_n` and
 //! party 1's phase `M`; the map of its vectors is the table of cosines and sines. Of the sums over `x` the
 //! first half is taken with the second: `cos n(x + half a turn) = (−1)^n·cos nx` holds in the rounded tables as
 //! well, and so for the sine.

@@ -1,4 +1,4 @@
-//! Both parties in one process, over correlations made for the run.
+//! Both parties in one process, with correlations preprocessed or dealt for the run.
 
 use crate::Error;
 use crate::net::{Channel, memory_pair};
@@ -93,13 +93,13 @@ fn run_with<'a, A: Channel, B: Channel>(
         let party0 = scope.spawn(|| {
             Connected::new(channel0)
                 .agree(plan, digest, batch, supply0)?
-                .make_party0(weights, &mut |_| ())?
+                .preprocess_party0(weights, &mut |_| ())?
                 .prepare_party0(weights)?
                 .run()
         });
         let party1 = Connected::new(channel1)
             .agree(plan, digest, batch, supply1)
-            .and_then(|agreed| agreed.make_party1(&mut |_| ()))
+            .and_then(|agreed| agreed.preprocess_party1(&mut |_| ()))
             .and_then(|agreed| agreed.prepare_party1())
             .and_then(|prepared| prepared.run(&encoded));
         let party0 = party0.join();
