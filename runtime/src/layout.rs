@@ -1,14 +1,14 @@
 //! The order of elements online, in memory and on the wire.
 //!
-//! Values of shape `[1, C, H, W]` stand with their channels last; all others row-major, as offline.
-//! Both parties derive the order from the plan. The items of a batch follow each other. What the offline
-//! phase makes is brought into this order once, before the online phase.
+//! Values of shape `[1, C, H, W]` are stored with their channels last, all others row-major, as offline.
+//! Both parties derive the order from the plan. The items of a batch follow each other. Correlations are
+//! reordered once, before the online phase.
 
 use ir::Shape;
 use ir::plan::{Linear, Step, StepOp};
 use zeroize::{Zeroize, Zeroizing};
 
-/// Whether values of this shape stand with their channels last.
+/// Whether values of this shape are stored with their channels last.
 pub fn channels_last(shape: &Shape) -> bool {
     shape.rank() == 4 && shape.0[0] == 1
 }
@@ -21,7 +21,7 @@ pub fn computed(step: &Step) -> Shape {
     }
 }
 
-/// The dimensions as they stand online.
+/// The dimensions in the order online.
 pub fn dims(shape: &Shape) -> Vec<usize> {
     match shape.0.as_slice() {
         &[1, c, h, w] => vec![1, h, w, c],
@@ -29,7 +29,7 @@ pub fn dims(shape: &Shape) -> Vec<usize> {
     }
 }
 
-/// Where an axis of the shape stands among [`dims`].
+/// The index of an axis of the shape in [`dims`].
 pub fn axis(shape: &Shape, axis: usize) -> usize {
     if channels_last(shape) { [0, 3, 1, 2][axis] } else { axis }
 }
@@ -57,12 +57,12 @@ pub fn pattern<T: Copy>(shape: &Shape, rows: &[T]) -> Vec<T> {
 /// Visits one item's elements, `per` entries each, row-major as offline, in the order that they have
 /// online.
 pub fn for_each_online<T: Copy>(shape: &Shape, per: usize, items: &[T], mut visit: impl FnMut(T)) {
-    let Some(places) = places(shape) else { return items.iter().for_each(|&v| visit(v)) };
+    let Some(positions) = positions(shape) else { return items.iter().for_each(|&v| visit(v)) };
     let channels = shape.0[1];
-    for item in items.chunks_exact(channels * places * per) {
-        for place in 0..places {
+    for item in items.chunks_exact(channels * positions * per) {
+        for position in 0..positions {
             for channel in 0..channels {
-                let at = (channel * places + place) * per;
+                let at = (channel * positions + position) * per;
                 item[at..at + per].iter().for_each(|&v| visit(v));
             }
         }
@@ -81,27 +81,27 @@ pub fn fill_online<T: Copy + Default + Zeroize>(
     out: &mut [T],
     mut next: impl FnMut(&mut [T]),
 ) {
-    let Some(places) = places(shape) else { return next(out) };
+    let Some(positions) = positions(shape) else { return next(out) };
     let channels = shape.0[1];
-    assert_eq!(out.len(), channels * places * per, "elements of one item");
+    assert_eq!(out.len(), channels * positions * per, "elements of one item");
     // Channels that fill a line of the cache.
     let most = (64 / (per * size_of::<T>())).next_multiple_of(8).max(8);
-    let mut rows = Zeroizing::new(vec![T::default(); most.min(channels) * places * per]);
+    let mut rows = Zeroizing::new(vec![T::default(); most.min(channels) * positions * per]);
     for first in (0..channels).step_by(most) {
         let count = most.min(channels - first);
-        let rows = &mut rows[..count * places * per];
+        let rows = &mut rows[..count * positions * per];
         next(rows);
-        let to = Columns { channels, first, count, places };
+        let to = Columns { channels, first, count, positions };
         match per {
             1 => to.transpose::<T, 1>(rows, out),
             2 => to.transpose::<T, 2>(rows, out),
             4 => to.transpose::<T, 4>(rows, out),
             6 => to.transpose::<T, 6>(rows, out),
             _ => {
-                for (place, out) in out.chunks_exact_mut(channels * per).enumerate() {
+                for (position, out) in out.chunks_exact_mut(channels * per).enumerate() {
                     let out = out[first * per..(first + count) * per].chunks_exact_mut(per);
                     for (row, out) in out.enumerate() {
-                        let at = (row * places + place) * per;
+                        let at = (row * positions + position) * per;
                         out.copy_from_slice(&rows[at..at + per]);
                     }
                 }
@@ -116,19 +116,19 @@ struct Columns {
     channels: usize,
     first: usize,
     count: usize,
-    places: usize,
+    positions: usize,
 }
 
 impl Columns {
-    /// Writes rows of `PER` entries per place, one per channel, to where they stand online.
+    /// Writes rows of `PER` entries per position, one per channel, to their place online.
     fn transpose<T: Copy, const PER: usize>(self, rows: &[T], out: &mut [T]) {
         const BLOCK: usize = 16;
-        let Self { channels, first, count, places } = self;
+        let Self { channels, first, count, positions } = self;
         let (rows, _) = rows.as_chunks::<PER>();
         let (out, _) = out.as_chunks_mut::<PER>();
         for (block, out) in out.chunks_mut(BLOCK * channels).enumerate() {
-            for (row, of_row) in rows.chunks_exact(places).take(count).enumerate() {
-                let from = &of_row[block * BLOCK..places.min((block + 1) * BLOCK)];
+            for (row, of_row) in rows.chunks_exact(positions).take(count).enumerate() {
+                let from = &of_row[block * BLOCK..positions.min((block + 1) * BLOCK)];
                 let to = out[first + row..].iter_mut().step_by(channels);
                 to.zip(from).for_each(|(to, from)| *to = *from);
             }
@@ -138,12 +138,12 @@ impl Columns {
 
 /// The elements of whole items from their order online to row-major.
 pub fn to_row_major<T: Copy>(shape: &Shape, items: &[T]) -> Vec<T> {
-    let Some(places) = places(shape) else { return items.to_vec() };
+    let Some(positions) = positions(shape) else { return items.to_vec() };
     let channels = shape.0[1];
     let mut data = Vec::with_capacity(items.len());
-    for item in items.chunks_exact(channels * places) {
+    for item in items.chunks_exact(channels * positions) {
         for channel in 0..channels {
-            data.extend((0..places).map(|place| item[place * channels + channel]));
+            data.extend((0..positions).map(|position| item[position * channels + channel]));
         }
     }
     data
@@ -156,10 +156,10 @@ pub fn to_online<T: Copy>(shape: &Shape, per: usize, items: &[T]) -> Vec<T> {
     data
 }
 
-/// The places of a channel if the order online is another than row-major.
-fn places(shape: &Shape) -> Option<usize> {
-    let places = || shape.0[2] * shape.0[3];
-    (channels_last(shape) && shape.0[1] > 1 && places() > 1).then(places)
+/// The positions of a channel if the order online is another than row-major.
+fn positions(shape: &Shape) -> Option<usize> {
+    let positions = || shape.0[2] * shape.0[3];
+    (channels_last(shape) && shape.0[1] > 1 && positions() > 1).then(positions)
 }
 
 #[cfg(test)]
@@ -175,10 +175,11 @@ mod tests {
         assert_eq!(to_row_major(&shape, &online), items);
         let pairs: Vec<u32> = (0..48).collect();
         assert_eq!(&to_online(&shape, 2, &pairs)[..4], [0, 1, 8, 9]);
-        for (channels, places, per) in [(3, 4, 1), (17, 40, 2), (99, 15, 4), (2, 18, 6), (5, 9, 8)]
+        for (channels, positions, per) in
+            [(3, 4, 1), (17, 40, 2), (99, 15, 4), (2, 18, 6), (5, 9, 8)]
         {
-            let shape = Shape::new([1, channels, places, 1]);
-            let items: Vec<u32> = (0..(channels * places * per) as u32).collect();
+            let shape = Shape::new([1, channels, positions, 1]);
+            let items: Vec<u32> = (0..(channels * positions * per) as u32).collect();
             let mut out = vec![0; items.len()];
             let mut left = items.as_slice();
             fill_online(&shape, per, &mut out, |next| {

@@ -1,5 +1,5 @@
 //! AMX: a unit beside the vectors with eight registers of 16 rows by 64 bytes, which multiplies unsigned by
-//! signed bytes into sums of 32 bits that wrap. The meaning of its blocks stands in [`super::tiles`].
+//! signed bytes into sums of 32 bits that wrap. What its blocks hold is explained in [`super::tiles`].
 //!
 //! Stable Rust reaches it by assembly alone. A process asks the system once for the permission to use it, a
 //! thread says the shape of its registers before it does, and the unit's first products are compared with
@@ -10,7 +10,7 @@
 // Instructions that the machine was asked for at run time, on blocks that are there.
 #![allow(unsafe_code)]
 
-use super::tiles::{BYTES, Block, ROWS, Sums, Two, Unit, meaning};
+use super::tiles::{BYTES, Block, ROWS, Sums, Two, Unit, reference};
 use std::arch::asm;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
@@ -88,7 +88,7 @@ fn is_right() -> bool {
     let (elements, weights) = ([two(1), two(2), two(3)], [two(4), two(5), two(6)]);
     let (mut sums, mut wanted) = (Sums([[[1; ROWS]; ROWS]; 4]), Sums([[[2; ROWS]; ROWS]; 4]));
     multiply(&Configured::shaped(), &elements, &weights, &mut sums);
-    meaning(&elements, &weights, &mut wanted);
+    reference(&elements, &weights, &mut wanted);
     sums.0 == wanted.0
 }
 

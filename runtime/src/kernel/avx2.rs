@@ -2,7 +2,7 @@
 //! wrapping addition. The one pair whose sum does not fit, −2^15·−2^15 twice, wraps to −2^31, which is
 //! right mod 2^32. High limbs are words: the product of bytes, `vpmaddubsw`, saturates and is no use.
 //!
-//! A tile is `P ≤ 6` places by one block, two registers each. The meaning of the limbs stands in
+//! A tile is `P ≤ 6` positions by one block, two registers each. The limbs are explained in
 //! [`super::lines`].
 
 // Pointers into limbs and lines, and instructions that the machine was asked for at run time.
@@ -18,22 +18,22 @@ pub fn is_available() -> bool {
     is_x86_feature_detected!("avx2")
 }
 
-/// Adds the products of `places` to `out`, their outputs, and reduces by `mask`. Words of 16 or 32 bits.
+/// Adds the products of `positions` to `out`, their outputs, and reduces by `mask`. Words of 16 or 32 bits.
 ///
 /// # Panics
 /// If the machine does not have the instructions, or the buffers are too short.
-pub fn apply<W: Word>(job: &Job<'_>, places: Range<usize>, out: &mut [W], mask: W) {
+pub fn apply<W: Word>(job: &Job<'_>, positions: Range<usize>, out: &mut [W], mask: W) {
     assert!(is_available() && (W::BITS == 16 || W::BITS == 32));
-    assert!(out.len() == places.len() * job.walk.outputs() && job.is_sound(places.end));
-    for group in 0..job.walk.groups {
+    assert!(out.len() == positions.len() * job.geometry.outputs() && job.is_sound(positions.end));
+    for group in 0..job.geometry.groups {
         for &span in &job.weights.spans {
             for block in 0..span.blocks {
                 let mut done = 0;
-                while done < places.len() {
-                    let left = places.len() - done;
-                    let at = At { group, span, block, place: places.start + done };
-                    let out = &mut out[done * job.walk.outputs()..];
-                    // SAFETY: the instructions are there, and the limbs reach to the last place.
+                while done < positions.len() {
+                    let left = positions.len() - done;
+                    let at = At { group, span, block, position: positions.start + done };
+                    let out = &mut out[done * job.geometry.outputs()..];
+                    // SAFETY: the instructions are there, and the limbs reach to the last position.
                     done += unsafe { tile(job, at, left, out, mask) };
                 }
             }
@@ -47,10 +47,10 @@ struct At {
     group: usize,
     span: Span,
     block: usize,
-    place: usize,
+    position: usize,
 }
 
-/// Computes the largest tile of at most `left` places; how many they were.
+/// Computes the largest tile of at most `left` positions; how many they were.
 #[target_feature(enable = "avx2")]
 unsafe fn tile<W: Word>(job: &Job<'_>, at: At, left: usize, out: &mut [W], mask: W) -> usize {
     // SAFETY: as the caller's.
@@ -67,7 +67,7 @@ unsafe fn tile<W: Word>(job: &Job<'_>, at: At, left: usize, out: &mut [W], mask:
 #[target_feature(enable = "avx2")]
 unsafe fn sums<W: Word, const P: usize>(job: &Job<'_>, at: At, out: &mut [W], mask: W) -> usize {
     let mut bases = [0; P];
-    job.walk.bases(at.place, &mut bases);
+    job.geometry.bases(at.position, &mut bases);
     let mut sums = [[_mm256_setzero_si256(); 2]; P];
     for (i, &limb) in job.weights.limbs.iter().enumerate() {
         if i > 0 {
@@ -75,20 +75,20 @@ unsafe fn sums<W: Word, const P: usize>(job: &Job<'_>, at: At, out: &mut [W], ma
         }
         let lines = job.weights.lines(limb, at.group, at.span)[at.block..].as_ptr();
         let (bytes, width) = job.limb(limb);
-        let group = at.group * job.walk.group_inputs;
+        let group = at.group * job.geometry.group_inputs;
         let steps = job.weights.steps(limb);
-        // SAFETY: the caller's limbs reach as far as the places; lines hold the span's of every step.
+        // SAFETY: the caller's limbs reach as far as the positions; lines hold the span's of every step.
         unsafe {
             let bases = bases.map(|base| bytes.add((base + group) * width));
-            multiply(&mut sums, lines, at.span.blocks, bases, &job.walk.runs, steps);
+            multiply(&mut sums, lines, at.span.blocks, bases, &job.geometry.runs, steps);
         }
     }
-    let outputs = job.walk.outputs();
+    let outputs = job.geometry.outputs();
     let first = (at.span.first + at.block) * BLOCK;
-    let lanes = BLOCK.min(job.walk.group_outputs - first);
-    for (place, sums) in sums.iter().enumerate() {
+    let lanes = BLOCK.min(job.geometry.group_outputs - first);
+    for (position, sums) in sums.iter().enumerate() {
         let mut words = [0i32; BLOCK];
-        let start = place * outputs + at.group * job.walk.group_outputs + first;
+        let start = position * outputs + at.group * job.geometry.group_outputs + first;
         // SAFETY: two registers fill the words.
         unsafe {
             _mm256_storeu_si256(words.as_mut_ptr().cast(), sums[0]);

@@ -1,8 +1,8 @@
 //! AVX-512 with IFMA, for rings of 33 to 52 bits: `vpmadd52luq` adds the low 52 bits of a product of 52-bit
 //! numbers to a sum of 64 bits, so that the low 52 bits of the sum are right mod 2^52, and so mod 2^k.
 //!
-//! A tile is `P` places by `B` blocks of 8 output channels, `P·B ≤ 24`; per element of a run it loads a line of
-//! weights for every block and repeats the element of every place in all lanes. Bits of elements and weights
+//! A tile is `P` positions by `B` blocks of 8 output channels, `P·B ≤ 24`; per element of a run it loads a line of
+//! weights for every block and repeats the element of every position in all lanes. Bits of elements and weights
 //! above the 52nd, signs among them, are not read.
 //!
 //! Cost: 8 products per instruction, where 64-bit words take a multiplication and an addition.
@@ -10,8 +10,8 @@
 // Pointers into planes and lines, and instructions that the machine was asked for at run time.
 #![allow(unsafe_code)]
 
+use super::geometry::Geometry;
 use super::portable::PortableWeights;
-use super::walk::Walk;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -25,43 +25,43 @@ pub fn is_available() -> bool {
     is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma")
 }
 
-/// Adds the products of `places` to `out`, their outputs, and reduces by `mask`, of at most [`WIDEST`] bits;
-/// `planes` are the images in their borders.
+/// Adds the products of `positions` to `out`, their outputs, and reduces by `mask`, of at most [`WIDEST`] bits;
+/// `planes` are the padded images.
 ///
 /// # Panics
 /// If the machine does not have the instructions, or the buffers are too short.
 pub fn apply(
-    walk: &Walk,
+    geometry: &Geometry,
     weights: &PortableWeights<u64>,
     planes: &[u64],
-    places: Range<usize>,
+    positions: Range<usize>,
     out: &mut [u64],
     mask: u64,
 ) {
     assert!(is_available() && mask >> WIDEST == 0);
-    assert!(out.len() == places.len() * walk.outputs());
+    assert!(out.len() == positions.len() * geometry.outputs());
     let mut last = [0];
-    if let Some(place) = places.end.checked_sub(1) {
-        walk.bases(place, &mut last);
+    if let Some(position) = positions.end.checked_sub(1) {
+        geometry.bases(position, &mut last);
     }
-    let run = walk.runs.iter().max().copied().unwrap_or(0);
-    let reach = last[0] + (walk.groups - 1) * walk.group_inputs + run + walk.run;
-    assert!(places.is_empty() || reach <= planes.len(), "places whose operands are there");
-    let blocks = walk.group_outputs.div_ceil(BLOCK);
+    let run = geometry.runs.iter().max().copied().unwrap_or(0);
+    let reach = last[0] + (geometry.groups - 1) * geometry.group_inputs + run + geometry.run;
+    assert!(positions.is_empty() || reach <= planes.len(), "positions whose operands are there");
+    let blocks = geometry.group_outputs.div_ceil(BLOCK);
     let lines = weights.words().as_chunks::<BLOCK>().0;
-    assert!(lines.len() == walk.groups * blocks * walk.fan_in());
-    for group in 0..walk.groups {
+    assert!(lines.len() == geometry.groups * blocks * geometry.fan_in());
+    for group in 0..geometry.groups {
         let mut block = 0;
         while block < blocks {
             let mut done = 0;
             let most = (blocks - block).min(4);
-            while done < places.len() {
-                let at = At { group, block, blocks, place: places.start + done };
-                let left = places.len() - done;
-                let out = &mut out[done * walk.outputs()..];
-                // SAFETY: the instructions are there, the planes reach as far as the last place, and the lines are
+            while done < positions.len() {
+                let at = At { group, block, blocks, position: positions.start + done };
+                let left = positions.len() - done;
+                let out = &mut out[done * geometry.outputs()..];
+                // SAFETY: the instructions are there, the planes reach as far as the last position, and the lines are
                 // those of all groups' blocks.
-                done += unsafe { tile(walk, lines, planes, at, most, left, out, mask) };
+                done += unsafe { tile(geometry, lines, planes, at, most, left, out, mask) };
             }
             block += most;
         }
@@ -74,14 +74,14 @@ struct At {
     group: usize,
     block: usize,
     blocks: usize,
-    place: usize,
+    position: usize,
 }
 
-/// Computes the largest tile of `blocks` and at most `left` places; how many places they were.
+/// Computes the largest tile of `blocks` and at most `left` positions; how many positions they were.
 #[target_feature(enable = "avx512f,avx512ifma")]
 #[allow(clippy::too_many_arguments)]
 unsafe fn tile(
-    walk: &Walk,
+    geometry: &Geometry,
     lines: &[[u64; BLOCK]],
     planes: &[u64],
     at: At,
@@ -91,13 +91,13 @@ unsafe fn tile(
     mask: u64,
 ) -> usize {
     macro_rules! first_that_fits {
-        ($blocks:literal: $($places:literal)*) => {{
+        ($blocks:literal: $($positions:literal)*) => {{
             // SAFETY: as the caller's.
-            $(if left >= $places {
-                unsafe { sums::<$places, $blocks>(walk, lines, planes, at, out, mask) };
-                return $places;
+            $(if left >= $positions {
+                unsafe { sums::<$positions, $blocks>(geometry, lines, planes, at, out, mask) };
+                return $positions;
             })*
-            unreachable!("a tile of one place fits")
+            unreachable!("a tile of one position fits")
         }};
     }
     match blocks {
@@ -110,7 +110,7 @@ unsafe fn tile(
 
 #[target_feature(enable = "avx512f,avx512ifma")]
 unsafe fn sums<const P: usize, const B: usize>(
-    walk: &Walk,
+    geometry: &Geometry,
     lines: &[[u64; BLOCK]],
     planes: &[u64],
     at: At,
@@ -118,15 +118,15 @@ unsafe fn sums<const P: usize, const B: usize>(
     mask: u64,
 ) {
     let mut bases = [0; P];
-    walk.bases(at.place, &mut bases);
-    let per_block = walk.fan_in();
+    geometry.bases(at.position, &mut bases);
+    let per_block = geometry.fan_in();
     let first = (at.group * at.blocks + at.block) * per_block;
     let mut sums = [[_mm512_setzero_si512(); B]; P];
     let mut line = lines[first..].as_ptr();
-    for &run in &walk.runs {
+    for &run in &geometry.runs {
         let elements =
-            bases.map(|base| planes[base + at.group * walk.group_inputs + run..].as_ptr());
-        for i in 0..walk.run {
+            bases.map(|base| planes[base + at.group * geometry.group_inputs + run..].as_ptr());
+        for i in 0..geometry.run {
             // SAFETY: the caller's planes reach to the end of every run, and the lines to that of the last of
             // the blocks.
             unsafe {
@@ -143,12 +143,12 @@ unsafe fn sums<const P: usize, const B: usize>(
             }
         }
     }
-    let outputs = walk.outputs();
-    for (place, sums) in sums.iter().enumerate() {
+    let outputs = geometry.outputs();
+    for (position, sums) in sums.iter().enumerate() {
         for (block, sum) in sums.iter().enumerate() {
             let first = (at.block + block) * BLOCK;
-            let lanes = BLOCK.min(walk.group_outputs - first);
-            let start = place * outputs + at.group * walk.group_outputs + first;
+            let lanes = BLOCK.min(geometry.group_outputs - first);
+            let start = position * outputs + at.group * geometry.group_outputs + first;
             let mut words = [0u64; BLOCK];
             // SAFETY: a register fills the words.
             unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), *sum) };

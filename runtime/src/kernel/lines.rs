@@ -17,8 +17,8 @@
 //!
 //! *Cost* per 16 products of a step: one instruction for `k ≤ 16`, 1.5 or 2 above.
 
-use super::Ahead;
-use super::walk::Walk;
+use super::Prefetch;
+use super::geometry::Geometry;
 use ir::word::Word;
 use zeroize::Zeroize;
 
@@ -68,7 +68,12 @@ pub struct LineWeights {
 impl LineWeights {
     /// Packs weights in ONNX's order; `None` if they are too wide for the ring `k` of the step: then 16
     /// bits are not enough.
-    pub fn new(walk: &Walk, weights: &[i32], k: u32, multiplies_bytes: bool) -> Option<Self> {
+    pub fn new(
+        geometry: &Geometry,
+        weights: &[i32],
+        k: u32,
+        multiplies_bytes: bool,
+    ) -> Option<Self> {
         let fits = |bits: u32| weights.iter().all(|&w| w >> (bits - 1) == w >> 31);
         let limbs = match k {
             0..=16 => vec![Limb::Low],
@@ -76,15 +81,23 @@ impl LineWeights {
             17..=32 if fits(16) => vec![Limb::HighWords, Limb::Low],
             _ => return None,
         };
-        let blocks = walk.group_outputs.div_ceil(BLOCK);
+        let blocks = geometry.group_outputs.div_ceil(BLOCK);
         let count = blocks.div_ceil(SPAN);
         let edge = |i: usize| i * blocks / count;
         let spans: Vec<Span> =
             (0..count).map(|i| Span { first: edge(i), blocks: edge(i + 1) - edge(i) }).collect();
-        let pack = |per_step: usize| pack(walk, weights, &spans, per_step);
+        let pack = |per_step: usize| pack(geometry, weights, &spans, per_step);
         let words = pack(2);
         let bytes = if limbs[0] == Limb::HighBytes { pack(4) } else { vec![] };
-        Some(Self { limbs, spans, words, bytes, runs: walk.runs.len(), run: walk.run, blocks })
+        Some(Self {
+            limbs,
+            spans,
+            words,
+            bytes,
+            runs: geometry.runs.len(),
+            run: geometry.run,
+            blocks,
+        })
     }
 
     /// Steps of one run.
@@ -107,16 +120,16 @@ impl Drop for LineWeights {
     }
 }
 
-fn pack(walk: &Walk, weights: &[i32], spans: &[Span], per_step: usize) -> Vec<Line> {
-    let steps = walk.run.div_ceil(per_step);
-    let blocks = walk.group_outputs.div_ceil(BLOCK);
-    let mut lines = Vec::with_capacity(walk.groups * blocks * walk.runs.len() * steps);
-    for group in 0..walk.groups {
+fn pack(geometry: &Geometry, weights: &[i32], spans: &[Span], per_step: usize) -> Vec<Line> {
+    let steps = geometry.run.div_ceil(per_step);
+    let blocks = geometry.group_outputs.div_ceil(BLOCK);
+    let mut lines = Vec::with_capacity(geometry.groups * blocks * geometry.runs.len() * steps);
+    for group in 0..geometry.groups {
         for span in spans {
-            for run in 0..walk.runs.len() {
+            for run in 0..geometry.runs.len() {
                 for step in 0..steps {
                     for block in span.first..span.first + span.blocks {
-                        lines.push(line(walk, weights, group, block, run, step, per_step));
+                        lines.push(line(geometry, weights, group, block, run, step, per_step));
                     }
                 }
             }
@@ -126,7 +139,7 @@ fn pack(walk: &Walk, weights: &[i32], spans: &[Span], per_step: usize) -> Vec<Li
 }
 
 fn line(
-    walk: &Walk,
+    geometry: &Geometry,
     weights: &[i32],
     group: usize,
     block: usize,
@@ -135,12 +148,12 @@ fn line(
     per_step: usize,
 ) -> Line {
     let mut line = Line([0; 32]);
-    for lane in 0..BLOCK.min(walk.group_outputs - block * BLOCK) {
-        let output = group * walk.group_outputs + block * BLOCK + lane;
+    for lane in 0..BLOCK.min(geometry.group_outputs - block * BLOCK) {
+        let output = group * geometry.group_outputs + block * BLOCK + lane;
         let mut bytes = [0u8; 4];
         let width = 4 / per_step;
-        for i in 0..per_step.min(walk.run - step * per_step) {
-            let weight = weights[walk.weight(output, run, step * per_step + i)];
+        for i in 0..per_step.min(geometry.run - step * per_step) {
+            let weight = weights[geometry.weight(output, run, step * per_step + i)];
             bytes[i * width..(i + 1) * width].copy_from_slice(&weight.to_le_bytes()[..width]);
         }
         let [a, b, c, d] = bytes;
@@ -150,7 +163,7 @@ fn line(
     line
 }
 
-/// The elements of some items as limbs, in their borders of zeros.
+/// The elements of some items as limbs, padded with zeros.
 #[derive(Clone, Copy, Default)]
 pub struct Limbs<'a> {
     /// [`Limb::Low`]
@@ -162,7 +175,7 @@ pub struct Limbs<'a> {
 }
 
 impl<'a> Limbs<'a> {
-    /// Words that are limbs as they stand.
+    /// Words that are limbs already.
     pub fn words(low: &'a [u16]) -> Self {
         Self { low, ..Self::default() }
     }
@@ -178,13 +191,13 @@ pub struct Scratch {
 
 impl Scratch {
     /// Splits images into the limbs that `weights` ask for.
-    pub fn split<S: Word>(&mut self, walk: &Walk, weights: &LineWeights, images: &[S]) {
-        walk.surround(images, &mut self.low, |v| v.element() as u16);
+    pub fn split<S: Word>(&mut self, geometry: &Geometry, weights: &LineWeights, images: &[S]) {
+        geometry.pad(images, &mut self.low, |v| v.element() as u16);
         let high = |v: S| v.element().wrapping_add(1 << 15) >> 16;
         match weights.limbs[0] {
             Limb::Low => {}
-            Limb::HighWords => walk.surround(images, &mut self.high_words, |v| high(v) as u16),
-            Limb::HighBytes => walk.surround(images, &mut self.high_bytes, |v| high(v) as u8),
+            Limb::HighWords => geometry.pad(images, &mut self.high_words, |v| high(v) as u16),
+            Limb::HighBytes => geometry.pad(images, &mut self.high_bytes, |v| high(v) as u8),
         }
     }
 
@@ -194,22 +207,22 @@ impl Scratch {
     }
 }
 
-/// Whether images of 16-bit words can be read where they stand: no run ends in the middle of a step.
-pub fn reads_in_place(walk: &Walk, weights: &LineWeights) -> bool {
-    walk.is_bare() && walk.run.is_multiple_of(2) && weights.limbs == [Limb::Low]
+/// Whether images of 16-bit words can be read without a copy: no run ends in the middle of a step.
+pub fn reads_in_place(geometry: &Geometry, weights: &LineWeights) -> bool {
+    geometry.is_unpadded() && geometry.run.is_multiple_of(2) && weights.limbs == [Limb::Low]
 }
 
 /// Everything that a kernel reads.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// The geometry.
-    pub walk: &'a Walk,
+    pub geometry: &'a Geometry,
     /// The weights.
     pub weights: &'a LineWeights,
     /// The elements.
     pub limbs: Limbs<'a>,
-    /// What is read next.
-    pub ahead: Ahead,
+    /// What is read next, to be prefetched.
+    pub prefetch: Prefetch,
 }
 
 impl<'a> Job<'a> {
@@ -222,14 +235,14 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Whether every step of the places below `end` lies within every limb.
+    /// Whether every step of the positions below `end` lies within every limb.
     pub fn is_sound(&self, end: usize) -> bool {
         let mut last = [0];
         if end > 0 {
-            self.walk.bases(end - 1, &mut last);
+            self.geometry.bases(end - 1, &mut last);
         }
-        let group = (self.walk.groups - 1) * self.walk.group_inputs;
-        let run = self.walk.runs.iter().max().copied().unwrap_or(0);
+        let group = (self.geometry.groups - 1) * self.geometry.group_inputs;
+        let run = self.geometry.runs.iter().max().copied().unwrap_or(0);
         let reach = |limb: Limb| {
             let per_step = if limb == Limb::HighBytes { 4 } else { 2 };
             last[0] + group + run + self.weights.steps(limb) * per_step

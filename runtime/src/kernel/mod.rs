@@ -1,7 +1,7 @@
 //! Products of party 0's small signed weights with ring elements: convolutions, matrix products and
 //! elementwise products, exact in Z_2^k, in storage with the channels last.
 //!
-//! One meaning, [`portable`], and faster kernels that equal it bit for bit, chosen at run time:
+//! [`portable`] is the reference; faster kernels equal it bit for bit and are chosen at run time:
 //!
 //! | rings | AMX, weights of 8 bits | AVX-512 VNNI | AVX2 | elsewhere |
 //! | --- | --- | --- | --- | --- |
@@ -13,18 +13,18 @@
 //!
 //! Large convolutions of 3×3 taps take four ninths of their products, as matrix products of the kernels
 //! (`karatsuba`). Convolutions whose channels are groups of their own are products along the channels, for which the
-//! portable kernel is as good as any. Weights are packed once per plan; images are copied into a border
-//! of zeros, unless they need none, and no other copy of their inputs is made ([`walk`]). The products
-//! are added to what the output holds: the bias less party 0's share of `W·r`.
+//! portable kernel is as good as any. Weights are packed once per plan. Images are copied to be
+//! padded with zeros where they need it ([`geometry`]); no other copy of the inputs is made. The products are added to
+//! what the output holds: the bias less party 0's share of `W·r`.
 //!
 //! The output is made part by part ([`Running`]), so that what follows finds it in the cache, and a part
-//! may go to several cores; a part is a number of places, of one item or of several.
+//! may go to several cores; a part is a number of output positions, of one item or of several.
 
+pub mod geometry;
 mod karatsuba;
 pub mod portable;
 mod running;
 pub mod sums;
-pub mod walk;
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -49,11 +49,11 @@ mod vnni;
 mod tests;
 
 use crate::words::{Words, WordsRef, each_slice};
+use geometry::Geometry;
 use ir::Shape;
 use ir::plan::{Linear, Step, StepOp};
 use portable::PortableWeights;
 pub use running::Running;
-use walk::Walk;
 use zeroize::Zeroizing;
 
 /// A set of instructions.
@@ -96,14 +96,14 @@ impl InstructionSet {
 
 /// A step with secret weights, packed for this machine. Wiped when dropped.
 pub struct PackedLinear {
-    walk: Walk,
+    geometry: Geometry,
     ring: u32,
     weights: Packed,
 }
 
 enum Packed {
     /// One factor per element, in the order of the elements.
-    Diagonal(Zeroizing<Vec<i32>>),
+    Hadamard(Zeroizing<Vec<i32>>),
     Words16(PortableWeights<u16>),
     Words32(PortableWeights<u32>),
     Words64(PortableWeights<u64>),
@@ -118,20 +118,20 @@ enum Packed {
     Tiles(tiles::TileWeights),
 }
 
-/// Memory that is read soon: a hint.
+/// Memory that is read soon, to be fetched into the cache: a hint.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Ahead {
+pub struct Prefetch {
     /// Addresses and lengths in bytes.
     parts: [(usize, usize); 3],
 }
 
-impl Ahead {
+impl Prefetch {
     /// Words that are read soon.
     pub fn of(words: WordsRef<'_>) -> Self {
         Self::default().and(words)
     }
 
-    /// And these; up to three in all, further ones are forgotten.
+    /// And these; up to three in all, further ones are ignored.
     pub fn and(mut self, words: WordsRef<'_>) -> Self {
         if let Some(part) = self.parts.iter_mut().find(|part| part.1 == 0) {
             *part =
@@ -141,7 +141,7 @@ impl Ahead {
     }
 }
 
-/// Memory for images in their borders, used again from step to step.
+/// Memory for padded images, reused from step to step.
 #[derive(Default)]
 pub struct Scratch {
     words16: Vec<u16>,
@@ -156,81 +156,84 @@ pub struct Scratch {
     tiles: tiles::Memory,
 }
 
-/// Products per task below which another core is not worth its waking.
+/// Products per task below which waking another core does not pay.
 const TASK: usize = 1 << 22;
-/// Places whose outputs are computed together where the weights do not stay in a core's cache.
-const PLACES: usize = 192;
-/// Bytes of weights that do.
+/// Output positions that are computed together where the weights do not stay in a core's cache.
+const POSITIONS: usize = 192;
+/// Bytes of weights that stay in a core's cache.
 const CACHED: usize = 1 << 19;
 
-/// How many cores are worth their waking for so many products.
+/// How many cores it pays to use for so many products.
 pub fn cores(products: usize) -> usize {
     (products / TASK).clamp(1, rayon::current_num_threads())
 }
 
 impl PackedLinear {
-    /// Packs the weights of a step, given in ONNX's order; a diagonal's in the order of the elements.
+    /// Packs the weights of a step, given in ONNX's order; those of a Hadamard product in the order of the
+    /// elements.
     /// `None` for steps without secret weights.
     pub fn new(set: InstructionSet, step: &Step, operand: &Shape, weights: &[i32]) -> Option<Self> {
         let elements = step.shape.elements();
         let last = |shape: &Shape| shape.0.last().copied().unwrap_or(1);
-        let walk = match &step.op {
+        let geometry = match &step.op {
             StepOp::Linear(Linear::Convolution { geometry, .. }) => {
-                Walk::convolution(geometry, operand, &step.shape)
+                Geometry::convolution(geometry, operand, &step.shape)
             }
             StepOp::Linear(Linear::MatrixProduct { .. }) => {
                 let outputs = last(&step.shape);
-                Walk::matrix_product(elements / outputs, last(operand), outputs)
+                Geometry::matrix_product(elements / outputs, last(operand), outputs)
             }
-            StepOp::Linear(Linear::Hadamard { .. }) => Walk::matrix_product(1, elements, elements),
+            StepOp::Linear(Linear::Hadamard { .. }) => {
+                Geometry::matrix_product(1, elements, elements)
+            }
             _ => return None,
         };
         let ring = step.ring;
         if matches!(step.op, StepOp::Linear(Linear::Hadamard { .. })) {
-            let weights = Packed::Diagonal(Zeroizing::new(weights.to_vec()));
-            return Some(Self { walk, ring, weights });
+            let weights = Packed::Hadamard(Zeroizing::new(weights.to_vec()));
+            return Some(Self { geometry, ring, weights });
         }
         #[cfg(target_arch = "x86_64")]
         if set == InstructionSet::Amx
-            && let Some(tiled) = Self::tiled(tiles::Unit::Amx, &walk, weights, ring)
+            && let Some(tiled) = Self::tiled(tiles::Unit::Amx, &geometry, weights, ring)
         {
             return Some(tiled);
         }
-        Some(if karatsuba::fits(&walk, weights, ring) && karatsuba::pays(&walk) {
-            Self::fast(set, walk, weights, ring)
+        Some(if karatsuba::fits(&geometry, weights, ring) && karatsuba::pays(&geometry) {
+            Self::fast(set, geometry, weights, ring)
         } else {
-            Self::pack(set, walk, weights, ring)
+            Self::pack(set, geometry, weights, ring)
         })
     }
 
-    /// For a unit that multiplies tiles, if it is for these.
+    /// For a unit that multiplies tiles, if it can compute these.
     #[cfg(target_arch = "x86_64")]
-    fn tiled(unit: tiles::Unit, walk: &Walk, weights: &[i32], ring: u32) -> Option<Self> {
-        let weights = Packed::Tiles(tiles::TileWeights::new(unit, walk, weights, ring)?);
-        Some(Self { walk: walk.clone(), ring, weights })
+    fn tiled(unit: tiles::Unit, geometry: &Geometry, weights: &[i32], ring: u32) -> Option<Self> {
+        let weights = Packed::Tiles(tiles::TileWeights::new(unit, geometry, weights, ring)?);
+        Some(Self { geometry: geometry.clone(), ring, weights })
     }
 
     /// As matrix products of the kernels.
-    fn fast(set: InstructionSet, walk: Walk, weights: &[i32], ring: u32) -> Self {
-        let weights = Packed::Fast(Box::new(karatsuba::Fast::new(set, &walk, weights, ring)));
-        Self { walk, ring, weights }
+    fn fast(set: InstructionSet, geometry: Geometry, weights: &[i32], ring: u32) -> Self {
+        let weights = Packed::Fast(Box::new(karatsuba::Fast::new(set, &geometry, weights, ring)));
+        Self { geometry, ring, weights }
     }
 
     /// For a kernel.
-    fn pack(set: InstructionSet, walk: Walk, weights: &[i32], ring: u32) -> Self {
-        let weights = pack(set, &walk, weights, ring);
-        Self { walk, ring, weights }
+    fn pack(set: InstructionSet, geometry: Geometry, weights: &[i32], ring: u32) -> Self {
+        let weights = pack(set, &geometry, weights, ring);
+        Self { geometry, ring, weights }
     }
 
-    /// Elements of a place, which are computed together: parts of the output begin and end between
-    /// places.
+    /// Elements of an output position, which are computed together: parts of the output begin and end between
+    /// positions.
     pub fn outputs(&self) -> usize {
-        if matches!(self.weights, Packed::Diagonal(_)) { 1 } else { self.walk.outputs() }
+        if matches!(self.weights, Packed::Hadamard(_)) { 1 } else { self.geometry.outputs() }
     }
 
     /// Products of one element of the output.
     pub fn fan_in(&self) -> usize {
-        if matches!(self.weights, Packed::Diagonal(_)) { 1 } else { self.walk.fan_in() }
+        if matches!(self.weights, Packed::Hadamard(_)) { 1 } else { self.geometry.fan_in() }
     }
 
     /// The fewest elements of the output for which it pays to fetch the weights.
@@ -239,7 +242,7 @@ impl PackedLinear {
             return self.outputs();
         }
         let bytes = self.outputs() * self.fan_in() * 2;
-        if bytes > CACHED { PLACES * self.outputs() } else { self.outputs() }
+        if bytes > CACHED { POSITIONS * self.outputs() } else { self.outputs() }
     }
 
     /// Adds `W·x` to `out` and reduces, for the items of a batch one after another. The words of `x` are
@@ -254,7 +257,7 @@ impl PackedLinear {
         let mut running = self.over(x.whole(), scratch);
         for start in (0..count).step_by(part.max(1)) {
             let end = count.min(start + part);
-            running.bring(start..end);
+            running.prepare(start..end);
             let cores = cores((end - start) * self.fan_in());
             running.add_on(cores, start, out.part_mut(start..end));
         }
@@ -265,7 +268,7 @@ impl PackedLinear {
     /// # Panics
     /// If `x` is not a whole number of items.
     pub fn over<'a>(&'a self, x: WordsRef<'a>, scratch: &'a mut Scratch) -> Running<'a> {
-        assert!(x.len().is_multiple_of(self.walk.input_elements()), "items of a batch");
+        assert!(x.len().is_multiple_of(self.geometry.input_elements()), "items of a batch");
         match (&self.weights, Words::bits(self.ring)) {
             (Packed::Fast(_), 16) => scratch.fast16.begin(),
             (Packed::Fast(_), 32) => scratch.fast32.begin(),
@@ -279,7 +282,7 @@ impl PackedLinear {
 
     /// Elements of one item's output.
     fn result(&self) -> usize {
-        self.walk.places() * self.walk.outputs()
+        self.geometry.positions() * self.geometry.outputs()
     }
 }
 
@@ -293,11 +296,11 @@ pub fn peak() -> f64 {
     0.0
 }
 
-fn pack(set: InstructionSet, walk: &Walk, weights: &[i32], ring: u32) -> Packed {
+fn pack(set: InstructionSet, geometry: &Geometry, weights: &[i32], ring: u32) -> Packed {
     #[cfg(target_arch = "x86_64")]
-    if set != InstructionSet::Portable && !walk.is_depthwise() {
+    if set != InstructionSet::Portable && !geometry.is_depthwise() {
         let is_vnni = set != InstructionSet::Avx2;
-        if let Some(lines) = lines::LineWeights::new(walk, weights, ring, is_vnni) {
+        if let Some(lines) = lines::LineWeights::new(geometry, weights, ring, is_vnni) {
             return if is_vnni { Packed::Vnni(lines) } else { Packed::Avx2(lines) };
         }
     }
@@ -305,13 +308,13 @@ fn pack(set: InstructionSet, walk: &Walk, weights: &[i32], ring: u32) -> Packed 
     if (33..=ifma::WIDEST).contains(&ring)
         && matches!(set, InstructionSet::Vnni | InstructionSet::Amx)
         && ifma::is_available()
-        && !walk.is_depthwise()
+        && !geometry.is_depthwise()
     {
-        return Packed::Ifma(PortableWeights::new(walk, weights));
+        return Packed::Ifma(PortableWeights::new(geometry, weights));
     }
     match ring {
-        0..=16 => Packed::Words16(PortableWeights::new(walk, weights)),
-        17..=32 => Packed::Words32(PortableWeights::new(walk, weights)),
-        _ => Packed::Words64(PortableWeights::new(walk, weights)),
+        0..=16 => Packed::Words16(PortableWeights::new(geometry, weights)),
+        17..=32 => Packed::Words32(PortableWeights::new(geometry, weights)),
+        _ => Packed::Words64(PortableWeights::new(geometry, weights)),
     }
 }

@@ -1,13 +1,13 @@
-//! The meaning of the kernels in safe Rust, for every ring: words wide enough for it, whose arithmetic
-//! wraps. Vectorised by the compiler, along the output channels: a block of them is a line of words.
+//! The reference implementation of the kernels in safe Rust, for every ring: words wide enough for it, whose
+//! arithmetic wraps. The compiler vectorises it along the output channels: a block of them is a line of words.
 
-use super::walk::Walk;
+use super::geometry::Geometry;
 use ir::word::{Word, vectorized};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// Places of a tile.
-const PLACES: usize = 4;
+/// Positions of a tile.
+const POSITIONS: usize = 4;
 /// Bytes of a block's sums.
 const BYTES: usize = 64;
 
@@ -17,26 +17,28 @@ pub struct PortableWeights<W: zeroize::Zeroize>(Zeroizing<Vec<W>>);
 
 impl<W: Word + zeroize::Zeroize> PortableWeights<W> {
     /// Packs weights in ONNX's order.
-    pub fn new(walk: &Walk, weights: &[i32]) -> Self {
+    pub fn new(geometry: &Geometry, weights: &[i32]) -> Self {
         let lanes = BYTES * 8 / W::BITS as usize;
         let mut words = Vec::new();
-        if walk.is_depthwise() {
-            for run in 0..walk.runs.len() {
-                words.extend((0..walk.groups).map(|c| W::weight(weights[walk.weight(c, run, 0)])));
+        if geometry.is_depthwise() {
+            for run in 0..geometry.runs.len() {
+                words.extend(
+                    (0..geometry.groups).map(|c| W::weight(weights[geometry.weight(c, run, 0)])),
+                );
             }
             return Self(Zeroizing::new(words));
         }
-        for group in 0..walk.groups {
-            for first in (0..walk.group_outputs).step_by(lanes) {
+        for group in 0..geometry.groups {
+            for first in (0..geometry.group_outputs).step_by(lanes) {
                 for (run, element) in
-                    (0..walk.runs.len()).flat_map(|r| (0..walk.run).map(move |e| (r, e)))
+                    (0..geometry.runs.len()).flat_map(|r| (0..geometry.run).map(move |e| (r, e)))
                 {
                     words.extend((first..first + lanes).map(|output| {
-                        if output >= walk.group_outputs {
+                        if output >= geometry.group_outputs {
                             return W::default();
                         }
-                        let output = group * walk.group_outputs + output;
-                        W::weight(weights[walk.weight(output, run, element)])
+                        let output = group * geometry.group_outputs + output;
+                        W::weight(weights[geometry.weight(output, run, element)])
                     }));
                 }
             }
@@ -49,16 +51,25 @@ impl<W: Word + zeroize::Zeroize> PortableWeights<W> {
         &self.0
     }
 
-    /// Adds the products of `places` to `out`, their outputs, and reduces by `mask`; `planes` are the
-    /// images in their borders.
-    pub fn apply(&self, walk: &Walk, planes: &[W], places: Range<usize>, out: &mut [W], mask: W) {
+    /// Adds the products of `positions` to `out`, their outputs, and reduces by `mask`; `planes` are the
+    /// padded images.
+    pub fn apply(
+        &self,
+        geometry: &Geometry,
+        planes: &[W],
+        positions: Range<usize>,
+        out: &mut [W],
+        mask: W,
+    ) {
         vectorized(
             #[inline(always)]
             || match W::BITS {
-                _ if walk.is_depthwise() => self.depthwise(walk, planes, places, out, mask),
-                16 => self.blocks::<32>(walk, planes, places, out, mask),
-                32 => self.blocks::<16>(walk, planes, places, out, mask),
-                _ => self.blocks::<8>(walk, planes, places, out, mask),
+                _ if geometry.is_depthwise() => {
+                    self.depthwise(geometry, planes, positions, out, mask)
+                }
+                16 => self.blocks::<32>(geometry, planes, positions, out, mask),
+                32 => self.blocks::<16>(geometry, planes, positions, out, mask),
+                _ => self.blocks::<8>(geometry, planes, positions, out, mask),
             },
         );
     }
@@ -66,46 +77,53 @@ impl<W: Word + zeroize::Zeroize> PortableWeights<W> {
     #[inline(always)]
     fn blocks<const LANES: usize>(
         &self,
-        walk: &Walk,
+        geometry: &Geometry,
         planes: &[W],
-        places: Range<usize>,
+        positions: Range<usize>,
         out: &mut [W],
         mask: W,
     ) {
-        let outputs = walk.outputs();
-        let per_block = walk.fan_in() * LANES;
-        let blocks = walk.group_outputs.div_ceil(LANES);
+        let outputs = geometry.outputs();
+        let per_block = geometry.fan_in() * LANES;
+        let blocks = geometry.group_outputs.div_ceil(LANES);
         for (index, weights) in self.0.chunks_exact(per_block).enumerate() {
             let (group, first) = (index / blocks, index % blocks * LANES);
-            let lanes = LANES.min(walk.group_outputs - first);
-            let at = group * walk.group_outputs + first;
-            let mut tiles = out.chunks_exact_mut(outputs * PLACES);
-            let mut place = places.start;
+            let lanes = LANES.min(geometry.group_outputs - first);
+            let at = group * geometry.group_outputs + first;
+            let mut tiles = out.chunks_exact_mut(outputs * POSITIONS);
+            let mut position = positions.start;
             for out in &mut tiles {
-                let sums = tile::<W, PLACES, LANES>(walk, weights, planes, group, place);
+                let sums = tile::<W, POSITIONS, LANES>(geometry, weights, planes, group, position);
                 store(&sums, out, outputs, at, lanes, mask);
-                place += PLACES;
+                position += POSITIONS;
             }
             for out in tiles.into_remainder().chunks_exact_mut(outputs) {
-                let sums = tile::<W, 1, LANES>(walk, weights, planes, group, place);
+                let sums = tile::<W, 1, LANES>(geometry, weights, planes, group, position);
                 store(&sums, out, outputs, at, lanes, mask);
-                place += 1;
+                position += 1;
             }
         }
     }
 
     #[inline(always)]
-    fn depthwise(&self, walk: &Walk, planes: &[W], places: Range<usize>, out: &mut [W], mask: W) {
+    fn depthwise(
+        &self,
+        geometry: &Geometry,
+        planes: &[W],
+        positions: Range<usize>,
+        out: &mut [W],
+        mask: W,
+    ) {
         const LANES: usize = 32;
-        let channels = walk.channels();
-        for (place, out) in places.zip(out.chunks_exact_mut(channels)) {
+        let channels = geometry.channels();
+        for (position, out) in positions.zip(out.chunks_exact_mut(channels)) {
             let mut base = [0];
-            walk.bases(place, &mut base);
+            geometry.bases(position, &mut base);
             let (blocks, rest) = out.as_chunks_mut::<LANES>();
             let tail = blocks.len() * LANES;
             for (block, out) in blocks.iter_mut().enumerate() {
                 let at = block * LANES;
-                for (tap, weights) in walk.runs.iter().zip(self.0.chunks_exact(channels)) {
+                for (tap, weights) in geometry.runs.iter().zip(self.0.chunks_exact(channels)) {
                     let x = planes[base[0] + tap + at..].first_chunk::<LANES>();
                     if let (Some(x), Some(w)) = (x, weights[at..].first_chunk::<LANES>()) {
                         *out = multiply_add(out, w, x);
@@ -114,7 +132,7 @@ impl<W: Word + zeroize::Zeroize> PortableWeights<W> {
                 out.iter_mut().for_each(|v| *v = v.and(mask));
             }
             for (lane, out) in rest.iter_mut().enumerate() {
-                for (tap, weights) in walk.runs.iter().zip(self.0.chunks_exact(channels)) {
+                for (tap, weights) in geometry.runs.iter().zip(self.0.chunks_exact(channels)) {
                     *out =
                         out.multiply_add(weights[tail + lane], planes[base[0] + tap + tail + lane]);
                 }
@@ -139,18 +157,18 @@ fn multiply_add<W: Word, const LANES: usize>(
 
 #[inline(always)]
 fn tile<W: Word, const P: usize, const LANES: usize>(
-    walk: &Walk,
+    geometry: &Geometry,
     weights: &[W],
     planes: &[W],
     group: usize,
-    place: usize,
+    position: usize,
 ) -> [[W; LANES]; P] {
     let mut bases = [0; P];
-    walk.bases(place, &mut bases);
+    geometry.bases(position, &mut bases);
     let mut sums = [[W::default(); LANES]; P];
-    for (&run, weights) in walk.runs.iter().zip(weights.chunks_exact(walk.run * LANES)) {
+    for (&run, weights) in geometry.runs.iter().zip(weights.chunks_exact(geometry.run * LANES)) {
         let elements =
-            bases.map(|base| &planes[base + group * walk.group_inputs + run..][..walk.run]);
+            bases.map(|base| &planes[base + group * geometry.group_inputs + run..][..geometry.run]);
         let (lines, _) = weights.as_chunks::<LANES>();
         for (i, line) in lines.iter().enumerate() {
             for p in 0..P {

@@ -17,7 +17,7 @@ pub fn row_sums<Q: Word>(per: usize, rows: &[Q], opening: &[u16], products: &[Q]
     portable(per, rows, opening, products, &mut sums[done..]);
 }
 
-/// The meaning.
+/// The reference implementation.
 pub(super) fn portable<Q: Word>(
     per: usize,
     rows: &[Q],
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_equal_the_meaning() {
+    fn sums_equal_the_reference() {
         let shape = ((1..=8usize).prop_map(|pairs| 2 * pairs), 0..=130usize, 1..=520usize);
         property(400, (shape, any::<u64>()), |(shape, seed)| {
             check::<u16>(shape, seed)?;

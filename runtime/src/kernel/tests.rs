@@ -1,6 +1,6 @@
 //! Every kernel against the definition, over random shapes and at the extremes.
 
-use super::{Ahead, InstructionSet, PackedLinear, Scratch, karatsuba};
+use super::{InstructionSet, PackedLinear, Prefetch, Scratch, karatsuba};
 use crate::testing::{Random, property};
 use crate::words::Words;
 use ir::op::Convolution;
@@ -38,8 +38,8 @@ fn elements(random: &mut Random, count: usize, ring: u32, extremes: bool) -> Vec
 
 /// `[1, C, H, W]` to channels last.
 fn channels_last(data: &[u64], channels: usize) -> impl Iterator<Item = u64> + '_ {
-    let places = data.len() / channels;
-    (0..data.len()).map(move |i| data[i % channels * places + i / channels])
+    let positions = data.len() / channels;
+    (0..data.len()).map(move |i| data[i % channels * positions + i / channels])
 }
 
 /// A product on a batch.
@@ -134,19 +134,19 @@ fn check(case: &Case) -> Result<bool, TestCaseError> {
     let mut was_fast = false;
     for set in InstructionSet::available() {
         let packed = PackedLinear::new(set, &step, &input, &weights).unwrap();
-        let walk = packed.walk.clone();
+        let geometry = packed.geometry.clone();
         ways.push((format!("{set:?}"), packed));
         if !matches!(step.op, StepOp::Linear(Linear::Hadamard { .. })) {
-            let plain = PackedLinear::pack(set, walk.clone(), &weights, ring);
+            let plain = PackedLinear::pack(set, geometry.clone(), &weights, ring);
             ways.push((format!("{set:?} as it is"), plain));
-            if karatsuba::fits(&walk, &weights, ring) {
-                let fast = PackedLinear::fast(set, walk.clone(), &weights, ring);
+            if karatsuba::fits(&geometry, &weights, ring) {
+                let fast = PackedLinear::fast(set, geometry.clone(), &weights, ring);
                 ways.push((format!("{set:?} with fewer products"), fast));
                 was_fast = true;
             }
             #[cfg(target_arch = "x86_64")]
             if let Some(tiled) =
-                PackedLinear::tiled(super::tiles::Unit::Meaning, &walk, &weights, ring)
+                PackedLinear::tiled(super::tiles::Unit::Reference, &geometry, &weights, ring)
             {
                 ways.push(("tiles".into(), tiled));
             }
@@ -162,8 +162,8 @@ fn check(case: &Case) -> Result<bool, TestCaseError> {
         while at < parts.len() {
             let left = (parts.len() - at) / packed.outputs();
             let end = at + random.between(1, left as u64) as usize * packed.outputs();
-            running.bring(at..end);
-            running.add(at, parts.part_mut(at..end), Ahead::default());
+            running.prepare(at..end);
+            running.add(at, parts.part_mut(at..end), Prefetch::default());
             at = end;
         }
         prop_assert!(parts == out, "{set}, by parts");
@@ -215,7 +215,7 @@ fn large_batches_equal_the_definition() {
     }
 }
 
-/// The registers' shape, the instructions and their order; everything around them is tested by their meaning.
+/// The registers' shape, the instructions and their order; everything around them is tested with the reference.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn the_tile_unit_is_used_where_it_is() {
@@ -225,19 +225,19 @@ fn the_tile_unit_is_used_where_it_is() {
         return;
     }
     assert_eq!(InstructionSet::best(), InstructionSet::Amx);
-    let walk = super::walk::Walk::matrix_product(4, 10, 4);
-    assert!(PackedLinear::tiled(Unit::Amx, &walk, &[1; 40], 16).is_some());
-    assert!(PackedLinear::tiled(Unit::Amx, &walk, &[128; 40], 16).is_none());
+    let geometry = super::geometry::Geometry::matrix_product(4, 10, 4);
+    assert!(PackedLinear::tiled(Unit::Amx, &geometry, &[1; 40], 16).is_some());
+    assert!(PackedLinear::tiled(Unit::Amx, &geometry, &[128; 40], 16).is_none());
 }
 
-/// Several chunks of steps, and blocks that are not full, of the tile unit and of its meaning.
+/// Several chunks of steps, and blocks that are not full, of the tile unit and of its reference.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn many_steps_of_tiles_equal_the_definition() {
     use super::tiles::Unit;
     let mut random = Random::new(34);
     let units: &[Unit] =
-        if super::amx::is_available() { &[Unit::Meaning, Unit::Amx] } else { &[Unit::Meaning] };
+        if super::amx::is_available() { &[Unit::Reference, Unit::Amx] } else { &[Unit::Reference] };
     for (ring, extremes) in [(16, false), (16, true), (25, false), (32, true), (32, false)] {
         let (rows, inputs, outputs) = (37, 2113, 50);
         let input = Shape::new([1, rows, inputs]);
@@ -249,9 +249,9 @@ fn many_steps_of_tiles_equal_the_definition() {
         let want = step.apply(&secrets, &[&Tensor::new(input, x.clone())]).data;
         let want: Vec<u64> = want.iter().map(|v| v & low_mask(ring)).collect();
         let x = Words::new(ring, x.into_iter());
-        let walk = super::walk::Walk::matrix_product(rows, inputs, outputs);
+        let geometry = super::geometry::Geometry::matrix_product(rows, inputs, outputs);
         for &unit in units {
-            let packed = PackedLinear::tiled(unit, &walk, &weights, ring).unwrap();
+            let packed = PackedLinear::tiled(unit, &geometry, &weights, ring).unwrap();
             let mut out = Words::new(ring, (0..rows * outputs).map(|_| 0));
             packed.apply(&x, &mut out, &mut Scratch::default());
             assert!(out.elements() == want, "{unit:?} ring {ring}");

@@ -1,35 +1,35 @@
-//! Weights and elements as a unit that multiplies whole tiles reads them: 16 places by 64 bytes of their
+//! Weights and elements as a unit that multiplies whole tiles reads them: 16 positions by 64 bytes of their
 //! operands by 16 outputs at a time.
 //!
 //! *Notation.* `x = Σ_i 2^{8i}·x_i` are the bytes of an element, unsigned, `w` a weight of 8 bits, signed. A
-//! *block* is 16 rows of 64 bytes. A *step* is 64 of a place's operands, which stand in the order of its runs,
+//! *block* is 16 rows of 64 bytes. A *step* is 64 of a position's operands, which stand in the order of its runs,
 //! one run behind the other.
 //!
 //! *Idea.* `Σ w·x = Σ_i 2^{8i}·Σ w·x_i`, and each inner sum is one of unsigned by signed bytes in 32 bits that
 //! wrap, as the unit has them: exact in every ring of up to 32 bits. Bytes are taken by pairs, so that with
 //! two blocks of bytes and two of weights every block that is loaded serves two products.
 //!
-//! *Layout.* The operands of a part's places are copied into blocks, a row per place, when the part is made
-//! ready: rows are then aligned, which the unit asks for, whatever the geometry, and no output is computed
-//! in vain but in a last block. A block of weights has 4 operands of 16 outputs in a row.
+//! *Layout.* The operands of a part's positions are copied into blocks, a row per position, when the part is
+//! prepared: rows are then aligned, which the unit asks for, whatever the geometry, and no output is
+//! computed in vain except in a last block. A block of weights has 4 operands of 16 outputs in a row.
 //!
-//! *Cost.* Eight bytes moved per operand and place (four for rings of up to 16 bits), four products of blocks
+//! *Cost.* Eight bytes moved per operand and position (four for rings of up to 16 bits), four products of blocks
 //! per step, pair and 32 outputs.
 
 use super::amx;
-use super::walk::Walk;
+use super::geometry::Geometry;
 use crate::words::{WordsRef, each_slice};
 use ir::word::{Word, vectorized};
 use std::ops::Range;
 use zeroize::Zeroize;
 
-/// Rows of a block: places, or quadruples of operands.
+/// Rows of a block: positions, or quadruples of operands.
 pub const ROWS: usize = 16;
 /// Bytes of a row.
 pub const BYTES: usize = 64;
 /// Outputs of two blocks of weights.
 const OUTPUTS: usize = 32;
-/// Steps whose blocks of weights stay in the nearest cache while places pass by.
+/// Steps whose blocks of weights stay in the first-level cache from position to position.
 const STEPS: usize = 16;
 /// Operands of a row of weights per output.
 const PER_ROW: usize = 4;
@@ -42,7 +42,7 @@ pub struct Block(pub [[u8; BYTES]; ROWS]);
 /// Low and high bytes of elements, or the weights of the first and the second sixteen outputs.
 pub type Two = [Block; 2];
 
-/// Sums of the low and the high bytes with the first outputs, then of both with the second: a row per place, a
+/// Sums of the low and the high bytes with the first outputs, then of both with the second: a row per position, a
 /// column per output.
 #[repr(C, align(64))]
 pub struct Sums(pub [[[i32; ROWS]; ROWS]; 4]);
@@ -56,7 +56,7 @@ pub enum Unit {
     Amx,
     /// The definition.
     #[cfg(test)]
-    Meaning,
+    Reference,
 }
 
 impl Unit {
@@ -71,20 +71,20 @@ impl Unit {
         match self {
             Self::Amx => amx::multiply(configured, elements, weights, sums),
             #[cfg(test)]
-            Self::Meaning => meaning(elements, weights, sums),
+            Self::Reference => reference(elements, weights, sums),
         }
     }
 }
 
 /// The sums by their definition.
-pub fn meaning(elements: &[Two], weights: &[Two], sums: &mut Sums) {
+pub fn reference(elements: &[Two], weights: &[Two], sums: &mut Sums) {
     for (i, sums) in sums.0.iter_mut().enumerate() {
-        for (place, sums) in sums.iter_mut().enumerate() {
+        for (position, sums) in sums.iter_mut().enumerate() {
             for (output, sum) in sums.iter_mut().enumerate() {
                 let of_step = |(x, w): (&Two, &Two)| {
                     let product = |k: usize| {
                         let w = w[i / 2].0[k / PER_ROW][output * PER_ROW + k % PER_ROW] as i8;
-                        i32::from(x[i % 2].0[place][k]).wrapping_mul(w.into())
+                        i32::from(x[i % 2].0[position][k]).wrapping_mul(w.into())
                     };
                     (0..BYTES).map(product).fold(0, i32::wrapping_add)
                 };
@@ -99,10 +99,10 @@ pub struct TileWeights {
     unit: Unit,
     /// Pairs of bytes of an element.
     pairs: usize,
-    /// Steps of a place.
+    /// Steps of a position.
     steps: usize,
-    /// The pieces of a place's operands that stand together in its image and in a row: where it begins, from
-    /// the place's base; the step and the byte in its row; bytes.
+    /// The pieces of a position's operands that are contiguous both in the image and in a row: offset from the
+    /// position's base; step, and byte in its row; number of bytes.
     pieces: Vec<[usize; 4]>,
     /// Per 32 outputs, per step.
     blocks: Vec<Two>,
@@ -115,48 +115,48 @@ impl Drop for TileWeights {
     }
 }
 
-/// Memory that is used again.
+/// Memory that is reused.
 #[derive(Default)]
 pub struct Memory {
-    /// The items whose images stand in their borders, and these, byte by byte.
+    /// The items whose padded images are in `planes`, one plane per byte of an element.
     items: Range<usize>,
     planes: [Vec<u8>; 4],
-    /// The places whose operands are there, and these: per sixteen places, per pair, per step.
-    places: Range<usize>,
+    /// The positions whose operands are in `operands`: per sixteen positions, per pair, per step.
+    positions: Range<usize>,
     operands: Vec<Two>,
 }
 
 impl Memory {
-    /// Forgets the operands that are there.
+    /// Discards the operands of earlier inputs.
     pub fn begin(&mut self) {
-        (self.items, self.places) = (0..0, 0..0);
+        (self.items, self.positions) = (0..0, 0..0);
     }
 }
 
 impl TileWeights {
     /// Packs weights in ONNX's order for a ring of `ring` bits; `None` for those that the unit is not for:
     /// weights of more than 8 bits, rings of more than 32, groups.
-    pub fn new(unit: Unit, walk: &Walk, weights: &[i32], ring: u32) -> Option<Self> {
+    pub fn new(unit: Unit, geometry: &Geometry, weights: &[i32], ring: u32) -> Option<Self> {
         let fits = weights.iter().all(|&w| i8::try_from(w).is_ok());
-        if !fits || ring > 32 || walk.groups > 1 {
+        if !fits || ring > 32 || geometry.groups > 1 {
             return None;
         }
-        let operands = walk.fan_in();
+        let operands = geometry.fan_in();
         let steps = operands.div_ceil(BYTES);
-        let mut blocks = vec![EMPTY; walk.outputs().div_ceil(OUTPUTS) * steps];
-        for output in 0..walk.outputs() {
+        let mut blocks = vec![EMPTY; geometry.outputs().div_ceil(OUTPUTS) * steps];
+        for output in 0..geometry.outputs() {
             for operand in 0..operands {
-                let (run, element) = (operand / walk.run, operand % walk.run);
+                let (run, element) = (operand / geometry.run, operand % geometry.run);
                 let two = &mut blocks[output / OUTPUTS * steps + operand / BYTES];
                 let row = &mut two[output % OUTPUTS / ROWS].0[operand % BYTES / PER_ROW];
                 row[output % ROWS * PER_ROW + operand % PER_ROW] =
-                    weights[walk.weight(output, run, element)] as u8;
+                    weights[geometry.weight(output, run, element)] as u8;
             }
         }
         let mut pieces = Vec::new();
         let mut at = 0;
-        for &run in &walk.runs {
-            let end = at + walk.run;
+        for &run in &geometry.runs {
+            let end = at + geometry.run;
             let mut from = run;
             while at < end {
                 let bytes = (BYTES - at % BYTES).min(end - at);
@@ -168,66 +168,67 @@ impl TileWeights {
         Some(Self { unit, pairs, steps, pieces, blocks })
     }
 
-    /// Makes ready the operands of `places`, one at least, of a batch `x`, on so many cores.
-    pub fn bring(
+    /// Prepares the operands of `positions`, at least one, of a batch `x`, on so many cores.
+    pub fn prepare(
         &self,
-        walk: &Walk,
+        geometry: &Geometry,
         x: WordsRef<'_>,
-        places: Range<usize>,
+        positions: Range<usize>,
         cores: usize,
         memory: &mut Memory,
     ) {
-        let there = &memory.places;
-        if there.start <= places.start && places.end <= there.end {
+        let there = &memory.positions;
+        if there.start <= positions.start && positions.end <= there.end {
             return;
         }
-        let items = places.start / walk.places()..places.end.div_ceil(walk.places());
+        let items =
+            positions.start / geometry.positions()..positions.end.div_ceil(geometry.positions());
         if items.start < memory.items.start || items.end > memory.items.end {
-            let image = walk.input_elements();
+            let image = geometry.input_elements();
             let images = items.start * image..items.end * image;
             each_slice!(WordsRef, x, x => {
                 for (i, plane) in memory.planes[..2 * self.pairs].iter_mut().enumerate() {
-                    walk.surround(&x[images.clone()], plane, |v| (v.element() >> (8 * i)) as u8);
+                    geometry.pad(&x[images.clone()], plane, |v| (v.element() >> (8 * i)) as u8);
                 }
             });
             memory.items = items;
         }
         let per_tile = self.pairs * self.steps;
-        let count = places.len().div_ceil(ROWS) * per_tile;
+        let count = positions.len().div_ceil(ROWS) * per_tile;
         if memory.operands.len() < count {
             memory.operands.resize(count, EMPTY);
         }
-        let first = places.start - memory.items.start * walk.places();
+        let first = positions.start - memory.items.start * geometry.positions();
         let operands = &mut memory.operands[..count];
-        self.gather(walk, &memory.planes, first..first + places.len(), operands, cores);
-        memory.places = places;
+        self.gather(geometry, &memory.planes, first..first + positions.len(), operands, cores);
+        memory.positions = positions;
     }
 
-    /// Copies the operands of places, counted from the first image on, on so many cores.
+    /// Copies the operands of positions, counted from the first image on, on so many cores.
     fn gather(
         &self,
-        walk: &Walk,
+        geometry: &Geometry,
         planes: &[Vec<u8>; 4],
-        places: Range<usize>,
+        positions: Range<usize>,
         operands: &mut [Two],
         cores: usize,
     ) {
-        let tiles = places.len().div_ceil(ROWS);
+        let tiles = positions.len().div_ceil(ROWS);
         if cores > 1 && tiles > 1 {
             let (half, of_half) = (tiles / 2 * ROWS, tiles / 2 * self.pairs * self.steps);
             let (left, right) = operands.split_at_mut(of_half);
-            let middle = places.start + half;
+            let middle = positions.start + half;
             rayon::join(
-                || self.gather(walk, planes, places.start..middle, left, cores / 2),
-                || self.gather(walk, planes, middle..places.end, right, cores - cores / 2),
+                || self.gather(geometry, planes, positions.start..middle, left, cores / 2),
+                || self.gather(geometry, planes, middle..positions.end, right, cores - cores / 2),
             );
             return;
         }
         let mut bases = [0; ROWS];
         let tiles = operands.chunks_exact_mut(self.pairs * self.steps);
-        for (first, tile) in places.clone().step_by(ROWS).zip(tiles) {
-            let rows = ROWS.min(places.end - first);
-            walk.bases(first, &mut bases[..rows]);
+        for (first, tile) in positions.clone().step_by(ROWS).zip(tiles) {
+            let rows = ROWS.min(positions.end - first);
+            geometry.bases(first, &mut bases[..rows]);
             for (pair, steps) in tile.chunks_exact_mut(self.steps).enumerate() {
                 for (byte, plane) in planes[2 * pair..2 * pair + 2].iter().enumerate() {
                     for (row, base) in bases[..rows].iter().enumerate() {
@@ -245,23 +246,26 @@ impl TileWeights {
         }
     }
 
-    /// Adds the products of `places`, which were made ready, to `out`, their outputs, and reduces by `mask`. Words
+    /// Adds the products of `positions`, which were prepared, to `out`, their outputs, and reduces by `mask`. Words
     /// of 16 or 32 bits.
     ///
     /// # Panics
-    /// If the places were not made ready, or `out` is not their outputs.
+    /// If the positions were not prepared, or `out` is not their outputs.
     pub fn add<W: Word>(
         &self,
         memory: &Memory,
-        places: Range<usize>,
+        positions: Range<usize>,
         outputs: usize,
         out: &mut [W],
         mask: W,
     ) {
-        let there = &memory.places;
-        assert!(there.start <= places.start && places.end <= there.end, "places that are ready");
-        assert!(out.len() == places.len() * outputs, "the outputs of the places");
-        let (start, end) = (places.start - there.start, places.end - there.start);
+        let there = &memory.positions;
+        assert!(
+            there.start <= positions.start && positions.end <= there.end,
+            "positions that are ready"
+        );
+        assert!(out.len() == positions.len() * outputs, "the outputs of the positions");
+        let (start, end) = (positions.start - there.start, positions.end - there.start);
         let per_tile = self.pairs * self.steps;
         let mut sums = Sums([[[0; ROWS]; ROWS]; 4]);
         let configured = amx::Configured::new(self.unit);

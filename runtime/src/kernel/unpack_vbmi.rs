@@ -44,12 +44,12 @@ unsafe fn blocks_of<W: Word>(
 ) {
     let size = W::BITS as usize / 8;
     let per_lane = 8 / size;
-    let (mut places, mut cuts) = ([0u8; 64], [0u8; 64]);
+    let (mut indices, mut cuts) = ([0u8; 64], [0u8; 64]);
     for lane in 0..8 {
         let first = lane * per_lane * bits;
         for byte in 0..8 {
             let (word, part) = (byte / size, byte % size);
-            places[lane * 8 + byte] = (first / 8 + byte) as u8;
+            indices[lane * 8 + byte] = (first / 8 + byte) as u8;
             cuts[lane * 8 + byte] = ((first % 8 + word * bits + part * 8) % 64) as u8;
         }
     }
@@ -57,11 +57,11 @@ unsafe fn blocks_of<W: Word>(
     let mask = _mm512_set1_epi64((low_mask(bits as u32) * repeated) as i64);
     // SAFETY: tables of 64 bytes, and blocks that the caller has.
     unsafe {
-        let places = _mm512_loadu_si512(places.as_ptr().cast());
+        let indices = _mm512_loadu_si512(indices.as_ptr().cast());
         let cuts = _mm512_loadu_si512(cuts.as_ptr().cast());
         for block in 0..blocks {
             let source = _mm512_loadu_si512(bytes.add(block * step).cast());
-            let lanes = _mm512_permutexvar_epi8(places, source);
+            let lanes = _mm512_permutexvar_epi8(indices, source);
             let cut = _mm512_multishift_epi64_epi8(cuts, lanes);
             _mm512_storeu_si512(words.add(block * 64).cast(), _mm512_and_si512(cut, mask));
         }

@@ -1,12 +1,12 @@
 //! AVX-512 with VNNI: 16 output channels per register, `vpdpwssd` for words and `vpdpbusd` for bytes.
 //!
-//! A tile is `P` places by `B` blocks of sums in registers, `P·B ≤ 24`; per step it loads `B` lines of
-//! weights and repeats the step of every place in all lanes. Both instructions are the wrapping forms,
+//! A tile is `P` positions by `B` blocks of sums in registers, `P·B ≤ 24`; per step it loads `B` lines of
+//! weights and repeats the step of every position in all lanes. Both instructions are the wrapping forms,
 //! never the saturating ones: a pair of words whose products sum to 2^31 wraps, as it should. The
-//! bytes of elements are unsigned, those of weights signed, as `vpdpbusd` has them. The meaning of the
-//! limbs stands in [`super::lines`].
+//! bytes of elements are unsigned, those of weights signed, as `vpdpbusd` has them. The limbs
+//! are explained in [`super::lines`].
 //!
-//! Cost: 32 products per instruction; the sums stay in registers for all of a place's inputs.
+//! Cost: 32 products per instruction; the sums stay in registers for all of a position's inputs.
 
 // Pointers into limbs and lines, and instructions that the machine was asked for at run time.
 #![allow(unsafe_code)]
@@ -24,34 +24,34 @@ pub fn is_available() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
-/// Adds the products of `places` to `out`, their outputs, and reduces by `mask`. Words of 16 or 32 bits.
+/// Adds the products of `positions` to `out`, their outputs, and reduces by `mask`. Words of 16 or 32 bits.
 ///
 /// # Panics
 /// If the machine does not have the instructions, or the buffers are too short.
-pub fn apply<W: Word>(job: &Job<'_>, places: Range<usize>, out: &mut [W], mask: W) {
+pub fn apply<W: Word>(job: &Job<'_>, positions: Range<usize>, out: &mut [W], mask: W) {
     assert!(is_available() && (W::BITS == 16 || W::BITS == 32));
-    assert!(out.len() == places.len() * job.walk.outputs() && job.is_sound(places.end));
-    let tiles = job.walk.groups * job.weights.spans.len() * places.len().div_ceil(LARGEST);
+    assert!(out.len() == positions.len() * job.geometry.outputs() && job.is_sound(positions.end));
+    let tiles = job.geometry.groups * job.weights.spans.len() * positions.len().div_ceil(LARGEST);
     let lines = |&(address, bytes): &(usize, usize)| (address..address + bytes).step_by(LINE);
-    let mut ahead = job.ahead.parts.iter().flat_map(lines);
-    let bytes: usize = job.ahead.parts.iter().map(|part| part.1).sum();
+    let mut prefetch = job.prefetch.parts.iter().flat_map(lines);
+    let bytes: usize = job.prefetch.parts.iter().map(|part| part.1).sum();
     let per_tile = bytes.div_ceil(LINE * tiles.max(1));
-    for group in 0..job.walk.groups {
+    for group in 0..job.geometry.groups {
         for &span in &job.weights.spans {
             let mut done = 0;
-            while done < places.len() {
-                let left = places.len() - done;
-                let at = At { group, span, place: places.start + done };
-                let out = &mut out[done * job.walk.outputs()..];
-                // SAFETY: the instructions are there, and the limbs reach as far as the last place.
+            while done < positions.len() {
+                let left = positions.len() - done;
+                let at = At { group, span, position: positions.start + done };
+                let out = &mut out[done * job.geometry.outputs()..];
+                // SAFETY: the instructions are there, and the limbs reach as far as the last position.
                 done += unsafe { tile(job, at, left, out, mask) };
-                ahead.by_ref().take(per_tile).for_each(fetch);
+                prefetch.by_ref().take(per_tile).for_each(fetch);
             }
         }
     }
 }
 
-/// Places of the largest tile.
+/// Positions of the largest tile.
 const LARGEST: usize = 8;
 
 /// Bytes of a line of the cache.
@@ -68,20 +68,20 @@ fn fetch(address: usize) {
 struct At {
     group: usize,
     span: Span,
-    place: usize,
+    position: usize,
 }
 
-/// Computes the largest tile of at most `left` places; how many they were.
+/// Computes the largest tile of at most `left` positions; how many they were.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile<W: Word>(job: &Job<'_>, at: At, left: usize, out: &mut [W], mask: W) -> usize {
     macro_rules! first_that_fits {
-        ($blocks:literal: $($places:literal)*) => {{
+        ($blocks:literal: $($positions:literal)*) => {{
             // SAFETY: as the caller's.
-            $(if left >= $places {
-                unsafe { sums::<W, $places, $blocks>(job, at, out, mask) };
-                return $places;
+            $(if left >= $positions {
+                unsafe { sums::<W, $positions, $blocks>(job, at, out, mask) };
+                return $positions;
             })*
-            unreachable!("a tile of one place fits")
+            unreachable!("a tile of one position fits")
         }};
     }
     match at.span.blocks {
@@ -100,7 +100,7 @@ unsafe fn sums<W: Word, const P: usize, const B: usize>(
     mask: W,
 ) {
     let mut bases = [0; P];
-    job.walk.bases(at.place, &mut bases);
+    job.geometry.bases(at.position, &mut bases);
     let mut sums = [[_mm512_setzero_si512(); B]; P];
     for (i, &limb) in job.weights.limbs.iter().enumerate() {
         if i > 0 {
@@ -108,24 +108,24 @@ unsafe fn sums<W: Word, const P: usize, const B: usize>(
         }
         let lines = job.weights.lines(limb, at.group, at.span).as_ptr();
         let (bytes, width) = job.limb(limb);
-        let group = at.group * job.walk.group_inputs;
+        let group = at.group * job.geometry.group_inputs;
         let steps = job.weights.steps(limb);
-        // SAFETY: the caller's limbs reach as far as the places; lines hold `B` of every step.
+        // SAFETY: the caller's limbs reach as far as the positions; lines hold `B` of every step.
         unsafe {
             let bases = bases.map(|base| bytes.add((base + group) * width));
             if limb == Limb::HighBytes {
-                multiply::<P, B, true>(&mut sums, lines, bases, &job.walk.runs, width, steps);
+                multiply::<P, B, true>(&mut sums, lines, bases, &job.geometry.runs, width, steps);
             } else {
-                multiply::<P, B, false>(&mut sums, lines, bases, &job.walk.runs, width, steps);
+                multiply::<P, B, false>(&mut sums, lines, bases, &job.geometry.runs, width, steps);
             }
         }
     }
-    let outputs = job.walk.outputs();
-    for (place, sums) in sums.iter().enumerate() {
+    let outputs = job.geometry.outputs();
+    for (position, sums) in sums.iter().enumerate() {
         for (block, &sum) in sums.iter().enumerate() {
             let first = (at.span.first + block) * BLOCK;
-            let lanes = BLOCK.min(job.walk.group_outputs - first);
-            let start = place * outputs + at.group * job.walk.group_outputs + first;
+            let lanes = BLOCK.min(job.geometry.group_outputs - first);
+            let start = position * outputs + at.group * job.geometry.group_outputs + first;
             let out = &mut out[start..start + lanes];
             // SAFETY: the lanes are the length of `out`.
             unsafe { add(sum, out, mask) };

@@ -80,7 +80,7 @@ pub trait Asking {
     /// A part whose response is to come.
     type Part;
 
-    /// Elements of a part, whole places of a linear step that is made with it.
+    /// Elements of a part, whole output positions of a linear step that is made with it.
     fn part(&self) -> usize;
 
     /// Writes the opening of the next part.

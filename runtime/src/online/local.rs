@@ -202,8 +202,8 @@ fn sum_windows<S: Word, W: Word>(
         || {
             let planes = x.chunks_exact(h * w * inner).zip(out.chunks_exact_mut(oh * ow * inner));
             for (x, sums) in planes {
-                for (place, sums) in sums.chunks_exact_mut(inner).enumerate() {
-                    let (y, column) = (place / ow * stride[0], place % ow * stride[1]);
+                for (position, sums) in sums.chunks_exact_mut(inner).enumerate() {
+                    let (y, column) = (position / ow * stride[0], position % ow * stride[1]);
                     sums.fill(W::default());
                     for dy in 0..kernel[0] {
                         let start = ((y + dy) * w + column) * inner;

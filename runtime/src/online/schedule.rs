@@ -339,7 +339,7 @@ mod tests {
             .find(|s| matches!(s.op, StepOp::Local(Local::Gather { .. })))
             .unwrap();
         let runs = moves(&plan.step(take.operands[0]).shape, take);
-        // Row 3 of 4×4 places with two channels, then nothing.
+        // Row 3 of 4×4 positions with two channels, then nothing.
         assert_eq!(runs, [Run { from: Some(24), count: 8 }, Run { from: None, count: 8 }]);
     }
 }

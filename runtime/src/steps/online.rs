@@ -6,7 +6,7 @@
 
 use super::{phase, polynomial, square};
 use crate::Error;
-use crate::kernel::Ahead;
+use crate::kernel::Prefetch;
 use crate::preprocess::item::{Party0Item, Party1Item};
 use crate::secret::Elements;
 use crate::words::{Words, WordsMut, WordsRef};
@@ -22,9 +22,9 @@ pub trait Opening: Sync {
     /// Words that it keeps of an element.
     fn kept(&self) -> usize;
 
-    /// The correlations of a range, to be fetched ahead.
-    fn ahead(&self, _range: Range<usize>) -> Ahead {
-        Ahead::default()
+    /// The correlations of a range, to be prefetched.
+    fn prefetch(&self, _range: Range<usize>) -> Prefetch {
+        Prefetch::default()
     }
 
     /// Writes the opening of a range, of whose operands these are party 0's sides.

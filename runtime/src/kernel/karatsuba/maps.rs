@@ -1,6 +1,6 @@
 //! The elementwise part: six inputs of a line to what is multiplied, eight products to four outputs.
 
-// Vectors at places of slices, which were checked.
+// Vectors at offsets in slices, which were checked.
 #![allow(unsafe_code)]
 
 use super::{INPUTS, PRODUCTS, SIDE};
@@ -64,7 +64,7 @@ fn minus<W: Word, const L: usize>(a: [W; L], b: [W; L]) -> [W; L] {
 /// Elements of a vector.
 const LANES: usize = 32;
 
-/// Maps `count` elements from each place of `from` to those of `to`.
+/// Maps `count` elements from each offset in `from` to those in `to`.
 ///
 /// # Panics
 /// If there are not so many.
@@ -73,36 +73,36 @@ pub fn map<W: Word, M: Map<I, O>, const I: usize, const O: usize>(
     from: &[W],
     at: [usize; I],
     to: &mut [W],
-    places: [usize; O],
+    offsets: [usize; O],
     count: usize,
 ) {
     let is_within = |&at: &usize, length: usize| at <= length && count <= length - at;
     assert!(at.iter().all(|at| is_within(at, from.len())));
-    assert!(places.iter().all(|at| is_within(at, to.len())));
+    assert!(offsets.iter().all(|at| is_within(at, to.len())));
     let mut done = 0;
-    // SAFETY: `done` and a block's elements are no more than `count`, which were found from every place.
+    // SAFETY: `done` and a block's elements are no more than `count`, which were found from every offset.
     unsafe {
         while done + LANES <= count {
-            block::<W, M, I, O, LANES>(from.as_ptr(), at, to.as_mut_ptr(), places, done);
+            block::<W, M, I, O, LANES>(from.as_ptr(), at, to.as_mut_ptr(), offsets, done);
             done += LANES;
         }
         while done + 8 <= count {
-            block::<W, M, I, O, 8>(from.as_ptr(), at, to.as_mut_ptr(), places, done);
+            block::<W, M, I, O, 8>(from.as_ptr(), at, to.as_mut_ptr(), offsets, done);
             done += 8;
         }
         for i in done..count {
-            block::<W, M, I, O, 1>(from.as_ptr(), at, to.as_mut_ptr(), places, i);
+            block::<W, M, I, O, 1>(from.as_ptr(), at, to.as_mut_ptr(), offsets, i);
         }
     }
 }
 
-/// Maps `L` elements, `done` of them behind each place.
+/// Maps `L` elements, `done` of them behind each offset.
 #[inline(always)]
 unsafe fn block<W: Word, M: Map<I, O>, const I: usize, const O: usize, const L: usize>(
     from: *const W,
     at: [usize; I],
     to: *mut W,
-    places: [usize; O],
+    offsets: [usize; O],
     done: usize,
 ) {
     let mut x = [[W::default(); L]; I];
@@ -110,8 +110,8 @@ unsafe fn block<W: Word, M: Map<I, O>, const I: usize, const O: usize, const L: 
         // SAFETY: the caller found the elements there; words have the alignment of words.
         *vector = unsafe { from.add(at + done).cast::<[W; L]>().read() };
     }
-    for (vector, place) in M::map(x).iter().zip(places) {
+    for (vector, offset) in M::map(x).iter().zip(offsets) {
         // SAFETY: as above.
-        unsafe { to.add(place + done).cast::<[W; L]>().write(*vector) };
+        unsafe { to.add(offset + done).cast::<[W; L]>().write(*vector) };
     }
 }

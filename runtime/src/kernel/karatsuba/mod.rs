@@ -13,7 +13,7 @@
 //! *Idea.* Karatsuba's product of two polynomials, transposed to a filter (the fast FIR algorithms of Mou and
 //! Duhamel 1987), nested once: pairs of outputs by pairs of taps. Unlike Winograd's of as many
 //! products it divides by nothing, and so it holds in `Z_2^k` without a bit to spare. Both directions of an
-//! image together: a tile of 6×6 inputs makes 4×4 outputs with 64 products per pair of channels instead of
+//! image at once: a tile of 6×6 inputs makes 4×4 outputs with 64 products per pair of channels instead of
 //! 144. The sums of taps are made when a plan is loaded; of the eight, six differ, so that 36 matrices of
 //! channels stand in for nine.
 //!
@@ -24,12 +24,12 @@
 //!
 //! *Cost.* 64 products per 16 outputs and pair of channels; per tile and channel 108 additions of inputs and 96
 //! of outputs; weights four times as large. It pays where there are channels enough for the additions and
-//! places enough for the weights ([`pays`]).
+//! output positions enough for the weights ([`pays`]).
 
 mod maps;
 
-use super::walk::Walk;
-use super::{Ahead, InstructionSet, PackedLinear, Scratch};
+use super::geometry::Geometry;
+use super::{InstructionSet, PackedLinear, Prefetch, Scratch};
 use crate::words::{Width, WordsRef, each_slice};
 use ir::word::{Word, vectorized};
 use maps::{Operands, Results, map};
@@ -54,53 +54,54 @@ const SUMS: [[bool; 3]; 6] = [
 ];
 /// The sum of taps of every product.
 const TAPS: [usize; PRODUCTS] = [0, 1, 2, 3, 3, 4, 1, 5];
-/// Channels, of inputs and of outputs, and places from which it pays. With fewer places the matrices,
-/// which come from outside a core's cache, cost more than the products that are saved.
+/// The fewest channels, of inputs and of outputs, and the fewest output positions for which it pays. With fewer
+/// positions, loading the matrices from outside a core's cache costs more than the saved products.
 const LEAST_CHANNELS: usize = 64;
-const LEAST_PLACES: usize = 128;
+const LEAST_POSITIONS: usize = 128;
 /// Bytes of operands and products that are made at once, unless the matrices are many times larger.
 const AT_ONCE: usize = 1 << 18;
 /// Weights of so many bits, for rings of more than 16: the kernels' words hold their sums.
 const WEIGHT_BITS: u32 = 12;
 
-/// Whether a convolution can be computed so.
-pub fn fits(walk: &Walk, weights: &[i32], ring: u32) -> bool {
+/// Whether a convolution can be computed in this way.
+pub fn fits(geometry: &Geometry, weights: &[i32], ring: u32) -> bool {
     let is_narrow = |&w: &i32| w >> (WEIGHT_BITS - 1) == w >> 31;
-    walk.is_dense(3) && (ring <= 16 || weights.iter().all(is_narrow))
+    geometry.is_dense(3) && (ring <= 16 || weights.iter().all(is_narrow))
 }
 
-/// Whether it is large enough to gain by it.
-pub fn pays(walk: &Walk) -> bool {
-    walk.channels().min(walk.outputs()) >= LEAST_CHANNELS && walk.places() >= LEAST_PLACES
+/// Whether it is large enough for this to be faster.
+pub fn pays(geometry: &Geometry) -> bool {
+    geometry.channels().min(geometry.outputs()) >= LEAST_CHANNELS
+        && geometry.positions() >= LEAST_POSITIONS
 }
 
 /// Bytes of the matrices.
-fn bytes(walk: &Walk) -> usize {
-    SUMS.len() * SUMS.len() * walk.channels() * walk.outputs() * 2
+fn bytes(geometry: &Geometry) -> usize {
+    SUMS.len() * SUMS.len() * geometry.channels() * geometry.outputs() * 2
 }
 
 /// A convolution of 3×3 taps, packed. Its weights are wiped when dropped.
 pub struct Fast {
-    /// The image in a border that reaches to the end of the last tile.
-    image: Walk,
+    /// The image, padded to the end of the last tile.
+    image: Geometry,
     inputs: usize,
     outputs: usize,
     /// Tiles below and beside each other.
     tiles: [usize; 2],
     /// Bands that are computed at once.
     at_once: usize,
-    /// Per pair of sums of taps the matrix, and the products that it serves: consecutive *slots*.
+    /// Per pair of sums of taps the matrix, and the numbers of the products that it serves, which are consecutive.
     matrices: Vec<(PackedLinear, Range<usize>)>,
-    /// The slot of every product, by those along y and x.
-    slots: [[usize; PRODUCTS]; PRODUCTS],
+    /// The number of every product of a tile, by its products along y and x.
+    numbers: [[usize; PRODUCTS]; PRODUCTS],
 }
 
 /// Memory that is used again.
 pub struct Memory<W: Width> {
-    /// The items whose images stand in their borders, and these.
+    /// The items whose padded images are in `planes`.
     items: Range<usize>,
     planes: Vec<W>,
-    /// The bands whose outputs are there, counted over the items, and these.
+    /// The bands whose outputs are in `results`, counted over the items.
     bands: Range<usize>,
     results: Vec<W>,
     cores: Vec<Core<W>>,
@@ -108,7 +109,7 @@ pub struct Memory<W: Width> {
 
 /// Memory of one core.
 struct Core<W> {
-    /// A band whose rows are added up, and a tile whose products are.
+    /// Rows of a band that are added up, then products of a tile that are.
     lines: Vec<W>,
     operands: Vec<W>,
     products: Vec<W>,
@@ -122,7 +123,7 @@ impl<W: Width> Default for Memory<W> {
 }
 
 impl<W: Width> Memory<W> {
-    /// Forgets the outputs that are there.
+    /// Discards the outputs of earlier inputs.
     pub fn begin(&mut self) {
         (self.items, self.bands) = (0..0, 0..0);
     }
@@ -139,7 +140,7 @@ impl<W: Width> Memory<W> {
     }
 }
 
-/// Makes room for `count` elements, whatever they are; what stood there is wiped if it has to go.
+/// Makes room for `count` elements of any value; the old ones are wiped if the memory moves.
 fn fit<W: Width>(words: &mut Vec<W>, count: usize) {
     if words.len() < count {
         words.zeroize();
@@ -159,38 +160,40 @@ impl<W: Width> Drop for Memory<W> {
 
 impl Fast {
     /// Packs weights in ONNX's order for a ring of `ring` bits.
-    pub fn new(set: InstructionSet, walk: &Walk, weights: &[i32], ring: u32) -> Self {
-        let (inputs, outputs) = (walk.channels(), walk.outputs());
-        let tiles = walk.output.map(|length| length.div_ceil(SIDE));
-        let [top, left, ..] = walk.padding;
+    pub fn new(set: InstructionSet, geometry: &Geometry, weights: &[i32], ring: u32) -> Self {
+        let (inputs, outputs) = (geometry.channels(), geometry.outputs());
+        let tiles = geometry.output.map(|length| length.div_ceil(SIDE));
+        let [top, left, ..] = geometry.padding;
         let [height, width] = tiles.map(|tiles| tiles * SIDE + 2);
-        let border = [top, left, height - top - walk.input[0], width - left - walk.input[1]];
-        let matrix = Walk::matrix_product(1, inputs, outputs);
+        let border =
+            [top, left, height - top - geometry.input[0], width - left - geometry.input[1]];
+        let matrix = Geometry::matrix_product(1, inputs, outputs);
         let mut sums = vec![0; inputs * outputs];
         let mut matrices = Vec::with_capacity(SUMS.len() * SUMS.len());
-        let mut slots = [[0; PRODUCTS]; PRODUCTS];
-        let mut slot = 0;
+        let mut numbers = [[0; PRODUCTS]; PRODUCTS];
+        let mut number = 0;
         for (a, rows) in SUMS.iter().enumerate() {
             for (b, columns) in SUMS.iter().enumerate() {
                 for (sum, taps) in sums.iter_mut().zip(weights.as_chunks::<9>().0) {
                     let taken = (0..9).filter(|tap| rows[tap / 3] && columns[tap % 3]);
                     *sum = taken.fold(0i32, |sum, tap| sum.wrapping_add(taps[tap]));
                 }
-                let first = slot;
+                let first = number;
                 for (y, x) in (0..ALL).map(|i| (i / PRODUCTS, i % PRODUCTS)) {
                     if (TAPS[y], TAPS[x]) == (a, b) {
-                        slots[y][x] = slot;
-                        slot += 1;
+                        numbers[y][x] = number;
+                        number += 1;
                     }
                 }
-                matrices.push((PackedLinear::pack(set, matrix.clone(), &sums, ring), first..slot));
+                matrices
+                    .push((PackedLinear::pack(set, matrix.clone(), &sums, ring), first..number));
             }
         }
         sums.zeroize();
-        let of_band = slot * tiles[1] * (inputs + outputs) * 2;
-        let at_once = (AT_ONCE.max(bytes(walk) / 4) / of_band).clamp(1, tiles[0]);
-        let image = walk.within(border);
-        Self { image, inputs, outputs, tiles, at_once, matrices, slots }
+        let of_band = number * tiles[1] * (inputs + outputs) * 2;
+        let at_once = (AT_ONCE.max(bytes(geometry) / 4) / of_band).clamp(1, tiles[0]);
+        let image = geometry.within(border);
+        Self { image, inputs, outputs, tiles, at_once, matrices, numbers }
     }
 
     /// Elements of a row of outputs.
@@ -198,23 +201,23 @@ impl Fast {
         self.image.output[1] * self.outputs
     }
 
-    /// The band, counted over the items, and the row in it of a row of outputs.
-    fn place(&self, row: usize) -> (usize, usize) {
+    /// The band of a row of outputs, counted over the items, and the row's index in the band.
+    fn band_of(&self, row: usize) -> (usize, usize) {
         let height = self.image.output[0];
         let (item, row) = (row / height, row % height);
         (item * self.tiles[0] + row / SIDE, row % SIDE)
     }
 
-    /// Makes ready the outputs of `elements`, one at least, of a batch `x`, on so many cores.
-    pub fn bring<W: Width>(
+    /// Computes the outputs of `elements`, one at least, of a batch `x`, on so many cores.
+    pub fn prepare<W: Width>(
         &self,
         x: WordsRef<'_>,
         elements: Range<usize>,
         cores: usize,
         memory: &mut Memory<W>,
     ) {
-        let bands = self.place(elements.start / self.row()).0
-            ..self.place(elements.end.div_ceil(self.row()) - 1).0 + 1;
+        let bands = self.band_of(elements.start / self.row()).0
+            ..self.band_of(elements.end.div_ceil(self.row()) - 1).0 + 1;
         let there = memory.bands.clone();
         if there.contains(&bands.start) && bands.end <= there.end {
             return;
@@ -234,7 +237,7 @@ impl Fast {
             let image = self.image.input_elements();
             let images = items.start * image..items.end * image;
             each_slice!(WordsRef, x, x => {
-                self.image.surround(&x[images], &mut memory.planes, |v| W::low(v.element()));
+                self.image.pad(&x[images], &mut memory.planes, |v| W::low(v.element()));
             });
             memory.items = items;
         }
@@ -244,14 +247,14 @@ impl Fast {
         self.compute(planes, missing, results, &mut memory.cores[..cores]);
     }
 
-    /// Adds the outputs of `out.len()` elements from `first` on, which were made ready, and reduces.
+    /// Adds the outputs of `out.len()` elements from `first` on, which were prepared, and reduces.
     ///
     /// # Panics
     /// If they were not.
     pub fn add<W: Width>(&self, memory: &Memory<W>, first: usize, out: &mut [W], mask: W) {
         let (row, mut at, mut out) = (self.row(), first, out);
         while !out.is_empty() {
-            let (band, line) = self.place(at / row);
+            let (band, line) = self.band_of(at / row);
             let count = out.len().min(row - at % row);
             let start = ((band - memory.bands.start) * SIDE + line) * row + at % row;
             let (now, later) = out.split_at_mut(count);
@@ -317,11 +320,11 @@ impl Fast {
             );
         }
         y.fill(W::default());
-        for (matrix, slots) in &self.matrices {
-            let elements = slots.start * tiles * self.outputs..slots.end * tiles * self.outputs;
+        for (matrix, numbers) in &self.matrices {
+            let elements = numbers.start * tiles * self.outputs..numbers.end * tiles * self.outputs;
             let mut running = matrix.over(W::of(x), scratch);
-            running.bring(elements.clone());
-            running.add(elements.start, W::of_mut(&mut y[elements]), Ahead::default());
+            running.prepare(elements.clone());
+            running.add(elements.start, W::of_mut(&mut y[elements]), Prefetch::default());
         }
         for (i, results) in results.chunks_exact_mut(SIDE * self.row()).enumerate() {
             vectorized(
@@ -344,12 +347,12 @@ impl Fast {
         let (line, channels) = (self.image.line(), self.inputs);
         let (from, to) = (std::array::from_fn(|i| i * line), std::array::from_fn(|i| i * line));
         map::<W, Operands, INPUTS, PRODUCTS>(plane, from, lines, to, line);
-        for (row, slots) in self.slots.iter().enumerate() {
+        for (row, numbers) in self.numbers.iter().enumerate() {
             for tile in 0..self.tiles[1] {
                 let from = row * line + tile * SIDE * channels;
-                let places = slots.map(|slot| (slot * tiles + first + tile) * channels);
+                let offsets = numbers.map(|number| (number * tiles + first + tile) * channels);
                 let pixels = std::array::from_fn(|pixel| from + pixel * channels);
-                map::<W, Operands, INPUTS, PRODUCTS>(lines, pixels, x, places, channels);
+                map::<W, Operands, INPUTS, PRODUCTS>(lines, pixels, x, offsets, channels);
             }
         }
     }
@@ -366,8 +369,8 @@ impl Fast {
     ) {
         let (row, channels) = (self.row(), self.outputs);
         for tile in 0..self.tiles[1] {
-            for (line, slots) in self.slots.iter().enumerate() {
-                let from = slots.map(|slot| (slot * tiles + first + tile) * channels);
+            for (line, numbers) in self.numbers.iter().enumerate() {
+                let from = numbers.map(|number| (number * tiles + first + tile) * channels);
                 let to = std::array::from_fn(|column| (line * SIDE + column) * channels);
                 map::<W, Results, PRODUCTS, SIDE>(y, from, lines, to, channels);
             }
@@ -382,7 +385,7 @@ impl Fast {
     }
 }
 
-/// Images in their borders, from that of a band on.
+/// Padded images, from that of a band on.
 #[derive(Clone, Copy)]
 struct Planes<'a, W> {
     /// The first band of the first image.

@@ -271,7 +271,7 @@ impl Device for Host<'_> {
             let operand = plan.steps[first.step].operands[0].index();
             let linear = model.linear(first.step).ok_or_else(|| missing(first.step))?;
             running = Some(linear.over(values[operand].whole(), scratch));
-            // Whole places, and whole bytes of their bits.
+            // Whole output positions, and whole bytes of their bits.
             let unit = lcm(linear.outputs(), 8);
             sizes.grain = sizes.grain.max(linear.least_part()).next_multiple_of(unit);
             sizes.part = sizes.part.max(sizes.grain).next_multiple_of(unit);

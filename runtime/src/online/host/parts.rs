@@ -1,7 +1,7 @@
 //! The parts of a round trip, made one after the other.
 
 use super::{ELEMENT, Sizes, lcm};
-use crate::kernel::{Ahead, Running, cores};
+use crate::kernel::{Prefetch, Running, cores};
 use crate::online::device::{Asking, Part};
 use crate::online::local;
 use crate::online::messages::add_elements;
@@ -59,7 +59,7 @@ impl<'o> Asking for HostAsking<'_, 'o> {
     fn open(&mut self, range: Range<usize>, bytes: &mut [u8]) {
         let mut work = range.len() * ELEMENT;
         if let Some(running) = &mut self.running {
-            running.bring(range.clone());
+            running.prepare(range.clone());
             work += range.len() * running.linear().fan_in();
         }
         let made = self.made.take().map(|made| made.split_at(range.len()));
@@ -95,9 +95,9 @@ impl<'o> Asking for HostAsking<'_, 'o> {
 
 impl HostAsking<'_, '_> {
     /// Makes the operand's elements from `first` on, where the correlation of the linear step stands.
-    fn make(&self, first: usize, mut made: WordsMut<'_>, ahead: Ahead) {
+    fn make(&self, first: usize, mut made: WordsMut<'_>, prefetch: Prefetch) {
         if let Some(running) = &self.running {
-            running.add(first, made.borrow(), ahead);
+            running.add(first, made.borrow(), prefetch);
         }
         let range = first..first + made.len();
         for link in self.ask.tail.iter().skip(1) {
@@ -133,12 +133,12 @@ impl HostAsking<'_, '_> {
             let range = now.first..now.first + count;
             match now.made {
                 Some(mut made) => {
-                    let mut ahead = opener.ahead(range.clone());
+                    let mut prefetch = opener.prefetch(range.clone());
                     if let Some(next) = &mut later.made {
                         let count = self.sizes.grain.min(next.len());
-                        ahead = ahead.and(next.borrow().split_at(count).0.as_ref());
+                        prefetch = prefetch.and(next.borrow().split_at(count).0.as_ref());
                     }
-                    self.make(range.start, made.borrow(), ahead);
+                    self.make(range.start, made.borrow(), prefetch);
                     opener.open(range, &[made.as_ref()], now.kept, now.bytes);
                 }
                 None if operands == 1 => {

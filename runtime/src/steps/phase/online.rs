@@ -1,7 +1,7 @@
 //! Both parties' computation online.
 
 use super::{Record0, Record1};
-use crate::kernel::Ahead;
+use crate::kernel::Prefetch;
 use crate::kernel::sums::row_sums;
 use crate::steps::{self, truncate};
 use crate::wire;
@@ -33,9 +33,9 @@ impl steps::Opening for Opening<'_> {
         1
     }
 
-    fn ahead(&self, range: Range<usize>) -> Ahead {
+    fn prefetch(&self, range: Range<usize>) -> Prefetch {
         let per = 2 * self.phase.harmonics as usize;
-        Ahead::of(self.record.products.part(range.start * per..range.end * per))
+        Prefetch::of(self.record.products.part(range.start * per..range.end * per))
             .and(WordsRef::W16(&self.record.u[range]))
     }
 

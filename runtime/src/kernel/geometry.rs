@@ -1,16 +1,15 @@
-//! Where a convolution reads, in channels-last storage: every output place has a base, from which the
-//! kernel's taps stand at the same offsets, because the image stands in a border of zeros.
+//! Which inputs a convolution reads, in channels-last storage. Every output position has a base; the taps of the kernel
+//! are at the same offsets from every base, because the image is padded with zeros.
 //!
-//! Taps that follow each other in storage form a *run*: along x without dilation, all taps of a row and
-//! their channels; otherwise the channels of one tap. A matrix product is a convolution of one tap over
-//! as many places as it has rows.
+//! Taps that are contiguous in storage form a *run*: without dilation along x, all taps of a row with their channels;
+//! otherwise the channels of one tap. A matrix product is a convolution of one tap with one output position per row.
 
 use ir::Shape;
 use ir::op::Convolution;
 
 /// The geometry of one convolution or matrix product, channels last.
 #[derive(Clone, Debug)]
-pub struct Walk {
+pub struct Geometry {
     /// Groups of channels.
     pub groups: usize,
     /// Input channels of a group.
@@ -19,7 +18,7 @@ pub struct Walk {
     pub group_outputs: usize,
     /// Elements of a run.
     pub run: usize,
-    /// Where every run begins, from the base of a place.
+    /// The offset of every run from the base of a position.
     pub runs: Vec<usize>,
     /// Height and width of the input.
     pub input: [usize; 2],
@@ -32,8 +31,8 @@ pub struct Walk {
     joined: bool,
 }
 
-impl Walk {
-    /// The walk of a convolution of `input`, `[1, C, H, W]`, to `output`, `[1, O, oh, ow]`.
+impl Geometry {
+    /// The geometry of a convolution of `input`, `[1, C, H, W]`, to `output`, `[1, O, oh, ow]`.
     pub fn convolution(geometry: &Convolution, input: &Shape, output: &Shape) -> Self {
         let [channels, height, width] = [input.0[1], input.0[2], input.0[3]];
         let Convolution { groups, kernel, stride, dilation, padding } = *geometry;
@@ -62,7 +61,7 @@ impl Walk {
         }
     }
 
-    /// The walk of a matrix product of `rows` rows.
+    /// The geometry of a matrix product of `rows` rows.
     pub fn matrix_product(rows: usize, inputs: usize, outputs: usize) -> Self {
         let geometry = Convolution {
             groups: 1,
@@ -85,8 +84,8 @@ impl Walk {
         self.groups * self.group_outputs
     }
 
-    /// Output places of one item.
-    pub fn places(&self) -> usize {
+    /// Output positions of one item.
+    pub fn positions(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
@@ -95,7 +94,7 @@ impl Walk {
         self.input[0] * self.input[1] * self.channels()
     }
 
-    /// Elements of one item's input in its border of zeros.
+    /// Elements of one item's padded input, its *plane*.
     pub fn plane(&self) -> usize {
         let [top, _, bottom, _] = self.padding;
         (self.input[0] + top + bottom) * self.line()
@@ -106,8 +105,8 @@ impl Walk {
         self.runs.len() * self.run
     }
 
-    /// Whether the image can be read where it stands.
-    pub fn is_bare(&self) -> bool {
+    /// Whether the image needs no padding, so that it can be read without a copy.
+    pub fn is_unpadded(&self) -> bool {
         self.padding == [0; 4]
     }
 
@@ -116,7 +115,7 @@ impl Walk {
         self.groups > 1 && self.group_inputs == 1 && self.group_outputs == 1
     }
 
-    /// Whether it is one convolution of `taps` by `taps` neighbours at every place.
+    /// Whether it is one convolution of `taps` by `taps` neighbours at every position.
     pub fn is_dense(&self, taps: usize) -> bool {
         let is_next_row = |(i, &run): (usize, &usize)| run == i * self.line();
         self.groups == 1
@@ -126,13 +125,14 @@ impl Walk {
             && self.runs.iter().enumerate().all(is_next_row)
     }
 
-    /// The same in another border: its images stand so, but none of its runs is right.
+    /// The same with another padding, for the layout of padded images alone: the runs are still those of the old
+    /// one.
     pub fn within(&self, padding: [usize; 4]) -> Self {
         Self { padding, ..self.clone() }
     }
 
-    /// Where the weight of an output channel (counted over all groups), a run and an element of it
-    /// stands in ONNX's order, `[O, C/groups, kh, kw]`.
+    /// The index of the weight of an output channel (counted over all groups), a run and an element of it
+    /// in ONNX's order, `[O, C/groups, kh, kw]`.
     pub fn weight(&self, output: usize, run: usize, element: usize) -> usize {
         let [_, kw] = self.kernel;
         let (channel, tap) = if self.joined {
@@ -143,8 +143,8 @@ impl Walk {
         (output * self.group_inputs + channel) * self.kernel[0] * kw + tap
     }
 
-    /// The bases of consecutive places from `first`, counted over the items of a batch whose planes
-    /// follow each other.
+    /// The bases of consecutive positions from `first` on, counted over the items of a batch whose planes
+    /// are contiguous.
     pub fn bases(&self, first: usize, bases: &mut [usize]) {
         let [height, width] = self.output;
         if [height, width] == [1; 2] {
@@ -168,8 +168,8 @@ impl Walk {
         }
     }
 
-    /// Writes the images of a batch into their borders of zeros.
-    pub fn surround<S: Copy, T: Copy + Default>(
+    /// Copies the images of a batch and pads them with zeros.
+    pub fn pad<S: Copy, T: Copy + Default>(
         &self,
         images: &[S],
         planes: &mut Vec<T>,
@@ -202,7 +202,7 @@ impl Walk {
         );
     }
 
-    /// Elements of a row of an image in its border.
+    /// Elements of a row of a padded image.
     pub fn line(&self) -> usize {
         (self.input[1] + self.padding[1] + self.padding[3]) * self.channels()
     }
