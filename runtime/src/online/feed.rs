@@ -1,4 +1,4 @@
-//! Correlations in the order and the words of the online loop, and how they come to it in time.
+//! Supplies the online loop with correlations, in its order and its word sizes, in time.
 
 use super::{missing, no_thread};
 use crate::Error;
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::Builder;
 
-/// Bytes of a step's correlations for one item, about.
+/// Approximate bytes of a step's correlations for one item.
 fn bytes(plan: &Plan, index: usize) -> usize {
     let of = |field: &Field| field.elements * Words::bits(field.bits.min(64)) as usize;
     let larger = |c: ir::plan::Correlation| {
@@ -20,28 +20,27 @@ fn bytes(plan: &Plan, index: usize) -> usize {
     (fields + step.shape.elements() * Words::bits(step.ring) as usize) / 8
 }
 
-/// Records of steps in the order in which they are used: as many as are worth it are made at once, the
-/// rest in time.
+/// Records of steps in the order in which they are used: the first are loaded before the phase, the rest during it.
 pub struct Feed<'a, S> {
     ready: VecDeque<(usize, S)>,
-    /// The others.
+    /// The steps whose records are loaded during the phase.
     later: Vec<usize>,
-    /// What was used of those that were ready, to be wiped after the phase.
+    /// Used records of those that were ready, to be wiped after the phase.
     spent: Vec<S>,
     make: Box<dyn FnMut(usize) -> Result<S, Error> + Send + 'a>,
 }
 
 impl<'a, S: Send> Feed<'a, S> {
-    /// The records of a batch, in this order of steps: about `ahead` bytes of them now, the rest in the course
-    /// of the phase, by a thread of its own, from items that may stand in a file.
+    /// The records of a batch, in this order of steps. About `preloaded` bytes of them are loaded now, the rest during
+    /// the phase by a thread of its own, from items that may be in a file.
     pub fn new(
         plan: &Plan,
         batch: usize,
-        ahead: usize,
+        preloaded: usize,
         order: Vec<usize>,
         mut make: impl FnMut(usize) -> Result<S, Error> + Send + 'a,
     ) -> Result<Self, Error> {
-        let mut budget = ahead;
+        let mut budget = preloaded;
         let fits = |&&index: &&usize| {
             let rest = budget.checked_sub(bytes(plan, index) * batch);
             rest.inspect(|rest| budget = *rest).is_some()
@@ -56,7 +55,7 @@ impl<'a, S: Send> Feed<'a, S> {
     /// Calls `run` with the records, once.
     ///
     /// # Errors
-    /// Those of `run`, and of making a record.
+    /// Those of `run`, and of loading a record.
     pub fn during<T>(
         &mut self,
         run: impl FnOnce(&mut Stream<'_, S>) -> Result<T, Error>,
@@ -73,7 +72,7 @@ impl<'a, S: Send> Feed<'a, S> {
                     if made.send(make(index).map(|record| (index, record))).is_err() {
                         return;
                     }
-                    // Wiped here, where time is.
+                    // Wiped in this thread, off the loop's path.
                     returned.try_iter().for_each(drop::<S>);
                 }
                 drop(made);
@@ -88,11 +87,11 @@ impl<'a, S: Send> Feed<'a, S> {
     }
 }
 
-/// Records as they are used.
+/// The records, one after the other.
 pub struct Stream<'a, S> {
     ready: &'a mut VecDeque<(usize, S)>,
     spent: &'a mut Vec<S>,
-    /// Those that are made meanwhile, and where they go back to.
+    /// Where records come from that are loaded meanwhile, and where used ones go.
     behind: Option<(Receiver<Made<S>>, Sender<S>)>,
 }
 
@@ -110,7 +109,7 @@ impl<S> Stream<'_, S> {
         next.filter(|(of, _)| *of == index).map(|(_, record)| record).ok_or_else(|| missing(index))
     }
 
-    /// Takes back what was used.
+    /// Takes back a used record.
     pub fn spent(&mut self, record: S) {
         match &self.behind {
             Some((_, back)) => drop(back.send(record)),

@@ -1,4 +1,5 @@
-//! Party 1's masks that must be known before the loop begins, and its records.
+//! What party 1 needs in the loop: the masks that must be known before it begins, and the correlations of every
+//! interactive step.
 
 use super::missing;
 use crate::Error;
@@ -14,18 +15,18 @@ use ir::{Shape, Tensor};
 use rayon::prelude::*;
 use zeroize::Zeroizing;
 
-/// What party 1 has of an interactive step.
-pub struct Held {
+/// Party 1's material of an interactive step.
+pub struct StepMaterial {
     /// The operands' masks, if its kind needs them, in the order online.
     pub masks: Vec<Elements>,
-    /// The fresh masks of its values; with the shares added, the response.
+    /// The fresh masks of its value; with the shares added, the response.
     pub fresh: Zeroizing<Words>,
     /// Its correlations.
     pub record: Record1,
 }
 
-impl Held {
-    /// Takes it from every item; `known` are the masks that were taken before.
+impl StepMaterial {
+    /// Takes it from every item; `known` are the masks that were computed before.
     pub fn take(
         plan: &Plan,
         kind: &Interactive,
@@ -54,7 +55,7 @@ impl Held {
     }
 }
 
-/// Party 1's masks that are needed before a step asks for them.
+/// Party 1's masks that must be computed before the loop begins.
 pub struct Known {
     /// Of the input.
     pub input: Zeroizing<Words>,
@@ -69,15 +70,15 @@ pub struct Known {
 pub struct KnownMasks {
     /// Of its operands, if its kind needs them.
     pub operands: Vec<Vec<SecretTensor>>,
-    /// The fresh ones of its values, if other masks follow from them.
+    /// The fresh ones of its value, if other masks follow from them.
     pub fresh: Vec<SecretTensor>,
 }
 
 impl Known {
     /// Takes them from every item.
     pub fn new(plan: &Plan, items: &mut [Party1Item<'_>]) -> Result<Self, Error> {
-        let asks = |step: &&Step| step.op.interactive().is_some_and(needs_masks);
-        let operands = plan.steps.iter().filter(asks).flat_map(|step| &step.operands);
+        let needs = |step: &&Step| step.op.interactive().is_some_and(needs_masks);
+        let operands = plan.steps.iter().filter(needs).flat_map(|step| &step.operands);
         let output = plan.output.index();
         let kept: Vec<usize> = operands.map(|o| o.index()).chain([0, output]).collect();
         let wanted = masks::with_origins(plan, kept.iter().copied());
@@ -100,7 +101,7 @@ impl Known {
         let mut found: Vec<Vec<Option<SecretTensor>>> =
             items.par_iter_mut().map(of_item).collect::<Result<_, MaterialError>>()?;
         let mut steps: Vec<KnownMasks> = plan.steps.iter().map(|_| KnownMasks::default()).collect();
-        for (index, step) in plan.steps.iter().enumerate().filter(|(_, step)| asks(step)) {
+        for (index, step) in plan.steps.iter().enumerate().filter(|(_, step)| needs(step)) {
             for operand in step.operands.iter().map(|o| o.index()) {
                 let of = |item: &Vec<Option<SecretTensor>>| {
                     let mask = item[operand].as_ref().ok_or_else(|| missing(operand))?;

@@ -9,7 +9,7 @@ use ir::ring::low_mask;
 use ir::word::{Word, vectorized};
 use ir::{Shape, Tensor};
 
-/// Computes a public step of its operands, of these shapes.
+/// Computes a public step from its operands, which have these shapes.
 pub fn public<'v>(
     step: &Step,
     form: &Form,
@@ -65,7 +65,7 @@ pub fn public<'v>(
     });
 }
 
-/// By the definition, item by item, in rows.
+/// Computes a step by its definition, item by item, in row-major order.
 fn in_rows<'v>(
     step: &Step,
     shapes: impl Fn(usize) -> &'v Shape,
@@ -93,7 +93,7 @@ fn in_rows<'v>(
     }
 }
 
-/// An elementwise step in place, of the value `v` that stands there and, for an addition, `other`.
+/// Applies an elementwise step to `v` in place; an addition adds `other`.
 pub fn in_place(step: &Step, v: WordsMut<'_>, other: Option<WordsRef<'_>>) {
     each_slice!(WordsMut, v, v => {
         let mask = Word::low(low_mask(step.ring));
@@ -113,7 +113,7 @@ pub fn in_place(step: &Step, v: WordsMut<'_>, other: Option<WordsRef<'_>>) {
     });
 }
 
-/// The elements, in another ring.
+/// Copies the elements into another ring.
 fn reduced<S: Word, W: Word>(x: &[S], out: &mut [W], mask: W) {
     let pairs = out.iter_mut().zip(x);
     vectorized(
@@ -219,7 +219,7 @@ fn sum_windows<S: Word, W: Word>(
     );
 }
 
-/// Sums over sorted axes; neighbours are summed as one.
+/// Sums over sorted axes; adjacent axes are summed as one.
 fn sum_axes<S: Word, W: Word>(dims: &[usize], axes: &[usize], x: &[S], out: &mut [W], mask: W) {
     let Some((&last, before)) = axes.split_last() else {
         return reduced(x, out, mask);

@@ -1,4 +1,4 @@
-//! Messages of the online phase: a step's elements, a given number of bits each, in parts.
+//! Messages of the online phase: a step's elements, packed to a given number of bits each, sent and received in parts.
 
 use crate::Error;
 use crate::net::{NetError, Receiving, Sending};
@@ -9,23 +9,23 @@ use ir::ring::{low_mask, packed_bytes};
 use ir::word::Word;
 use std::ops::Range;
 
-/// One message: the elements of a step of a plan.
+/// The format of one message: elements of a step of the plan.
 #[derive(Clone, Copy)]
-pub struct Message<'a> {
+pub struct PackedMessage<'a> {
     step: usize,
     name: &'a str,
-    /// Of an element.
+    /// Bits of an element.
     bits: u32,
     what: &'static str,
 }
 
-impl<'a> Message<'a> {
-    /// The message about a step, `bits` bits an element.
+impl<'a> PackedMessage<'a> {
+    /// The message of a step, with so many bits per element.
     pub fn new(plan: &'a Plan, step: usize, bits: u32, what: &'static str) -> Self {
         Self { step, name: &plan.steps[step].name, bits, what }
     }
 
-    /// A step's value, or its masks' side of it.
+    /// One party's side of a step's value.
     pub fn value(plan: &'a Plan, step: usize, what: &'static str) -> Self {
         let Step { ring, .. } = plan.steps[step];
         Self::new(plan, step, ring, what)
@@ -36,7 +36,7 @@ impl<'a> Message<'a> {
         Self::new(plan, trip.step, trip.messages.opening.bits, "the opening of")
     }
 
-    /// Party 1's response of a round trip; the last is the value without guard bits.
+    /// Party 1's response of a round trip; the last one has the bits of the value without its guard bits.
     pub fn response(plan: &'a Plan, trip: &RoundTrip) -> Self {
         Self::new(plan, trip.step, trip.messages.response.bits, "the response to")
     }
@@ -89,7 +89,7 @@ impl<'a> Message<'a> {
         Ok(bytes)
     }
 
-    /// Takes the elements that stand in `bytes`, `word = combine(word, element)`.
+    /// Unpacks the elements in `bytes`, `word = combine(word, element)`.
     pub fn take<W: Word>(
         self,
         bytes: &[u8],
@@ -116,7 +116,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// Bits are set that stand for nothing.
+    /// The error if padding bits are set.
     pub fn padding(self) -> Error {
         Error::Peer(format!("{} v{} has padding bits that are set", self.what, self.step))
     }
@@ -126,8 +126,8 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Adds elements of `bits` bits that stand in `bytes`, above `guard` bits, to words in a ring of all these bits;
-/// `false` if padding is set.
+/// Adds the packed elements of `bits` bits in `bytes`, shifted left by `guard`, to words in a ring of `bits + guard`
+/// bits; `false` if padding is set.
 #[must_use]
 pub fn add_elements(bytes: &[u8], bits: u32, guard: u32, words: WordsMut<'_>) -> bool {
     each_slice!(WordsMut, words, words => {
@@ -138,13 +138,13 @@ pub fn add_elements(bytes: &[u8], bits: u32, guard: u32, words: WordsMut<'_>) ->
     })
 }
 
-/// Ranges of `part` that make up `all`; one if cutting is not worth it.
+/// Divides `all` elements into ranges of `part`; a single one if they are fewer than two parts.
 pub fn parts(all: usize, part: usize) -> impl Iterator<Item = Range<usize>> {
     let part = if all < 2 * part { all.max(1) } else { part };
     (0..all).step_by(part).map(move |start| start..all.min(start + part))
 }
 
-/// The first `count` bytes of a buffer, which grows if it must.
+/// The first `count` bytes of a buffer, which grows as needed.
 pub fn room(buffer: &mut Vec<u8>, count: usize) -> &mut [u8] {
     if buffer.len() < count {
         buffer.resize(count, 0);

@@ -2,18 +2,18 @@
 //!
 //! Party 1 sends its masked inputs. In every round party 0 computes the local steps, sends the openings of all
 //! interactive steps, and computes its own shares while party 1 computes its; then party 1 sends its responses.
-//! At the end party 0 sends its side of the output, from which party 1 takes the mask off. Messages are
-//! raw, of lengths that follow from plan and batch ([`ir::plan::Message::bytes`]).
+//! At the end party 0 sends its side of the output, and party 1 subtracts the mask. Messages have no headers; their
+//! lengths follow from plan and batch ([`ir::plan::Message::bytes`]).
 //!
-//! A value of a batch is one vector of narrow words, item after item, in the order of [`crate::layout`],
-//! on the wire as well. What correlations need of reordering is done before the phase begins (`feed.rs`),
-//! so that in it the computation is the products ([`crate::kernel`]) and passes at the speed of memory.
+//! A value of a batch is one vector of narrow words, item after item, in the order of [`crate::layout`], on the wire as
+//! well. Correlations are brought into this order before they are needed (`feed.rs`), so that the loop itself consists
+//! of products ([`crate::kernel`]) and passes at the speed of memory.
 //!
-//! Long messages leave in parts: a part of a layer's opening is on its way, and answered, while the next
-//! is computed, and party 0 takes responses from a thread of its own meanwhile. What the loop asks of party 0's
-//! computation is a seam (`device.rs`), behind which another device can stand. Short ones, which are the
-//! rule for one small inference, leave whole. Where a message is cut is each sender's own affair; its
-//! bytes are the same.
+//! Long messages are sent in parts: while the next part of an opening is computed, the last one travels and party 1
+//! responds to it; a second thread of party 0 receives the responses. Short messages, as in one small inference, are
+//! sent whole. Each sender decides how to divide its messages; the bytes are the same.
+//!
+//! Party 0 computes behind an interface (`device.rs`), which other devices can implement; `host` is this machine.
 
 mod device;
 mod feed;

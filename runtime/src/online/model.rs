@@ -12,34 +12,34 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
-/// Something that is borrowed, or owned together with others.
-pub(crate) enum Held<'a, T> {
+/// A value that is borrowed, or owned together with others.
+pub(crate) enum Handle<'a, T> {
     Borrowed(&'a T),
     Shared(Arc<T>),
 }
 
-impl<T> Deref for Held<'_, T> {
+impl<T> Deref for Handle<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
         match self {
-            Self::Borrowed(held) => held,
-            Self::Shared(held) => held,
+            Self::Borrowed(borrowed) => borrowed,
+            Self::Shared(shared) => shared,
         }
     }
 }
 
 /// A plan and its weights, ready to serve any number of sessions.
 pub struct Model<'a> {
-    pub(crate) plan: Held<'a, Plan>,
-    pub(crate) weights: Held<'a, Weights>,
+    pub(crate) plan: Handle<'a, Plan>,
+    pub(crate) weights: Handle<'a, Weights>,
     pub(super) schedule: Schedule,
     pub(super) sizes: Sizes,
     steps: Vec<Packed>,
-    /// Memory of sessions that ended, for those to come.
+    /// Memory of ended sessions, for later ones.
     memories: Mutex<Vec<Memory>>,
 }
 
-/// What a step needs of the weights online, beyond what the weights say themselves.
+/// What is precomputed of a step's weights for the online phase.
 enum Packed {
     Nothing,
     Linear(Box<PackedLinear>),
@@ -50,10 +50,10 @@ enum Packed {
 }
 
 impl Model<'static> {
-    /// A model that owns its plan and its weights with others, as a server has it.
+    /// A model that shares the ownership of its plan and its weights, as in a server.
     pub fn shared(plan: Arc<Plan>, weights: Arc<Weights>) -> Self {
         let best = InstructionSet::best();
-        Self::held(best, Held::Shared(plan), Held::Shared(weights))
+        Self::from_handles(best, Handle::Shared(plan), Handle::Shared(weights))
     }
 }
 
@@ -65,10 +65,14 @@ impl<'a> Model<'a> {
 
     /// As [`Self::new`] for a given set of instructions, which this machine must have.
     pub fn with(set: InstructionSet, plan: &'a Plan, weights: &'a Weights) -> Self {
-        Self::held(set, Held::Borrowed(plan), Held::Borrowed(weights))
+        Self::from_handles(set, Handle::Borrowed(plan), Handle::Borrowed(weights))
     }
 
-    fn held(set: InstructionSet, plan: Held<'a, Plan>, weights: Held<'a, Weights>) -> Self {
+    fn from_handles(
+        set: InstructionSet,
+        plan: Handle<'a, Plan>,
+        weights: Handle<'a, Weights>,
+    ) -> Self {
         let steps = (0..plan.steps.len()).into_par_iter();
         let steps = steps.map(|i| pack(set, &plan, &weights, i)).collect();
         let (schedule, memories) = (Schedule::new(&plan, true), Mutex::default());
@@ -80,7 +84,7 @@ impl<'a> Model<'a> {
         &self.plan
     }
 
-    /// With parts of other sizes, and tails only if `fused`.
+    /// With parts of other sizes, and with fusion chains only if `fused`.
     #[cfg(test)]
     pub(super) fn cut(self, sizes: Sizes, fused: bool) -> Self {
         Self { sizes, schedule: Schedule::new(&self.plan, fused), ..self }

@@ -1,10 +1,10 @@
-//! Party 0: holds the masked value of every step, or has a device that does.
+//! Party 0's loop. A device holds the masked value of every step.
 
-use super::device::{Asking, Device, Part};
+use super::device::{Device, Part, PartMaker};
 use super::feed::{Feed, Stream};
 use super::host::{Host, Open, Sizes};
-use super::messages::{Message, parts, room};
-use super::schedule::{Ask, Turn};
+use super::messages::{PackedMessage, parts, room};
+use super::schedule::{Interaction, Turn};
 use super::{Model, missing, no_thread};
 use crate::Error;
 use crate::net::{Channel, Receiving, Sending};
@@ -21,10 +21,10 @@ use std::thread::Builder;
 pub struct Party0<'a> {
     model: Arc<Model<'a>>,
     host: Host<'a>,
-    /// Room for the round trips of a turn.
+    /// Memory for the round trips of a turn.
     under_way: Vec<Open>,
     batch: usize,
-    /// The correlations; after the phase, what is to be wiped of them.
+    /// The correlations; after the phase, the used ones, to be wiped.
     feed: Option<Feed<'a, Record0>>,
 }
 
@@ -35,19 +35,19 @@ impl<'a> Party0<'a> {
         mut items: Vec<Party0Item<'a>>,
     ) -> Result<Self, Error> {
         let batch = items.len();
-        let (ahead, order) = (model.sizes.ahead, model.schedule.correlations(&model.plan));
+        let (preloaded, order) = (model.sizes.preloaded, model.schedule.correlations(&model.plan));
         let of = model.clone();
         let make = move |index: usize| {
             record0(&of.plan.steps[index], &of.weights.steps[index], index, &mut items)
         };
-        let feed = Feed::new(&model.plan, batch, ahead, order, make)?;
+        let feed = Feed::new(&model.plan, batch, preloaded, order, make)?;
         let host = Host::new(model.clone(), tables, batch);
-        let most = model.schedule.turns.iter().map(|turn| turn.asks.len()).max();
+        let most = model.schedule.turns.iter().map(|turn| turn.interactions.len()).max();
         let under_way = Vec::with_capacity(most.unwrap_or(0));
         Ok(Self { model, host, under_way, batch, feed: Some(feed) })
     }
 
-    /// Runs the online phase; `observe` sees party 0's side of every value that is made as a whole.
+    /// Runs the online phase; `observe` sees party 0's side of every value that is computed as a whole.
     pub(crate) fn run(
         &mut self,
         channel: &mut impl Channel,
@@ -59,7 +59,7 @@ impl<'a> Party0<'a> {
         let ended = feed.during(|records| {
             let (plan, batch) = (&*model.plan, self.batch);
             let (turns, sizes) = (&model.schedule.turns, model.sizes);
-            let [outgoing, incoming] = self.host.buffers();
+            let [outgoing, incoming] = self.host.message_buffers();
             let mut run = Run {
                 plan,
                 batch,
@@ -82,7 +82,7 @@ impl<'a> Party0<'a> {
     }
 }
 
-/// One run of the loop: it moves bytes, the device computes.
+/// One run of the loop, which sends and receives; the device computes.
 struct Run<'r, 'f, D: Device> {
     plan: &'r Plan,
     batch: usize,
@@ -93,7 +93,7 @@ struct Run<'r, 'f, D: Device> {
     receiving: &'r mut dyn Receiving,
     /// Round trips of a turn.
     under_way: &'r mut Vec<D::Open>,
-    /// Bytes of a part that leaves, and of one that comes.
+    /// Bytes of a part that is sent, and of one that is received.
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
 }
@@ -106,18 +106,19 @@ impl<D: Device> Run<'_, '_, D> {
                 observe(self.device, *step);
                 self.release(released);
             }
-            let is_cut = |ask: &Ask| ask.is_cut(self.plan, self.batch, self.sizes);
-            if turn.asks.iter().any(is_cut) {
-                self.ask_by_parts(turn)?;
+            let is_cut =
+                |interaction: &Interaction| interaction.is_cut(self.plan, self.batch, self.sizes);
+            if turn.interactions.iter().any(is_cut) {
+                self.interact_by_parts(turn)?;
             } else {
-                self.ask(turn)?;
+                self.interact(turn)?;
             }
-            let ended = turn.asks.iter().filter(|ask| ask.trip.is_last);
-            ended.for_each(|ask| observe(self.device, ask.trip.step));
+            let ended = turn.interactions.iter().filter(|interaction| interaction.trip.is_last);
+            ended.for_each(|interaction| observe(self.device, interaction.trip.step));
             self.release(&turn.released);
         }
         self.output()?;
-        // That one, and whatever nothing reads.
+        // The output, and values that nothing ever reads.
         (0..self.plan.steps.len()).for_each(|step| self.release(&[step]));
         Ok(())
     }
@@ -141,7 +142,7 @@ impl<D: Device> Run<'_, '_, D> {
     }
 
     fn input(&mut self) -> Result<(), Error> {
-        let message = Message::value(self.plan, 0, "the input");
+        let message = PackedMessage::value(self.plan, 0, "the input");
         let all = self.plan.input_shape().elements() * self.batch;
         for range in parts(all, self.device.part()) {
             let (count, ends) = (message.bytes(range.len()), range.end == all);
@@ -153,7 +154,7 @@ impl<D: Device> Run<'_, '_, D> {
 
     fn output(&mut self) -> Result<(), Error> {
         let output = self.plan.output.index();
-        let message = Message::value(self.plan, output, "the output");
+        let message = PackedMessage::value(self.plan, output, "the output");
         let all = self.plan.steps[output].shape.elements() * self.batch;
         for range in parts(all, self.device.part()) {
             let bytes = room(&mut self.outgoing, message.bytes(range.len()));
@@ -164,41 +165,42 @@ impl<D: Device> Run<'_, '_, D> {
         Ok(())
     }
 
-    /// Takes up the round trips of a turn with their records.
+    /// Begins the round trips of a turn with their records.
     fn open(&mut self, turn: &Turn) -> Result<(), Error> {
-        for ask in &turn.asks {
-            let made = ask.tail.first().map(|first| self.records.next(first.step)).transpose()?;
-            let is_first = ask.trip.number == 0;
-            let record = is_first.then(|| self.records.next(ask.trip.step)).transpose()?;
-            self.under_way.push(self.device.open(ask, made, record)?);
+        for interaction in &turn.interactions {
+            let fused =
+                interaction.chain.first().map(|first| self.records.next(first.step)).transpose()?;
+            let is_first = interaction.trip.number == 0;
+            let record = is_first.then(|| self.records.next(interaction.trip.step)).transpose()?;
+            self.under_way.push(self.device.open(interaction, fused, record)?);
         }
         Ok(())
     }
 
     fn close(&mut self, turn: &Turn) {
         let Self { device, records, under_way, .. } = self;
-        for (ask, open) in turn.asks.iter().zip(under_way.drain(..)) {
-            device.close(ask, open, &mut |record| records.spent(record));
+        for (interaction, open) in turn.interactions.iter().zip(under_way.drain(..)) {
+            device.close(interaction, open, &mut |record| records.spent(record));
         }
     }
 
-    /// Round trips whose messages leave and come whole.
-    fn ask(&mut self, turn: &Turn) -> Result<(), Error> {
+    /// Round trips whose messages are sent and received whole.
+    fn interact(&mut self, turn: &Turn) -> Result<(), Error> {
         self.open(turn)?;
-        for (ask, open) in turn.asks.iter().zip(self.under_way.iter_mut()) {
-            let message = Message::opening(self.plan, &ask.trip);
-            let bytes = room(&mut self.outgoing, opening_bytes(&ask.trip, self.batch));
-            let mut asking = self.device.asking(ask, open)?;
-            let all = 0..self.plan.steps[ask.trip.step].shape.elements() * self.batch;
-            asking.open(all.clone(), bytes);
+        for (interaction, open) in turn.interactions.iter().zip(self.under_way.iter_mut()) {
+            let message = PackedMessage::opening(self.plan, &interaction.trip);
+            let bytes = room(&mut self.outgoing, opening_bytes(&interaction.trip, self.batch));
+            let mut maker = self.device.part_maker(interaction, open)?;
+            let all = 0..self.plan.steps[interaction.trip.step].shape.elements() * self.batch;
+            maker.open(all.clone(), bytes);
             message.send_part(self.sending, bytes, true)?;
-            asking.share(all);
+            maker.share(all);
         }
-        for (ask, open) in turn.asks.iter().zip(self.under_way.iter_mut()) {
-            let message = Message::response(self.plan, &ask.trip);
-            let count = message.bytes(ask.trip.messages.response.elements * self.batch);
+        for (interaction, open) in turn.interactions.iter().zip(self.under_way.iter_mut()) {
+            let message = PackedMessage::response(self.plan, &interaction.trip);
+            let count = message.bytes(interaction.trip.messages.response.elements * self.batch);
             let bytes = message.receive_part(self.receiving, count, true, &mut self.incoming)?;
-            if !self.device.respond(ask, open, bytes) {
+            if !self.device.add_response(interaction, open, bytes) {
                 return Err(message.padding());
             }
         }
@@ -206,9 +208,9 @@ impl<D: Device> Run<'_, '_, D> {
         Ok(())
     }
 
-    /// Round trips whose messages leave and come in parts: responses are taken by a thread of their own, so
-    /// that neither party waits for the other to read.
-    fn ask_by_parts(&mut self, turn: &Turn) -> Result<(), Error> {
+    /// Round trips whose messages are sent and received in parts: a second thread receives the responses, so that
+    /// neither party waits for the other to read.
+    fn interact_by_parts(&mut self, turn: &Turn) -> Result<(), Error> {
         self.open(turn)?;
         let (plan, batch) = (self.plan, self.batch);
         let Self { device, sending, receiving, under_way, outgoing, incoming, .. } = self;
@@ -216,21 +218,21 @@ impl<D: Device> Run<'_, '_, D> {
             let (parts_to_come, queue) = channel();
             let take = || take_responses(plan, queue, *receiving, incoming);
             let receiver = Builder::new().spawn_scoped(scope, take).map_err(no_thread)?;
-            let jobs = turn.asks.iter().zip(under_way.iter_mut());
-            let ask_all = move || {
-                for (ask, open) in jobs {
-                    let trip = &ask.trip;
-                    let mut asking = device.asking(ask, open)?;
-                    let message = Message::opening(plan, trip);
+            let jobs = turn.interactions.iter().zip(under_way.iter_mut());
+            let open_all = move || {
+                for (interaction, open) in jobs {
+                    let trip = &interaction.trip;
+                    let mut maker = device.part_maker(interaction, open)?;
+                    let message = PackedMessage::opening(plan, trip);
                     let all = plan.steps[trip.step].shape.elements() * batch;
-                    let part = if trip.is_elementwise { asking.part() } else { all };
+                    let part = if trip.is_elementwise { maker.part() } else { all };
                     for range in parts(all, part) {
                         let ends = range.end == all;
                         let elements = match trip.is_elementwise {
                             true => range.len(),
                             false => trip.messages.response.elements * batch,
                         };
-                        if Message::response(plan, trip).bytes(elements) > UNREAD {
+                        if PackedMessage::response(plan, trip).bytes(elements) > UNREAD {
                             let _ = parts_to_come.send(Coming::Bytes { trip, elements, ends });
                         }
                         let count = match trip.is_elementwise {
@@ -238,9 +240,9 @@ impl<D: Device> Run<'_, '_, D> {
                             false => opening_bytes(trip, batch),
                         };
                         let bytes = room(outgoing, count);
-                        asking.open(range.clone(), bytes);
+                        maker.open(range.clone(), bytes);
                         message.send_part(*sending, bytes, ends)?;
-                        let share = asking.share(range);
+                        let share = maker.share(range);
                         if parts_to_come.send(Coming::Share { trip, ends, share }).is_err() {
                             // The receiver knows why.
                             return Ok(());
@@ -249,12 +251,12 @@ impl<D: Device> Run<'_, '_, D> {
                 }
                 Ok(())
             };
-            let asked: Result<(), Error> = ask_all();
+            let opened: Result<(), Error> = open_all();
             let received = receiver.join();
             let received =
                 received.map_err(|_| Error::Internal("the receiving thread stopped".into()))?;
-            match (asked, received) {
-                // Why nothing more can be sent may be what the peer sent last.
+            match (opened, received) {
+                // If sending failed, the peer's last message may say why.
                 (Ok(()) | Err(Error::Net { .. }), Err(cause)) | (Err(cause), _) => Err(cause),
                 (Ok(()), Ok(())) => Ok(()),
             }
@@ -269,20 +271,19 @@ fn opening_bytes(trip: &RoundTrip, batch: usize) -> usize {
     packed_bytes(trip.messages.opening.elements * batch, trip.messages.opening.bits)
 }
 
-/// Bytes of a response that may lie unread while its opening is still being sent: the system's buffers
-/// hold them.
+/// Bytes of a response that may stay unread while its opening is still being sent: the system's buffers hold them.
 const UNREAD: usize = 1 << 16;
 
-/// What the receiver of responses is told.
+/// What the thread that receives responses is told.
 enum Coming<'a, P> {
-    /// That a part of a response comes, so long that it must be read before the peer goes on reading.
+    /// A part of a response will come that is so long that the peer goes on only when it is read.
     Bytes { trip: &'a RoundTrip, elements: usize, ends: bool },
-    /// What the next part of a response is to be added to.
+    /// The share that the next part of a response is added to.
     Share { trip: &'a RoundTrip, ends: bool, share: P },
 }
 
-/// Takes responses part by part and adds them to their shares; those that are announced it reads before
-/// their shares are there, so that the peer can go on.
+/// Receives responses part by part and adds them to their shares. Announced ones are read before their shares are
+/// computed, so that the peer can go on.
 fn take_responses<P: Part>(
     plan: &Plan,
     queue: Receiver<Coming<'_, P>>,
@@ -295,14 +296,14 @@ fn take_responses<P: Part>(
             Coming::Bytes { trip, elements, ends } => (*trip, *elements, *ends),
             Coming::Share { trip, ends, share } => (*trip, share.len(), *ends),
         };
-        let message = Message::response(plan, trip);
+        let message = PackedMessage::response(plan, trip);
         let count = message.bytes(elements);
         if !is_read {
             message.receive_part(receiving, count, ends, buffer)?;
         }
         is_read = matches!(coming, Coming::Bytes { .. });
         if let Coming::Share { share, .. } = coming
-            && !share.respond(&buffer[..count])
+            && !share.add_response(&buffer[..count])
         {
             return Err(message.padding());
         }

@@ -1,9 +1,9 @@
-//! Party 1: its masks are known before its input is.
+//! Party 1's loop. Its masks are known before its input is.
 
 use super::feed::{Feed, Stream};
 use super::host::{ELEMENT, Sizes};
-use super::known::{Held, Known};
-use super::messages::{Message, parts, room};
+use super::known::{Known, StepMaterial};
+use super::messages::{PackedMessage, parts, room};
 use super::missing;
 use crate::Error;
 use crate::kernel::cores;
@@ -28,29 +28,29 @@ pub struct Party1<'a> {
     batch: usize,
     input: Option<Zeroizing<Words>>,
     output: Option<Zeroizing<Words>>,
-    /// The correlations; after the phase, what is to be wiped of them.
-    feed: Option<Feed<'a, Held>>,
-    /// By step: steps between two of their round trips.
-    under_way: Vec<Option<Answering>>,
+    /// The correlations; after the phase, the used ones, to be wiped.
+    feed: Option<Feed<'a, StepMaterial>>,
+    /// By step: what is kept between two of its round trips.
+    under_way: Vec<Option<UnderWay>>,
     sizes: Sizes,
     memory: Memory,
 }
 
-/// A step that is asked for.
-struct Answering {
-    held: Held,
-    /// The responses of round trips before.
+/// A step from its first opening to its last response.
+struct UnderWay {
+    material: StepMaterial,
+    /// The responses of the earlier round trips.
     sent: Vec<Zeroizing<Words>>,
-    /// The response of this one, unless it is the last; that stands in the fresh masks.
+    /// The response of this round trip, unless it is the last, which is computed in the memory of the fresh masks.
     out: Option<Zeroizing<Words>>,
 }
 
 /// Memory of the loop.
 #[derive(Default)]
 struct Memory {
-    /// The openings of a round, by round trip; the first is that of a part.
+    /// The openings of a round, by round trip; the first one is also used for parts.
     kept: Vec<Kept>,
-    /// Bytes of a part that comes, and of one that leaves.
+    /// Bytes of a part that is received, and of one that is sent.
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
 }
@@ -78,9 +78,9 @@ impl<'a> Party1<'a> {
         let order = trips.filter(|t| t.number == 0).map(|t| t.step).collect();
         let make = move |index: usize| {
             let kind = plan.steps[index].op.interactive().ok_or_else(|| missing(index))?;
-            Held::take(plan, kind, index, &mut items, take(&mut steps[index]))
+            StepMaterial::take(plan, kind, index, &mut items, take(&mut steps[index]))
         };
-        let feed = Some(Feed::new(plan, batch, sizes.ahead, order, make)?);
+        let feed = Some(Feed::new(plan, batch, sizes.preloaded, order, make)?);
         let mut party = Self {
             plan,
             tables,
@@ -97,7 +97,7 @@ impl<'a> Party1<'a> {
         Ok(party)
     }
 
-    /// Makes room for the longest part, and for the longest round of messages that come whole.
+    /// Allocates memory for the longest part and for the longest round of whole messages.
     fn make_room(&mut self) {
         let Self { plan, rounds, batch, sizes, memory, .. } = self;
         let most = rounds.iter().map(|r| r.trips.len()).max().unwrap_or(0);
@@ -167,19 +167,19 @@ impl<'a> Party1<'a> {
                 }
             }
         });
-        let message = Message::value(self.plan, 0, "the input");
+        let message = PackedMessage::value(self.plan, 0, "the input");
         message.send(sending, &masked, self.sizes.part, &mut self.memory.outgoing)
     }
 
-    /// Round trips whose messages come and leave whole: all openings are read before a response leaves.
+    /// Round trips whose messages are received and sent whole: all openings are read before a response is sent.
     fn respond(
         &mut self,
         round: &Round,
-        records: &mut Stream<'_, Held>,
+        records: &mut Stream<'_, StepMaterial>,
         sending: &mut dyn Sending,
         receiving: &mut dyn Receiving,
     ) -> Result<(), Error> {
-        // All are read into memory that one may keep; a record is taken up when its turn comes.
+        // One opening alone needs no list of the steps under way.
         if let [trip] = round.trips.as_slice() {
             let mut step = self.begin(trip, records)?;
             let all = 0..self.elements(trip.step);
@@ -204,11 +204,11 @@ impl<'a> Party1<'a> {
         Ok(())
     }
 
-    /// Round trips whose messages come and leave in parts: each is answered as it comes.
+    /// Round trips whose messages are received and sent in parts: the response to each part follows at once.
     fn respond_by_parts(
         &mut self,
         round: &Round,
-        records: &mut Stream<'_, Held>,
+        records: &mut Stream<'_, StepMaterial>,
         sending: &mut dyn Sending,
         receiving: &mut dyn Receiving,
     ) -> Result<(), Error> {
@@ -230,11 +230,11 @@ impl<'a> Party1<'a> {
     fn begin(
         &mut self,
         trip: &RoundTrip,
-        records: &mut Stream<'_, Held>,
-    ) -> Result<Answering, Error> {
+        records: &mut Stream<'_, StepMaterial>,
+    ) -> Result<UnderWay, Error> {
         let mut step = match self.under_way[trip.step].take() {
             Some(step) => step,
-            None => Answering { held: records.next(trip.step)?, sent: vec![], out: None },
+            None => UnderWay { material: records.next(trip.step)?, sent: vec![], out: None },
         };
         let response = trip.messages.response;
         step.out = (!trip.is_last)
@@ -242,9 +242,14 @@ impl<'a> Party1<'a> {
         Ok(step)
     }
 
-    fn end(&mut self, trip: &RoundTrip, mut step: Answering, records: &mut Stream<'_, Held>) {
+    fn end(
+        &mut self,
+        trip: &RoundTrip,
+        mut step: UnderWay,
+        records: &mut Stream<'_, StepMaterial>,
+    ) {
         match step.out.take() {
-            None => records.spent(step.held),
+            None => records.spent(step.material),
             Some(out) => {
                 step.sent.push(out);
                 self.under_way[trip.step] = Some(step);
@@ -255,15 +260,15 @@ impl<'a> Party1<'a> {
     fn responder<'s>(
         &'s self,
         trip: &RoundTrip,
-        step: &'s Answering,
+        step: &'s UnderWay,
     ) -> Result<Responder<'s>, Error> {
         Responder::new(&Parts1 {
             plan: self.plan,
             index: trip.step,
             trip: trip.number,
             tables: &self.tables,
-            record: &step.held.record,
-            masks: &step.held.masks,
+            record: &step.material.record,
+            masks: &step.material.masks,
             sent: &step.sent,
         })
     }
@@ -272,13 +277,13 @@ impl<'a> Party1<'a> {
     fn read(
         &mut self,
         trip: &RoundTrip,
-        step: &Answering,
+        step: &UnderWay,
         elements: usize,
         ends: bool,
         at: usize,
         receiving: &mut dyn Receiving,
     ) -> Result<(), Error> {
-        let message = Message::opening(self.plan, trip);
+        let message = PackedMessage::opening(self.plan, trip);
         let opening = trip.messages.opening;
         let count = match trip.is_elementwise {
             true => message.bytes(elements),
@@ -295,16 +300,16 @@ impl<'a> Party1<'a> {
         if is_sound { Ok(()) } else { Err(message.padding()) }
     }
 
-    /// Makes the response to a range of elements, whose opening is in memory `at`.
+    /// Computes the response to a range of elements, whose opening is in memory `at`.
     fn compute(
         &mut self,
         trip: &RoundTrip,
-        step: &mut Answering,
+        step: &mut UnderWay,
         range: Range<usize>,
         at: usize,
     ) -> Result<(), Error> {
         let mut memory = take(&mut self.memory.kept[at]);
-        let (mut out, mut fresh) = (step.out.take(), take(&mut step.held.fresh));
+        let (mut out, mut fresh) = (step.out.take(), take(&mut step.material.fresh));
         let words = out.as_mut().unwrap_or(&mut fresh);
         let of = self.within(trip, &range);
         let responder = self.responder(trip, step)?;
@@ -313,12 +318,12 @@ impl<'a> Party1<'a> {
             let kept = kept(&mut memory, range.len() * responder.kept());
             responding(responder, cores, range.start, kept, words.part_mut(of));
         });
-        (step.out, step.held.fresh) = (out, fresh);
+        (step.out, step.material.fresh) = (out, fresh);
         self.memory.kept[at] = memory;
         Ok(())
     }
 
-    /// Where the elements of a range stand in the response.
+    /// The elements of the response that belong to a range.
     fn within(&self, trip: &RoundTrip, range: &Range<usize>) -> Range<usize> {
         match trip.is_elementwise {
             true => range.clone(),
@@ -329,15 +334,15 @@ impl<'a> Party1<'a> {
     fn send(
         &mut self,
         trip: &RoundTrip,
-        step: &Answering,
+        step: &UnderWay,
         range: Range<usize>,
         ends: bool,
         sending: &mut dyn Sending,
     ) -> Result<(), Error> {
-        let message = Message::response(self.plan, trip);
+        let message = PackedMessage::response(self.plan, trip);
         let of = self.within(trip, &range);
         let bytes = room(&mut self.memory.outgoing, message.bytes(of.len()));
-        let words = step.out.as_ref().unwrap_or(&step.held.fresh);
+        let words = step.out.as_ref().unwrap_or(&step.material.fresh);
         each_width!(&**words, words => message.pack(&words[of], bytes));
         message.send_part(sending, bytes, ends)
     }
@@ -346,7 +351,7 @@ impl<'a> Party1<'a> {
         let output = self.plan.output.index();
         let step = &self.plan.steps[output];
         let mut value = self.output.take().ok_or_else(|| missing(output))?;
-        let message = Message::value(self.plan, output, "the output");
+        let message = PackedMessage::value(self.plan, output, "the output");
         let (part, buffer) = (self.sizes.part, &mut self.memory.incoming);
         each_width!(&mut *value, words => {
             let ring = Word::low(low_mask(step.ring));
@@ -359,7 +364,7 @@ impl<'a> Party1<'a> {
     }
 }
 
-/// The responses to elements from `first` on, on so many cores.
+/// Computes the responses to elements from `first` on, on so many cores.
 fn responding<R: Responding>(
     responder: &R,
     cores: usize,

@@ -1,9 +1,9 @@
-//! What party 0 does online, in which order, and where its values lie in memory: made once per plan, of
-//! public things alone.
+//! What party 0 does online, in which order, and which memory its values use: computed once per plan, from public
+//! data alone.
 //!
-//! A linear step whose value one activation alone asks for is not computed for itself: the activation
-//! makes it part by part, with the additions between them (its *tail*), and asks for a part as soon as it
-//! is made. Values that stand in memory share it where their times do not overlap.
+//! A linear step whose value is read by one interactive step alone is not computed on its own. The linear step and the
+//! elementwise steps between the two form a *fusion chain*, which is computed part by part with the opening: each part is
+//! sent as soon as it is computed. Values share a buffer where they are not needed at the same time.
 
 use super::host::Sizes;
 use crate::layout::{axis, channels_last, dims, to_online, to_row_major};
@@ -11,42 +11,43 @@ use crate::words::Words;
 use ir::plan::{Linear, Local, Plan, RoundTrip, Step, StepOp, StepWeights};
 use ir::{Shape, Tensor};
 
-/// The order of party 0's work, and the memory that it takes.
+/// The order of party 0's work, and the memory that it needs.
 pub struct Schedule {
-    /// What is done between two waits.
+    /// What is done between two waits for the peer.
     pub turns: Vec<Turn>,
-    /// Memory of values: bits of the words, and elements for one inference.
-    pub slots: Vec<(u32, usize)>,
-    /// The slot of every step's value; none for linear steps, whose correlation becomes their value.
-    pub slot: Vec<Option<usize>>,
-    /// Where the elements of structural steps go.
+    /// The buffers for values: bits of a word, and elements for one inference.
+    pub buffers: Vec<(u32, usize)>,
+    /// The buffer of every step's value; none for linear steps, whose correlation becomes their value.
+    pub buffer: Vec<Option<usize>>,
+    /// How every step takes its elements from its operands.
     pub forms: Vec<Form>,
 }
 
 /// Local steps, then messages of interactive steps that share a round trip.
 pub struct Turn {
-    /// Steps with the values that are not read after them.
+    /// Local steps, each with the values that nothing reads after it.
     pub local: Vec<(usize, Vec<usize>)>,
-    /// The interactive steps.
-    pub asks: Vec<Ask>,
-    /// Values that are not read after them.
+    /// Round trips of interactive steps.
+    pub interactions: Vec<Interaction>,
+    /// Values that nothing reads after these.
     pub released: Vec<usize>,
 }
 
-/// One round trip of an interactive step.
-pub struct Ask {
+/// One round trip of an interactive step, with the steps that are fused into it.
+pub struct Interaction {
     /// Step and messages.
     pub trip: RoundTrip,
-    /// The steps that are computed part by part: a linear one and elementwise ones behind it, of which
-    /// the last is the operand. Empty when the operand is there.
-    pub tail: Vec<Link>,
+    /// The fusion chain: a linear step and elementwise steps after it, of which the last is the operand. Empty if the
+    /// operand is computed before.
+    pub chain: Vec<ChainStep>,
 }
 
-impl Ask {
-    /// The steps whose records it takes, in order: the linear step of the tail, and at its first round trip its own.
+impl Interaction {
+    /// The steps whose records it takes, in order: the linear step of the chain, then, at the first round trip, its
+    /// own.
     pub fn records(&self) -> impl Iterator<Item = usize> + use<> {
         let own = (self.trip.number == 0).then_some(self.trip.step);
-        self.tail.first().map(|first| first.step).into_iter().chain(own)
+        self.chain.first().map(|first| first.step).into_iter().chain(own)
     }
 
     /// Whether its messages leave in parts.
@@ -55,23 +56,23 @@ impl Ask {
     }
 }
 
-/// A step of a tail.
-pub struct Link {
+/// A step of a fusion chain.
+pub struct ChainStep {
     /// Its index.
     pub step: usize,
-    /// The operand that is not the step before, of an addition.
+    /// The other operand of an addition, beside the step before.
     pub other: Option<usize>,
 }
 
-/// Where a step's elements come from, in the order online.
+/// How a step takes its elements from its operands, in the order online.
 pub enum Form {
-    /// From where they stand: elementwise.
+    /// Element by element, in the same order.
     Same,
-    /// A step that only moves elements.
+    /// Elements are only moved, run by run.
     Moved(Vec<Run>),
-    /// Joined of runs of so many elements of every operand in turn.
+    /// Concatenated: in turn, so many elements of every operand.
     Joined(Vec<usize>),
-    /// By the definition: the order online of an operand is another than the result's.
+    /// By the definition, in row-major order: an operand has another order online than the result.
     Rows,
     /// Sums over these axes of an operand of these dimensions, sorted.
     Sums(Vec<usize>, Vec<usize>),
@@ -80,14 +81,14 @@ pub enum Form {
 /// Consecutive elements that are moved together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Where they come from; nowhere if they are zeros.
+    /// Their first index in the operand; none if they are zeros.
     pub from: Option<usize>,
     /// How many they are.
     pub count: usize,
 }
 
 impl Schedule {
-    /// Schedules a plan; tails only if `fused`.
+    /// Schedules a plan; with fusion chains only if `fused`.
     pub fn new(plan: &Plan, fused: bool) -> Self {
         let rounds = plan.rounds();
         let mut users = vec![0; plan.steps.len()];
@@ -97,44 +98,44 @@ impl Schedule {
         for (number, round) in rounds.iter().enumerate() {
             round.local.iter().for_each(|&step| round_of[step] = number);
         }
-        let mut is_made = vec![false; plan.steps.len()];
+        let mut is_fused = vec![false; plan.steps.len()];
         let mut turns = Vec::with_capacity(rounds.len());
         for round in &rounds {
-            let ask = |&trip: &RoundTrip| {
+            let interaction = |&trip: &RoundTrip| {
                 let operand = plan.steps[trip.step].operands[0].index();
                 let is_alone = trip.number == 0 && trip.is_last && trip.is_elementwise;
                 let most = if fused && is_alone { LONGEST } else { 0 };
-                Ask { trip, tail: tail(plan, &users, &round_of, operand, most) }
+                Interaction { trip, chain: chain(plan, &users, &round_of, operand, most) }
             };
-            let asks: Vec<Ask> = round.trips.iter().map(ask).collect();
-            asks.iter().flat_map(|a| &a.tail).for_each(|l| is_made[l.step] = true);
-            let local = round.local.iter().filter(|&&step| !is_made[step]);
+            let interactions: Vec<Interaction> = round.trips.iter().map(interaction).collect();
+            interactions.iter().flat_map(|a| &a.chain).for_each(|l| is_fused[l.step] = true);
+            let local = round.local.iter().filter(|&&step| !is_fused[step]);
             let local = local.map(|&step| (step, vec![])).collect();
-            turns.push(Turn { local, asks, released: vec![] });
+            turns.push(Turn { local, interactions, released: vec![] });
         }
         let forms = plan.steps.iter().map(|step| form(plan, step)).collect();
-        let slot = vec![None; plan.steps.len()];
-        let mut schedule = Self { turns, slots: vec![], slot, forms };
-        schedule.release(plan);
-        schedule.place(plan);
+        let buffer = vec![None; plan.steps.len()];
+        let mut schedule = Self { turns, buffers: vec![], buffer, forms };
+        schedule.find_last_uses(plan);
+        schedule.assign_buffers(plan);
         schedule
     }
 
-    /// The steps whose correlations are used, in the order in which they are.
+    /// The steps that use correlations, in the order of use.
     pub fn correlations(&self, plan: &Plan) -> Vec<usize> {
         let mut order = vec![];
         for turn in &self.turns {
             let local = turn.local.iter().map(|(step, _)| *step);
             order.extend(local.filter(|&step| plan.steps[step].op.is_secret_linear()));
-            for ask in &turn.asks {
-                order.extend(ask.records());
+            for interaction in &turn.interactions {
+                order.extend(interaction.records());
             }
         }
         order
     }
 
-    /// Finds the last moment at which every value is read.
-    fn release(&mut self, plan: &Plan) {
+    /// Finds after which step or round trip every value can be released.
+    fn find_last_uses(&mut self, plan: &Plan) {
         let mut is_read_later = vec![false; plan.steps.len()];
         is_read_later[plan.output.index()] = true;
         let mut first_seen = |step: usize, released: &mut Vec<usize>| {
@@ -145,13 +146,14 @@ impl Schedule {
             }
         };
         for turn in self.turns.iter_mut().rev() {
-            for ask in turn.asks.iter().rev() {
-                let made = |step: &usize| ask.tail.iter().any(|l| l.step == *step);
+            for interaction in turn.interactions.iter().rev() {
+                let is_fused = |step: &usize| interaction.chain.iter().any(|l| l.step == *step);
                 let mut released = vec![];
-                for step in ask.tail.iter().map(|l| l.step).chain([ask.trip.step]) {
+                for step in interaction.chain.iter().map(|l| l.step).chain([interaction.trip.step])
+                {
                     first_seen(step, &mut released);
                 }
-                turn.released.extend(released.into_iter().filter(|step| !made(step)));
+                turn.released.extend(released.into_iter().filter(|step| !is_fused(step)));
             }
             for (step, released) in turn.local.iter_mut().rev() {
                 first_seen(*step, released);
@@ -159,57 +161,57 @@ impl Schedule {
         }
     }
 
-    /// Gives every value a slot that nothing else uses while it is needed.
-    fn place(&mut self, plan: &Plan) {
+    /// Assigns every value a buffer that no other value uses at the same time.
+    fn assign_buffers(&mut self, plan: &Plan) {
         let mut free: Vec<usize> = vec![];
-        let Self { turns, slots, slot, .. } = self;
-        let mut take = |step: usize, free: &mut Vec<usize>, slot: &mut Vec<Option<usize>>| {
+        let Self { turns, buffers, buffer, .. } = self;
+        let mut take = |step: usize, free: &mut Vec<usize>, buffer: &mut Vec<Option<usize>>| {
             let Step { op, ring, shape, .. } = &plan.steps[step];
             if op.is_secret_linear() {
                 return;
             }
             let (bits, elements) = (Words::bits(*ring), shape.elements());
-            // The one that must grow least.
-            let cost = |&i: &usize| (elements.saturating_sub(slots[i].1), slots[i].1);
-            let fits = (0..free.len()).filter(|&f| slots[free[f]].0 == bits);
+            // The free one that must grow least.
+            let cost = |&i: &usize| (elements.saturating_sub(buffers[i].1), buffers[i].1);
+            let fits = (0..free.len()).filter(|&f| buffers[free[f]].0 == bits);
             let found = fits.min_by_key(|&f| cost(&free[f])).map(|f| free.swap_remove(f));
             let found = found.unwrap_or_else(|| {
-                slots.push((bits, 0));
-                slots.len() - 1
+                buffers.push((bits, 0));
+                buffers.len() - 1
             });
-            slots[found].1 = slots[found].1.max(elements);
-            slot[step] = Some(found);
+            buffers[found].1 = buffers[found].1.max(elements);
+            buffer[step] = Some(found);
         };
         for turn in turns {
             for (step, released) in &turn.local {
-                take(*step, &mut free, slot);
-                free.extend(released.iter().filter_map(|&r| slot[r]));
+                take(*step, &mut free, buffer);
+                free.extend(released.iter().filter_map(|&r| buffer[r]));
             }
-            let ends = turn.asks.iter().filter(|ask| ask.trip.is_last);
-            ends.for_each(|ask| take(ask.trip.step, &mut free, slot));
-            free.extend(turn.released.iter().filter_map(|&r| slot[r]));
+            let ends = turn.interactions.iter().filter(|interaction| interaction.trip.is_last);
+            ends.for_each(|interaction| take(interaction.trip.step, &mut free, buffer));
+            free.extend(turn.released.iter().filter_map(|&r| buffer[r]));
         }
     }
 }
 
-/// Steps of a tail at most.
+/// The most steps of a fusion chain.
 const LONGEST: usize = 16;
 
-/// The steps that end in `operand` and can be made part by part, of those that are local to its round; at
-/// most `most` of them.
-fn tail(
+/// The fusion chain that ends in `operand`: steps of its round that can be computed part by part, at most `most`;
+/// empty if there is none.
+fn chain(
     plan: &Plan,
     users: &[usize],
     round_of: &[usize],
     operand: usize,
     most: usize,
-) -> Vec<Link> {
+) -> Vec<ChainStep> {
     let step = &plan.steps[operand];
     if most == 0 || users[operand] != 1 || round_of[operand] == usize::MAX {
         return vec![];
     }
     if step.op.is_secret_linear() {
-        let link = Link { step: operand, other: None };
+        let link = ChainStep { step: operand, other: None };
         return if is_in_rows(step) { vec![] } else { vec![link] };
     }
     if !matches!(step.op, StepOp::Local(Local::Add | Local::Scale { .. } | Local::Truncate { .. }))
@@ -224,18 +226,18 @@ fn tail(
         if !is_alike {
             continue;
         }
-        let mut links = tail(plan, users, round_of, before, most - 1);
+        let mut links = chain(plan, users, round_of, before, most - 1);
         if !links.is_empty() {
             let other = operands.iter().enumerate().find(|&(j, _)| j != i).map(|(_, &o)| o);
-            links.push(Link { step: operand, other });
+            links.push(ChainStep { step: operand, other });
             return links;
         }
     }
     vec![]
 }
 
-/// Whether a step is a matrix product of values whose order online is another than row-major, on which it
-/// is computed.
+/// Whether a step is a matrix product of values whose order online is not row-major, so that they are reordered for
+/// it.
 pub fn is_in_rows(step: &Step) -> bool {
     matches!(step.op, StepOp::Linear(Linear::MatrixProduct { .. })) && step.shape.rank() == 4
 }
@@ -266,9 +268,9 @@ fn form(plan: &Plan, step: &Step) -> Form {
     }
 }
 
-/// What a step that only moves elements moves, found by moving their numbers.
+/// The runs of a step that only moves elements, found by applying it to the elements' indices.
 fn moves(operand: &Shape, step: &Step) -> Vec<Run> {
-    // From 1 on: taking nothing gives zeros.
+    // From 1 on: 0 stands for elements that the step fills with zeros.
     let online: Vec<u64> = (1..=operand.elements() as u64).collect();
     let numbers = Tensor::new(operand.clone(), to_row_major(operand, &online));
     let unbounded = Step { ring: 64, ..step.clone() };
@@ -289,42 +291,44 @@ mod tests {
     use super::*;
     use crate::testing::plans;
 
-    /// Values in one slot are never needed at the same time.
+    /// Values in one buffer are never needed at the same time.
     #[test]
     fn no_value_is_overwritten_before_it_was_read() {
         for (plan, _) in [plans::every_kind(), plans::phases(), plans::large_phases()] {
             for fused in [false, true] {
                 let schedule = Schedule::new(&plan, fused);
-                let mut holds: Vec<Option<usize>> = vec![None; schedule.slots.len()];
+                let mut holds: Vec<Option<usize>> = vec![None; schedule.buffers.len()];
                 let check = |step: usize, holds: &[Option<usize>]| {
                     for operand in plan.steps[step].operands.iter().map(|o| o.index()) {
-                        assert!(schedule.slot[operand].is_none_or(|s| holds[s] == Some(operand)));
+                        assert!(schedule.buffer[operand].is_none_or(|s| holds[s] == Some(operand)));
                     }
                 };
                 let mut done = 0;
                 for turn in &schedule.turns {
                     for (step, _) in &turn.local {
                         check(*step, &holds);
-                        schedule.slot[*step].inspect(|&s| holds[s] = Some(*step));
+                        schedule.buffer[*step].inspect(|&s| holds[s] = Some(*step));
                         done += 1;
                     }
-                    for ask in &turn.asks {
-                        let made = ask.tail.iter().filter_map(|l| l.other);
+                    for interaction in &turn.interactions {
+                        let others = interaction.chain.iter().filter_map(|l| l.other);
                         assert!(
-                            made.into_iter()
-                                .all(|o| schedule.slot[o].is_none_or(|s| holds[s] == Some(o)))
+                            others
+                                .into_iter()
+                                .all(|o| schedule.buffer[o].is_none_or(|s| holds[s] == Some(o)))
                         );
-                        done += ask.tail.len() + 1;
+                        done += interaction.chain.len() + 1;
                     }
-                    for ask in &turn.asks {
-                        let step = ask.trip.step;
-                        schedule.slot[step].inspect(|&s| holds[s] = Some(step));
+                    for interaction in &turn.interactions {
+                        let step = interaction.trip.step;
+                        schedule.buffer[step].inspect(|&s| holds[s] = Some(step));
                     }
                 }
                 assert_eq!(done, plan.steps.len());
                 let output = plan.output.index();
-                assert!(schedule.slot[output].is_none_or(|s| holds[s] == Some(output)));
-                let links = schedule.turns.iter().flat_map(|t| &t.asks).map(|a| a.tail.len());
+                assert!(schedule.buffer[output].is_none_or(|s| holds[s] == Some(output)));
+                let links =
+                    schedule.turns.iter().flat_map(|t| &t.interactions).map(|a| a.chain.len());
                 assert_eq!(links.sum::<usize>() > 0, fused);
             }
         }

@@ -46,7 +46,7 @@ struct Cut {
 /// Every value as a whole.
 const WHOLE: Cut = Cut { sizes: Sizes::DEFAULT, fused: false };
 /// The smallest parts that there are, and every correlation taken when its time comes.
-const FINE: Cut = Cut { sizes: Sizes { grain: 8, part: 16, ahead: 0 }, fused: true };
+const FINE: Cut = Cut { sizes: Sizes { grain: 8, part: 16, preloaded: 0 }, fused: true };
 
 /// A batch's items, row-major.
 fn tensors(shape: &Shape, value: &Words) -> Vec<Tensor<u64>> {
@@ -228,7 +228,7 @@ fn parts_make_the_same_values() {
             let inputs = plans::inputs(&plan, batch, 32);
             let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
             let want = values(&plan, &weights, &encoded, [WHOLE; 2]);
-            let middle = Sizes { grain: 40, part: 200, ahead: 5000 };
+            let middle = Sizes { grain: 40, part: 200, preloaded: 5000 };
             let fused = |sizes| Cut { sizes, fused: true };
             for cuts in [
                 [fused(Sizes::DEFAULT), WHOLE],

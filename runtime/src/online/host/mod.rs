@@ -1,16 +1,16 @@
-//! Party 0's computation by this machine's cores.
+//! Party 0's computation on this machine's cores.
 //!
-//! Everything about a part of a round trip happens while it is in the cache: the products with the weights, the
-//! additions behind them, the opening and its bits. A part may go to several cores.
+//! A part of a round trip is computed while it is in the cache: the products with the weights, the rest of the fusion
+//! chain, the opening and its packing. Several cores may share a part.
 
 mod parts;
 
-pub use parts::{HostAsking, HostPart};
+pub use parts::{HostPart, HostPartMaker};
 
 use super::device::Device;
 use super::local;
-use super::messages::{Message, add_elements};
-use super::schedule::{Ask, Schedule, is_in_rows};
+use super::messages::{PackedMessage, add_elements};
+use super::schedule::{Interaction, Schedule, is_in_rows};
 use super::{Model, missing};
 use crate::Error;
 use crate::kernel::Scratch;
@@ -23,29 +23,29 @@ use std::ops::Range;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// What is done at once.
+/// How much is computed, sent and loaded at once.
 #[derive(Clone, Copy)]
 pub struct Sizes {
     /// Elements that are computed at once, so that they stay in a core's cache.
     pub grain: usize,
     /// Elements that are sent at once.
     pub part: usize,
-    /// Bytes of correlations that are taken before the phase begins.
-    pub ahead: usize,
+    /// Bytes of correlations that are loaded before the phase begins.
+    pub preloaded: usize,
 }
 
 impl Sizes {
-    /// Four hundred kilobytes of values and correlations; a part is worth a call of the system; a single
-    /// inference of a large network waits for nothing.
-    pub const DEFAULT: Self = Self { grain: 1 << 14, part: PART, ahead: 1 << 28 };
+    /// A grain is about four hundred kilobytes of values and correlations; a part is large enough for a system call; a
+    /// single inference of a large network has all correlations loaded.
+    pub const DEFAULT: Self = Self { grain: 1 << 14, part: PART, preloaded: 1 << 28 };
 
-    /// Whether a message of so many elements is cut.
+    /// Whether a message of so many elements is sent in parts.
     pub fn cut(self, elements: usize) -> bool {
         elements >= 2 * self.part
     }
 }
 
-/// What elementwise work costs either party, in products of a kernel.
+/// The cost of elementwise work per element, for either party, in products of a kernel.
 pub const ELEMENT: usize = 32;
 
 /// The values of a batch in this machine's memory.
@@ -54,39 +54,39 @@ pub struct Host<'a> {
     tables: Tables,
     batch: usize,
     memory: Memory,
-    /// By step: round trips that are done, of steps that have more.
+    /// By step: what is kept between two of its round trips.
     under_way: Vec<Option<UnderWay>>,
 }
 
-/// A step between two of its round trips.
+/// What is kept of a step between two of its round trips.
 struct UnderWay {
     record: Record0,
     opened: Vec<Zeroizing<Words>>,
 }
 
-/// Memory of the loop, which one session after the other uses.
+/// Memory of the loop, reused from session to session.
 #[derive(Default)]
 pub struct Memory {
-    /// Memory of values that are not there.
-    slots: Vec<Words>,
-    /// The values that are there, by step.
+    /// The free buffers, by their index in the schedule; those in use are empty here.
+    free: Vec<Words>,
+    /// The values, by step; empty where there is none.
     values: Vec<Words>,
     kept: Kept,
     scratch: Scratch,
-    /// The loop's bytes of a part that leaves, and of one that comes.
-    pub buffers: [Vec<u8>; 2],
+    /// Bytes of a part that is sent, and of one that is received.
+    pub messages: [Vec<u8>; 2],
 }
 
 impl Memory {
     /// Makes room for a batch.
     pub fn fit(&mut self, schedule: &Schedule, batch: usize) {
-        self.values.resize_with(schedule.slot.len(), Words::default);
-        for (slot, &(bits, elements)) in schedule.slots.iter().enumerate() {
+        self.values.resize_with(schedule.buffer.len(), Words::default);
+        for (buffer, &(bits, elements)) in schedule.buffers.iter().enumerate() {
             let count = elements * batch;
-            if slot == self.slots.len() {
-                self.slots.push(Words::default());
+            if buffer == self.free.len() {
+                self.free.push(Words::default());
             }
-            let words = &mut self.slots[slot];
+            let words = &mut self.free[buffer];
             if words.width() != bits {
                 *words = Words::zeros(bits, count);
             }
@@ -105,18 +105,18 @@ impl<'a> Host<'a> {
         Self { model, tables, batch, memory, under_way }
     }
 
-    /// Memory of the loop's own.
-    pub fn buffers(&mut self) -> [Vec<u8>; 2] {
-        take(&mut self.memory.buffers)
+    /// The loop's memory for messages.
+    pub fn message_buffers(&mut self) -> [Vec<u8>; 2] {
+        take(&mut self.memory.messages)
     }
 
     /// Gives the memory back to the model, for the next session.
     pub fn end(&mut self, buffers: [Vec<u8>; 2]) {
-        self.memory.buffers = buffers;
+        self.memory.messages = buffers;
         self.model.keep(take(&mut self.memory));
     }
 
-    /// Party 0's side of a step's value, where it was made as a whole.
+    /// Party 0's side of a step's value, where it was computed as a whole.
     pub fn value(&self, step: usize) -> &Words {
         &self.memory.values[step]
     }
@@ -125,10 +125,10 @@ impl<'a> Host<'a> {
         self.model.plan.steps[index].shape.elements() * self.batch
     }
 
-    /// Memory for a step's value.
+    /// Takes the buffer of a step's value.
     fn take(&mut self, index: usize) -> Result<Words, Error> {
-        let slot = self.model.schedule.slot[index].ok_or_else(|| missing(index))?;
-        let mut words = take(&mut self.memory.slots[slot]);
+        let buffer = self.model.schedule.buffer[index].ok_or_else(|| missing(index))?;
+        let mut words = take(&mut self.memory.free[buffer]);
         words.resize(self.elements(index));
         Ok(words)
     }
@@ -151,26 +151,26 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Low bits of the value that a response has not.
-fn guard_of(step: &Step, ask: &Ask) -> u32 {
-    if ask.trip.is_last { step.op.guard() } else { 0 }
+/// The low bits of the value that the response leaves out.
+fn guard_of(step: &Step, interaction: &Interaction) -> u32 {
+    if interaction.trip.is_last { step.op.guard() } else { 0 }
 }
 
-/// A round trip under way.
+/// A round trip that has begun.
 pub struct Open {
-    /// The products that begin the tail stand where their correlation stood.
-    made: Option<Zeroizing<Words>>,
+    /// The operand that the fusion chain computes, in the memory of the linear step's correlation.
+    fused: Option<Zeroizing<Words>>,
     record: Record0,
-    /// What came of the round trips before.
+    /// The results of the earlier round trips.
     opened: Vec<Zeroizing<Words>>,
-    /// Shares, and then values.
+    /// Shares, then, with the responses added, values.
     out: Words,
 }
 
 impl Device for Host<'_> {
     type Open = Open;
-    type Asking<'s, 'o: 's>
-        = HostAsking<'s, 'o>
+    type PartMaker<'s, 'o: 's>
+        = HostPartMaker<'s, 'o>
     where
         Self: 's + 'o;
     type Part<'o>
@@ -187,7 +187,7 @@ impl Device for Host<'_> {
             self.memory.values[0] = self.take(0)?;
         }
         let model = self.model.clone();
-        let message = Message::value(&model.plan, 0, "the input");
+        let message = PackedMessage::value(&model.plan, 0, "the input");
         each_width!(&mut self.memory.values[0], words => {
             message.take(bytes, &mut words[range], #[inline(always)] |_, v| v)
         })
@@ -216,12 +216,12 @@ impl Device for Host<'_> {
 
     fn open(
         &mut self,
-        ask: &Ask,
-        made: Option<Record0>,
+        interaction: &Interaction,
+        fused: Option<Record0>,
         record: Option<Record0>,
     ) -> Result<Open, Error> {
-        let trip = &ask.trip;
-        let made = match made {
+        let trip = &interaction.trip;
+        let fused = match fused {
             None => None,
             Some(Record0::Linear(words)) => Some(words),
             Some(_) => return Err(missing(trip.step)),
@@ -239,26 +239,26 @@ impl Device for Host<'_> {
             let response = trip.messages.response;
             Words::zeros(response.bits, response.elements * self.batch)
         };
-        Ok(Open { made, record, opened, out })
+        Ok(Open { fused, record, opened, out })
     }
 
-    fn asking<'s, 'o: 's>(
+    fn part_maker<'s, 'o: 's>(
         &'s mut self,
-        ask: &'s Ask,
+        interaction: &'s Interaction,
         open: &'o mut Open,
-    ) -> Result<HostAsking<'s, 'o>, Error>
+    ) -> Result<HostPartMaker<'s, 'o>, Error>
     where
         Self: 's + 'o,
     {
         let (model, tables) = (&*self.model, &self.tables);
-        let index = ask.trip.step;
+        let index = interaction.trip.step;
         let (plan, step) = (&*model.plan, &model.plan.steps[index]);
         let Memory { values, kept, scratch, .. } = &mut self.memory;
-        let Open { made, record, opened, out } = open;
+        let Open { fused, record, opened, out } = open;
         let opener = Opener::new(&Parts0 {
             plan,
             index,
-            trip: ask.trip.number,
+            trip: interaction.trip.number,
             secrets: &model.weights.steps[index],
             prepared: model.prepared(index).ok_or_else(|| missing(index))?,
             tables,
@@ -267,7 +267,7 @@ impl Device for Host<'_> {
         })?;
         let mut sizes = model.sizes;
         let mut running = None;
-        if let Some(first) = ask.tail.first() {
+        if let Some(first) = interaction.chain.first() {
             let operand = plan.steps[first.step].operands[0].index();
             let linear = model.linear(first.step).ok_or_else(|| missing(first.step))?;
             running = Some(linear.over(values[operand].whole(), scratch));
@@ -276,22 +276,22 @@ impl Device for Host<'_> {
             sizes.grain = sizes.grain.max(linear.least_part()).next_multiple_of(unit);
             sizes.part = sizes.part.max(sizes.grain).next_multiple_of(unit);
         }
-        let made = made.as_mut().map(|made| {
-            let all = 0..made.len();
-            made.part_mut(all)
+        let fused = fused.as_mut().map(|fused| {
+            let all = 0..fused.len();
+            fused.part_mut(all)
         });
         let all = 0..out.len();
         let left = Some(out.part_mut(all));
         let all = step.shape.elements() * self.batch;
-        let guard = guard_of(step, ask);
-        Ok(HostAsking {
+        let guard = guard_of(step, interaction);
+        Ok(HostPartMaker {
             plan,
             step,
-            ask,
+            interaction,
             values,
             running,
             opener,
-            made,
+            fused,
             left,
             kept,
             sizes,
@@ -300,22 +300,22 @@ impl Device for Host<'_> {
         })
     }
 
-    fn respond(&mut self, ask: &Ask, open: &mut Open, bytes: &[u8]) -> bool {
-        let guard = guard_of(&self.model.plan.steps[ask.trip.step], ask);
+    fn add_response(&mut self, interaction: &Interaction, open: &mut Open, bytes: &[u8]) -> bool {
+        let guard = guard_of(&self.model.plan.steps[interaction.trip.step], interaction);
         let all = 0..open.out.len();
-        add_elements(bytes, ask.trip.messages.response.bits, guard, open.out.part_mut(all))
+        add_elements(bytes, interaction.trip.messages.response.bits, guard, open.out.part_mut(all))
     }
 
-    fn close(&mut self, ask: &Ask, open: Open, spent: &mut dyn FnMut(Record0)) {
-        let Open { made, record, mut opened, out } = open;
-        made.map(Record0::Linear).into_iter().for_each(&mut *spent);
-        if ask.trip.is_last {
-            self.memory.values[ask.trip.step] = out;
+    fn close(&mut self, interaction: &Interaction, open: Open, spent: &mut dyn FnMut(Record0)) {
+        let Open { fused, record, mut opened, out } = open;
+        fused.map(Record0::Linear).into_iter().for_each(&mut *spent);
+        if interaction.trip.is_last {
+            self.memory.values[interaction.trip.step] = out;
             spent(record);
             opened.into_iter().map(Record0::Linear).for_each(spent);
         } else {
             opened.push(Zeroizing::new(out));
-            self.under_way[ask.trip.step] = Some(UnderWay { record, opened });
+            self.under_way[interaction.trip.step] = Some(UnderWay { record, opened });
         }
     }
 
@@ -325,8 +325,8 @@ impl Device for Host<'_> {
             if words.is_empty() {
                 continue;
             }
-            match self.model.schedule.slot[step] {
-                Some(slot) => self.memory.slots[slot] = words,
+            match self.model.schedule.buffer[step] {
+                Some(buffer) => self.memory.free[buffer] = words,
                 None => spent(Record0::Linear(Zeroizing::new(words))),
             }
         }
@@ -334,7 +334,7 @@ impl Device for Host<'_> {
 
     fn output(&mut self, range: Range<usize>, bytes: &mut [u8]) -> Result<(), Error> {
         let output = self.model.plan.output.index();
-        let message = Message::value(&self.model.plan, output, "the output");
+        let message = PackedMessage::value(&self.model.plan, output, "the output");
         each_width!(&self.memory.values[output], words => message.pack(&words[range], bytes));
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! The parts of a round trip, made one after the other.
+//! The parts of a round trip, computed one after the other.
 
 use super::{ELEMENT, Sizes, lcm};
 use crate::kernel::{Prefetch, Running, cores};
-use crate::online::device::{Asking, Part};
+use crate::online::device::{Part, PartMaker};
 use crate::online::local;
 use crate::online::messages::add_elements;
-use crate::online::schedule::Ask;
+use crate::online::schedule::Interaction;
 use crate::steps::{Kept, Opener, Opening, each_kind, kept};
 use crate::words::{Words, WordsMut, WordsRef};
 use ir::plan::{Plan, Step};
@@ -13,17 +13,17 @@ use ir::ring::packed_bytes;
 use std::mem::take;
 use std::ops::Range;
 
-/// Makes the parts of one round trip.
-pub struct HostAsking<'s, 'o> {
+/// Computes the parts of one round trip.
+pub struct HostPartMaker<'s, 'o> {
     pub(super) plan: &'s Plan,
     pub(super) step: &'s Step,
-    pub(super) ask: &'s Ask,
+    pub(super) interaction: &'s Interaction,
     pub(super) values: &'s [Words],
-    /// The products that begin the tail.
+    /// The products that begin the fusion chain.
     pub(super) running: Option<Running<'s>>,
     pub(super) opener: Opener<'s>,
-    /// What is left to be made of the tail, and of the shares.
-    pub(super) made: Option<WordsMut<'o>>,
+    /// The rest of the fused operand, and of the shares.
+    pub(super) fused: Option<WordsMut<'o>>,
     pub(super) left: Option<WordsMut<'o>>,
     pub(super) kept: &'s mut Kept,
     pub(super) sizes: Sizes,
@@ -32,7 +32,7 @@ pub struct HostAsking<'s, 'o> {
     pub(super) guard: u32,
 }
 
-/// Shares of a part, in memory.
+/// The shares of a part.
 pub struct HostPart<'o> {
     bits: u32,
     guard: u32,
@@ -44,12 +44,12 @@ impl Part for HostPart<'_> {
         self.shares.len()
     }
 
-    fn respond(self, bytes: &[u8]) -> bool {
+    fn add_response(self, bytes: &[u8]) -> bool {
         add_elements(bytes, self.bits, self.guard, self.shares)
     }
 }
 
-impl<'o> Asking for HostAsking<'_, 'o> {
+impl<'o> PartMaker for HostPartMaker<'_, 'o> {
     type Part = HostPart<'o>;
 
     fn part(&self) -> usize {
@@ -62,21 +62,21 @@ impl<'o> Asking for HostAsking<'_, 'o> {
             running.prepare(range.clone());
             work += range.len() * running.linear().fan_in();
         }
-        let made = self.made.take().map(|made| made.split_at(range.len()));
-        let (made, rest) = made.unzip();
-        self.made = rest;
+        let fused = self.fused.take().map(|fused| fused.split_at(range.len()));
+        let (fused, rest) = fused.unzip();
+        self.fused = rest;
         let cores = cores(work);
         let mut memory = take(self.kept);
         each_kind!(Opener, &self.opener, opener => {
             let kept = kept(&mut memory, range.len() * opener.kept());
-            self.opening(opener, cores, Piece { first: range.start, made, kept, bytes });
+            self.opening(opener, cores, Piece { first: range.start, fused, kept, bytes });
         });
         *self.kept = memory;
     }
 
     fn share(&mut self, range: Range<usize>) -> HostPart<'o> {
         let left = self.left.take().unwrap_or(WordsMut::W64(&mut []));
-        // Where elements are not the value's, all of them are one part.
+        // Shares that are not one per element of the value are one part.
         let count = if range.len() == self.all { left.len() } else { range.len() };
         let (mut shares, rest) = left.split_at(count);
         self.left = Some(rest);
@@ -84,37 +84,38 @@ impl<'o> Asking for HostAsking<'_, 'o> {
         let mut memory = take(self.kept);
         each_kind!(Opener, &self.opener, opener => {
             let kept = kept(&mut memory, range.len() * opener.kept());
-            let cores = if self.ask.trip.is_elementwise { cores } else { 1 };
+            let cores = if self.interaction.trip.is_elementwise { cores } else { 1 };
             sharing(opener, cores, range.start, kept, shares.borrow());
         });
         *self.kept = memory;
-        let bits = self.ask.trip.messages.response.bits;
+        let bits = self.interaction.trip.messages.response.bits;
         HostPart { bits, guard: self.guard, shares }
     }
 }
 
-impl HostAsking<'_, '_> {
-    /// Makes the operand's elements from `first` on, where the correlation of the linear step stands.
-    fn make(&self, first: usize, mut made: WordsMut<'_>, prefetch: Prefetch) {
+impl HostPartMaker<'_, '_> {
+    /// Computes the fusion chain for the operand's elements from `first` on, in the memory of the linear step's
+    /// correlation.
+    fn compute_chain(&self, first: usize, mut fused: WordsMut<'_>, prefetch: Prefetch) {
         if let Some(running) = &self.running {
-            running.add(first, made.borrow(), prefetch);
+            running.add(first, fused.borrow(), prefetch);
         }
-        let range = first..first + made.len();
-        for link in self.ask.tail.iter().skip(1) {
+        let range = first..first + fused.len();
+        for link in self.interaction.chain.iter().skip(1) {
             let other = link.other.map(|other| self.values[other].part(range.clone()));
-            local::in_place(&self.plan.steps[link.step], made.borrow(), other);
+            local::in_place(&self.plan.steps[link.step], fused.borrow(), other);
         }
     }
 
-    /// The opening of a piece, on so many cores.
+    /// Writes the opening of a piece, on so many cores.
     fn opening<O: Opening>(&self, opener: &O, cores: usize, piece: Piece<'_, O::Kept>) {
         let operand = |i: usize| &self.values[self.step.operands[i].index()];
         let operands = self.step.operands.len();
-        if !self.ask.trip.is_elementwise {
+        if !self.interaction.trip.is_elementwise {
             let whole: Vec<WordsRef<'_>> = (0..operands).map(|i| operand(i).whole()).collect();
             return opener.open(0..self.all, &whole, piece.kept, piece.bytes);
         }
-        let (per, bits) = (opener.kept(), self.ask.trip.messages.opening.bits);
+        let (per, bits) = (opener.kept(), self.interaction.trip.messages.opening.bits);
         let unit = self.running.as_ref().map_or(8, |r| lcm(r.linear().outputs(), 8));
         let count = piece.kept.len() / per;
         let half = (count / 2).next_multiple_of(unit);
@@ -131,15 +132,15 @@ impl HostAsking<'_, '_> {
             let count = self.sizes.grain.min(rest.kept.len() / per);
             let (now, mut later) = rest.split(count, per, bits);
             let range = now.first..now.first + count;
-            match now.made {
-                Some(mut made) => {
+            match now.fused {
+                Some(mut fused) => {
                     let mut prefetch = opener.prefetch(range.clone());
-                    if let Some(next) = &mut later.made {
+                    if let Some(next) = &mut later.fused {
                         let count = self.sizes.grain.min(next.len());
                         prefetch = prefetch.and(next.borrow().split_at(count).0.as_ref());
                     }
-                    self.make(range.start, made.borrow(), prefetch);
-                    opener.open(range, &[made.as_ref()], now.kept, now.bytes);
+                    self.compute_chain(range.start, fused.borrow(), prefetch);
+                    opener.open(range, &[fused.as_ref()], now.kept, now.bytes);
                 }
                 None if operands == 1 => {
                     let part = [operand(0).part(range.clone())];
@@ -156,7 +157,7 @@ impl HostAsking<'_, '_> {
     }
 }
 
-/// The shares of elements from `first` on, on so many cores.
+/// Computes the shares of elements from `first` on, on so many cores.
 fn sharing<O: Opening>(
     opener: &O,
     cores: usize,
@@ -178,10 +179,10 @@ fn sharing<O: Opening>(
     opener.share(first..first + count, kept, out);
 }
 
-/// Consecutive elements, and where their opening goes.
+/// Consecutive elements, and the memory for their opening.
 struct Piece<'a, K> {
     first: usize,
-    made: Option<WordsMut<'a>>,
+    fused: Option<WordsMut<'a>>,
     kept: &'a mut [K],
     bytes: &'a mut [u8],
 }
@@ -191,11 +192,11 @@ impl<K> Piece<'_, K> {
     fn split(self, count: usize, per: usize, bits: u32) -> (Self, Self) {
         let (kept, kept_rest) = self.kept.split_at_mut(count * per);
         let (bytes, bytes_rest) = self.bytes.split_at_mut(packed_bytes(count, bits));
-        let (made, made_rest) = self.made.map(|made| made.split_at(count)).unzip();
+        let (fused, fused_rest) = self.fused.map(|fused| fused.split_at(count)).unzip();
         let first = self.first + count;
         (
-            Self { first: self.first, made, kept, bytes },
-            Self { first, made: made_rest, kept: kept_rest, bytes: bytes_rest },
+            Self { first: self.first, fused, kept, bytes },
+            Self { first, fused: fused_rest, kept: kept_rest, bytes: bytes_rest },
         )
     }
 }
