@@ -1,5 +1,5 @@
 //! Expansion of a 32-byte seed into uniform ring elements: ChaCha20 with the seed as key and a nonce
-//! that names the step and the purpose, so that no two streams of one item overlap.
+//! of the step and a domain separator, so that no two streams of one item overlap.
 
 use crate::secret::{Elements, WideElements};
 use chacha20::ChaCha20;
@@ -15,9 +15,9 @@ pub const SEED_BYTES: usize = 32;
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Seed([u8; SEED_BYTES]);
 
-/// What a stream of a seed is for.
+/// Domain separators: what a stream of a seed is for.
 #[derive(Clone, Copy)]
-pub enum Purpose {
+pub enum Domain {
     /// Party 1's masks: the input's, fresh ones of interactive steps, shares of `W·r`.
     Mask = 1,
     /// The first field of party 1's part of a dealt correlation.
@@ -38,7 +38,7 @@ pub enum Purpose {
     Field3 = 9,
 }
 
-impl Purpose {
+impl Domain {
     /// That of a field of party 1's part of a dealt correlation.
     ///
     /// # Panics
@@ -52,14 +52,14 @@ impl Seed {
     /// A fresh seed from the operating system.
     ///
     /// # Errors
-    /// If the operating system has no randomness to give.
+    /// If the operating system gives no randomness.
     pub fn from_system() -> Result<Self, getrandom::Error> {
         let mut seed = Self([0; SEED_BYTES]);
         getrandom::fill(&mut seed.0)?;
         Ok(seed)
     }
 
-    /// The seed that stands in an item; `None` if `bytes` are not [`SEED_BYTES`] many.
+    /// The seed in an item; `None` if `bytes` are not [`SEED_BYTES`] many.
     pub fn from_item(bytes: &[u8]) -> Option<Self> {
         Some(Self(bytes.try_into().ok()?))
     }
@@ -70,25 +70,25 @@ impl Seed {
     }
 
     /// `count` uniform elements of `bits` bits, at most 64.
-    pub fn elements(&self, step: usize, purpose: Purpose, count: usize, bits: u32) -> Elements {
+    pub fn elements(&self, step: usize, domain: Domain, count: usize, bits: u32) -> Elements {
         let mask = low_mask(bits);
         match bits {
-            0..=8 => self.draw(step, purpose, count, |[b]: [u8; 1]| u64::from(b) & mask),
-            9..=16 => self.draw(step, purpose, count, |b| u64::from(u16::from_le_bytes(b)) & mask),
-            17..=32 => self.draw(step, purpose, count, |b| u64::from(u32::from_le_bytes(b)) & mask),
-            _ => self.draw(step, purpose, count, |b| u64::from_le_bytes(b) & mask),
+            0..=8 => self.draw(step, domain, count, |[b]: [u8; 1]| u64::from(b) & mask),
+            9..=16 => self.draw(step, domain, count, |b| u64::from(u16::from_le_bytes(b)) & mask),
+            17..=32 => self.draw(step, domain, count, |b| u64::from(u32::from_le_bytes(b)) & mask),
+            _ => self.draw(step, domain, count, |b| u64::from_le_bytes(b) & mask),
         }
     }
 
-    /// As [`Self::elements`], the next for which there is room at every call.
+    /// As [`Self::elements`]; every call fills a slice with the next ones.
     pub fn stream<W: Word>(
         &self,
         step: usize,
-        purpose: Purpose,
+        domain: Domain,
         bits: u32,
     ) -> impl FnMut(&mut [W]) + use<W> {
         let mask = low_mask(bits);
-        let mut cipher = self.cipher(step, purpose);
+        let mut cipher = self.cipher(step, domain);
         move |out: &mut [W]| match bits {
             0..=8 => apply(&mut cipher, out, |[b]: [u8; 1]| W::low(u64::from(b) & mask)),
             9..=16 => {
@@ -105,19 +105,19 @@ impl Seed {
     pub fn wide_elements(
         &self,
         step: usize,
-        purpose: Purpose,
+        domain: Domain,
         count: usize,
         bits: u32,
     ) -> WideElements {
         let mask = crate::steps::truncate::wide_mask(bits);
-        self.draw(step, purpose, count, |b| u128::from_le_bytes(b) & mask)
+        self.draw(step, domain, count, |b| u128::from_le_bytes(b) & mask)
     }
 
-    /// The stream of a purpose from 16 on, which no [`Purpose`] has, named by two numbers.
-    pub(super) fn keystream(&self, purpose: u8, number: u32, index: u32) -> ChaCha20 {
+    /// The stream of a domain separator from 16 on, which no [`Domain`] has, and two numbers.
+    pub(super) fn keystream(&self, domain: u8, number: u32, index: u32) -> ChaCha20 {
         let mut nonce = [0u8; 12];
         nonce[..4].copy_from_slice(&number.to_le_bytes());
-        nonce[4] = purpose;
+        nonce[4] = domain;
         nonce[8..].copy_from_slice(&index.to_le_bytes());
         ChaCha20::new(&self.0.into(), &nonce.into())
     }
@@ -126,10 +126,10 @@ impl Seed {
     pub fn strings<const N: usize>(
         &self,
         step: usize,
-        purpose: Purpose,
+        domain: Domain,
         count: usize,
     ) -> Zeroizing<Vec<[u8; N]>> {
-        self.draw(step, purpose, count, |bytes| bytes)
+        self.draw(step, domain, count, |bytes| bytes)
     }
 
     /// A seed that everyone knows.
@@ -141,11 +141,11 @@ impl Seed {
     fn draw<T: Zeroize, const BYTES: usize>(
         &self,
         step: usize,
-        purpose: Purpose,
+        domain: Domain,
         count: usize,
         element: impl Fn([u8; BYTES]) -> T,
     ) -> Zeroizing<Vec<T>> {
-        let mut cipher = self.cipher(step, purpose);
+        let mut cipher = self.cipher(step, domain);
         let mut buffer = Zeroizing::new([0u8; 4096]);
         let mut elements = Zeroizing::new(Vec::with_capacity(count));
         while elements.len() < count {
@@ -158,12 +158,12 @@ impl Seed {
         elements
     }
 
-    fn cipher(&self, step: usize, purpose: Purpose) -> ChaCha20 {
-        self.keystream(purpose as u8, step as u32, 0)
+    fn cipher(&self, step: usize, domain: Domain) -> ChaCha20 {
+        self.keystream(domain as u8, step as u32, 0)
     }
 }
 
-/// Makes elements of the next bytes of a stream.
+/// Converts the next bytes of a stream into elements.
 fn apply<T, const BYTES: usize>(
     cipher: &mut ChaCha20,
     out: &mut [T],
@@ -188,20 +188,20 @@ mod tests {
         let seed = Seed::from_item(&[7; 32]).unwrap();
         let again = Seed::from_item(&[7; 32]).unwrap();
         for bits in [1, 8, 9, 16, 20, 32, 33, 64] {
-            let a = seed.elements(3, Purpose::Mask, 5000, bits);
+            let a = seed.elements(3, Domain::Mask, 5000, bits);
             assert_eq!(a.len(), 5000);
             assert!(a.iter().all(|&v| v <= low_mask(bits)));
-            assert!(*a == *again.elements(3, Purpose::Mask, 5000, bits));
+            assert!(*a == *again.elements(3, Domain::Mask, 5000, bits));
             let mut streamed = vec![0u64; 5000];
-            let mut next = seed.stream(3, Purpose::Mask, bits);
+            let mut next = seed.stream(3, Domain::Mask, bits);
             streamed.chunks_mut(1048).for_each(&mut next);
             assert!(*a == streamed);
-            assert!(*a != *seed.elements(4, Purpose::Mask, 5000, bits));
-            assert!(*a != *seed.elements(3, Purpose::Field, 5000, bits));
+            assert!(*a != *seed.elements(4, Domain::Mask, 5000, bits));
+            assert!(*a != *seed.elements(3, Domain::Field, 5000, bits));
             let ones: u32 = a.iter().map(|v| v.count_ones()).sum();
             let mean = f64::from(ones) / (5000.0 * f64::from(bits));
             assert!((mean - 0.5).abs() < 0.03, "{bits} bits: {mean}");
         }
-        assert!(seed.wide_elements(3, Purpose::Mask, 9, 100).iter().all(|&v| v >> 100 == 0));
+        assert!(seed.wide_elements(3, Domain::Mask, 9, 100).iter().all(|&v| v >> 100 == 0));
     }
 }

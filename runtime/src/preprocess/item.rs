@@ -6,7 +6,7 @@
 //! `W·r − s₀`. Party 1's half of a dealt item is a seed alone, from which its fields expand as well. What stands
 //! where in a step's part its kind knows ([`crate::steps`]).
 
-use super::expand::{Purpose, SEED_BYTES, Seed};
+use super::expand::{Domain, SEED_BYTES, Seed};
 use super::{MaterialError, Role, masks};
 use crate::layout::{fill_online, to_online};
 use crate::secret::{Elements, SecretTensor, WideElements};
@@ -221,14 +221,14 @@ pub struct Record<'i> {
 impl Record<'_> {
     /// Writes what the party draws from its seed, `per` words of `bits` bits for every element, in the order
     /// online.
-    pub fn draw<W: Word + Zeroize>(&self, purpose: Purpose, bits: u32, per: usize, out: &mut [W]) {
-        fill_online(&self.step.shape, per, out, self.seed.stream(self.index, purpose, bits));
+    pub fn draw<W: Word + Zeroize>(&self, domain: Domain, bits: u32, per: usize, out: &mut [W]) {
+        fill_online(&self.step.shape, per, out, self.seed.stream(self.index, domain, bits));
     }
 
     /// As [`Self::draw`], elements of up to 127 bits.
-    pub fn draw_wide(&self, purpose: Purpose, bits: u32, per: usize) -> WideElements {
+    pub fn draw_wide(&self, domain: Domain, bits: u32, per: usize) -> WideElements {
         let count = self.step.shape.elements() * per;
-        let drawn = self.seed.wide_elements(self.index, purpose, count, bits);
+        let drawn = self.seed.wide_elements(self.index, domain, count, bits);
         Zeroizing::new(to_online(&self.step.shape, per.max(1), &drawn))
     }
 
@@ -245,9 +245,9 @@ impl Record<'_> {
     ) -> Result<(), MaterialError> {
         let Some(explicit) = self.explicit else {
             let bits = self.fields.get(number).ok_or(MaterialError::Kind(self.index))?.bits;
-            let purpose = Purpose::of_field(number);
+            let domain = Domain::of_field(number);
             each_slice!(WordsMut, out, out => {
-                fill_online(shape, per, out, self.seed.stream(self.index, purpose, bits));
+                fill_online(shape, per, out, self.seed.stream(self.index, domain, bits));
             });
             return Ok(());
         };
@@ -269,8 +269,8 @@ impl Record<'_> {
         let shape = &self.step.shape;
         let Some(explicit) = self.explicit else {
             let field = self.fields.get(number).ok_or(MaterialError::Kind(self.index))?;
-            let purpose = Purpose::of_field(number);
-            let all = self.seed.wide_elements(self.index, purpose, field.elements, field.bits);
+            let domain = Domain::of_field(number);
+            let all = self.seed.wide_elements(self.index, domain, field.elements, field.bits);
             return Ok(Zeroizing::new(to_online(shape, per, &all)));
         };
         let (bytes, Field { elements, bits }) = explicit.field(self.index, number)?;
@@ -372,7 +372,7 @@ impl<'a> Party1Item<'a> {
         self.masks.take(step, op.is_interactive())?;
         let bits = self.plan.mask_bits(step);
         each_slice!(WordsMut, mask, mask => {
-            fill_online(shape, 1, mask, self.seed.stream(step, Purpose::Mask, bits));
+            fill_online(shape, 1, mask, self.seed.stream(step, Domain::Mask, bits));
             mask.iter_mut().for_each(|mask| *mask = Word::shift_left(*mask, op.guard()));
         });
         Ok(())
@@ -396,7 +396,7 @@ impl<'a> Party1Item<'a> {
 pub(crate) fn drawn_mask(plan: &Plan, seed: &Seed, index: usize) -> SecretTensor {
     let step = &plan.steps[index];
     let bits = plan.mask_bits(index);
-    let mut data = seed.elements(index, Purpose::Mask, step.shape.elements(), bits);
+    let mut data = seed.elements(index, Domain::Mask, step.shape.elements(), bits);
     data.iter_mut().for_each(|mask| *mask <<= step.op.guard());
     SecretTensor::new(Tensor::new(step.shape.clone(), std::mem::take(&mut *data)))
 }

@@ -135,7 +135,7 @@ fn large_items_stay_in_the_file_while_they_are_used() {
         let phase = |item: &mut Party0Item<'_>| {
             let (mut u, mut products) = (vec![0u16; 5], Words::zeros(44, 20));
             let record = item.take(2).unwrap();
-            record.draw(crate::preprocess::expand::Purpose::Opening, 7, 1, &mut u);
+            record.draw(crate::preprocess::expand::Domain::Opening, 7, 1, &mut u);
             record.field(0, &ir::Shape::new([5]), 4, products.part_mut(0..20)).unwrap();
             (u, products)
         };

@@ -7,7 +7,7 @@
 use super::reverse::Answered;
 use super::{linear, phase, polynomial, square};
 use crate::Error;
-use crate::preprocess::expand::{Purpose, Seed};
+use crate::preprocess::expand::{Domain, Seed};
 use crate::preprocess::rlwe::{PublicKeys, SecretKeys};
 use crate::preprocess::transfer::{TransferError, Transfers};
 use crate::secret::{Elements, WideElements};
@@ -193,8 +193,8 @@ pub fn answer(
     // Several items come with all of their elements.
     let start = exchange.elements.start;
     let range = start..start + seeds.len() * exchange.elements.len();
-    let draw = |purpose: Purpose, bits: u32| {
-        part(seeds.iter().map(|seed| seed.elements(index, purpose, all, bits)), exchange, 1)
+    let draw = |domain: Domain, bits: u32| {
+        part(seeds.iter().map(|seed| seed.elements(index, domain, all, bits)), exchange, 1)
     };
     Ok(match (&step.op, &weights.steps[index], &exchange.method) {
         (
@@ -202,7 +202,7 @@ pub fn answer(
             StepWeights::Linear { weights, .. },
             Method::Encryption(packing),
         ) => {
-            let share = |seed: &Seed| seed.elements(index, Purpose::Mask, all, step.ring);
+            let share = |seed: &Seed| seed.elements(index, Domain::Mask, all, step.ring);
             let shares: Vec<Elements> = seeds.iter().map(share).collect();
             let answer = keys.answer(packing, *number, weights, message, &shares);
             let answer = answer.map_err(|e| Error::Peer(e.to_string()))?;
@@ -225,7 +225,7 @@ pub fn answer(
             StepWeights::Phase { harmonics, .. },
             Method::Trees,
         ) => {
-            let u = draw(Purpose::Opening, phase.p);
+            let u = draw(Domain::Opening, phase.p);
             let (answer, shares) =
                 phase::trees::answer(transfers, phase, step, harmonics, range, &u, message)
                     .map_err(refused)?;
@@ -236,7 +236,7 @@ pub fn answer(
             StepWeights::Phase { harmonics, .. },
             Method::Slots(packing),
         ) => {
-            let u = draw(Purpose::Opening, phase.p);
+            let u = draw(Domain::Opening, phase.p);
             let factors = phase::trees::factors(phase, step, harmonics, range, &u);
             let (open, answer) =
                 phase::slots::answer(transfers, keys, packing, *number, &factors, message)
@@ -244,7 +244,7 @@ pub fn answer(
             (answer, Open::Slots(open, packing.clone()))
         }
         (StepOp::Interactive(Interactive::Square(square)), _, Method::Transfers) => {
-            let (u, bits) = (draw(Purpose::Opening, square.p), draw(Purpose::Bits, 2));
+            let (u, bits) = (draw(Domain::Opening, square.p), draw(Domain::Bits, 2));
             let (open, answer) =
                 square::offline::answer(transfers, square, &u, &bits, message).map_err(refused)?;
             (answer, Open::Square(open))
@@ -257,9 +257,9 @@ pub fn answer(
             let own = *degree as usize - 1;
             let pads = seeds
                 .iter()
-                .map(|seed| seed.wide_elements(index, Purpose::Opening, all * own, square.q));
+                .map(|seed| seed.wide_elements(index, Domain::Opening, all * own, square.q));
             let u = part(pads, exchange, own);
-            let bits = draw(Purpose::Bits, 1);
+            let bits = draw(Domain::Bits, 1);
             let own = (&u[..], &bits[..]);
             let (open, answer) = polynomial::offline::answer(
                 transfers,

@@ -29,7 +29,7 @@ pub use phase::{TableDigest, Tables};
 
 pub(crate) use online::each_kind;
 
-use crate::preprocess::expand::{Purpose, Seed};
+use crate::preprocess::expand::{Domain, Seed};
 use crate::secret::Elements;
 use crate::words::{WordsMut, each_slice};
 use ir::Tensor;
@@ -68,7 +68,7 @@ pub fn deal(dealing: &Dealing<'_>, operands: &[&Tensor<u64>], mask: &Tensor<u64>
 /// Party 0's shares mod 2^Q of products of which party 1 has the first field, packed.
 fn pack_difference(mut products: Elements, dealing: &Dealing<'_>, q: u32) -> Vec<u8> {
     let (index, party1) = (dealing.index, dealing.party1);
-    let shares = party1.elements(index, Purpose::of_field(0), products.len(), q);
+    let shares = party1.elements(index, Domain::of_field(0), products.len(), q);
     let pairs = products.iter_mut().zip(shares.iter());
     pairs.for_each(|(p, s)| *p = p.wrapping_sub(*s) & low_mask(q));
     pack(&products, q)

@@ -8,7 +8,7 @@
 //! attack below read every weight up to its sign.
 
 use super::*;
-use crate::preprocess::expand::Purpose;
+use crate::preprocess::expand::Domain;
 use crate::testing::{Random, assert_uniform, plans::Builder};
 
 /// Weights that are probed at once: one for every output of a matrix product of one input.
@@ -44,7 +44,7 @@ fn probe(packing: &Packing, ring: &Ring, weights: &[i32], session: u64, turn: u6
     key.extend(vec![0; lwe.ciphertext_bytes()]);
     seed[31] = 1;
     let item = Seed::from_item(&seed).unwrap();
-    let shares = item.elements(1, Purpose::Field, PROBED, packing.ring());
+    let shares = item.elements(1, Domain::Field, PROBED, packing.ring());
     let party0 = PublicKeys::read(&[lwe], &key, own).unwrap();
     let down = party0.answer(packing, 0, weights, &constant(ring, &lwe, turn), &[shares]).unwrap();
     let (low, high) = packing.answer_bits();

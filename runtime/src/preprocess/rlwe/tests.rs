@@ -55,11 +55,11 @@ fn exchange(tally: &mut Tally, plan: &Plan, step: usize, items: usize, extreme: 
     let (ring, seed) = (packing.ring(), Seed::from_item(&[9; 32]).unwrap());
     let shape = &plan.step(plan.steps[step].operands[0]).shape;
     let draw = |item: usize, what, count| seed.elements(item, what, count, ring);
-    use crate::preprocess::expand::Purpose;
+    use crate::preprocess::expand::Domain;
     let masks: Vec<Elements> =
-        (0..items).map(|i| draw(i, Purpose::Mask, shape.elements())).collect();
+        (0..items).map(|i| draw(i, Domain::Mask, shape.elements())).collect();
     let shares: Vec<Elements> =
-        (0..items).map(|i| draw(i, Purpose::Field, planes.result_elements())).collect();
+        (0..items).map(|i| draw(i, Domain::Field, planes.result_elements())).collect();
     let (bits, count) = match &plan.steps[step].op {
         StepOp::Linear(Linear::Convolution { geometry, weight_bits }) => {
             (*weight_bits, plan.steps[step].shape.0[1] * geometry.fan_in(shape))
@@ -71,7 +71,7 @@ fn exchange(tally: &mut Tally, plan: &Plan, step: usize, items: usize, extreme: 
     };
     let most = (1i64 << (bits - 1)) - 1;
     let weights: Vec<i32> = seed
-        .elements(99, Purpose::Opening, count, 64)
+        .elements(99, Domain::Opening, count, 64)
         .iter()
         .map(|&v| {
             if extreme {

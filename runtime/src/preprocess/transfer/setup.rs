@@ -15,7 +15,7 @@ use super::seeds::{self, LeafKeys, TREES};
 use super::softspoken::{CotReceiver, CotSender};
 use super::{TransferError, Transfers, expect_length};
 use crate::preprocess::Role;
-use crate::preprocess::expand::{Purpose, Seed};
+use crate::preprocess::expand::{Domain, Seed};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -56,8 +56,8 @@ pub struct Grown {
 
 /// Begins a setup with a fresh seed ([`Seed::from_system`]); the message is the first.
 pub fn begin(role: Role, seed: Seed) -> (Begun, Vec<u8>) {
-    let scalar = seed.strings(0, Purpose::Scalars, 1);
-    let nonce = seed.strings::<NONCE_BYTES>(0, Purpose::Blocks, 1);
+    let scalar = seed.strings(0, Domain::Scalars, 1);
+    let nonce = seed.strings::<NONCE_BYTES>(0, Domain::Blocks, 1);
     let base = BaseSender::new(&scalar[0]);
     let mut message = nonce[0].to_vec();
     message.extend(base.message());
@@ -78,9 +78,9 @@ impl Begun {
         };
         let hash = Sha256::new().chain_update(b"polyrt transfers");
         let session = hash.chain_update(first).chain_update(second).finalize().into();
-        let delta = Zeroizing::new(seed.strings(1, Purpose::Blocks, 1)[0]);
+        let delta = Zeroizing::new(seed.strings(1, Domain::Blocks, 1)[0]);
         let mut randomness = Zeroizing::new([[0; base::SCALAR_BYTES]; base::COUNT]);
-        randomness.copy_from_slice(&seed.strings(1, Purpose::Scalars, base::COUNT));
+        randomness.copy_from_slice(&seed.strings(1, Domain::Scalars, base::COUNT));
         let mut point = [0; POINT_BYTES];
         point.copy_from_slice(&peer[NONCE_BYTES..]);
         let context = Context { session, sender: role.other() };
@@ -99,7 +99,7 @@ impl Chosen {
         let Self { role, seed, base, session, delta, keys } = self;
         let pairs = base.keys(&Context { session, sender: role }, peer)?;
         let mut roots = Zeroizing::new([Block::default(); TREES]);
-        roots.copy_from_slice(&seed.strings(2, Purpose::Blocks, TREES));
+        roots.copy_from_slice(&seed.strings(2, Domain::Blocks, TREES));
         let (leaves, message) = seeds::grow(&roots, &pairs);
         Ok((Grown { session, delta, keys, leaves }, message))
     }

@@ -1,7 +1,7 @@
 //! What the correlation of a phase step is, and how a dealer makes it.
 
 use super::{Factors, phase_of};
-use crate::preprocess::expand::Purpose;
+use crate::preprocess::expand::Domain;
 use crate::secret::Elements;
 use crate::steps::{Dealing, pack_difference, row};
 use ir::Tensor;
@@ -38,7 +38,7 @@ pub fn deal(phase: &Phase, dealing: &Dealing<'_>, operands: &[&Tensor<u64>]) -> 
     let StepWeights::Phase { harmonics, .. } = dealing.secrets else { return vec![] };
     let Dealing { plan, index, party0, .. } = dealing;
     let step = &plan.steps[*index];
-    let u = party0.elements(*index, Purpose::Opening, step.shape.elements(), phase.p);
+    let u = party0.elements(*index, Domain::Opening, step.shape.elements(), phase.p);
     let ring = plan.step(step.operands[0]).ring;
     let all = products(phase, step, harmonics, ring, &operands[0].data, &u);
     pack_difference(all, dealing, phase.q)

@@ -1,7 +1,7 @@
 //! A phase step's correlations for a batch, in the order and the words of the online phase.
 
 use crate::Error;
-use crate::preprocess::expand::Purpose;
+use crate::preprocess::expand::Domain;
 use crate::preprocess::item::{Party0Item, Party1Item};
 use crate::words::{Words, WordsMut};
 use ir::plan::{Phase, Step};
@@ -39,7 +39,7 @@ impl Record0 {
             items.iter_mut().zip(u.chunks_exact_mut(elements).zip(rooms)).collect();
         work.par_iter_mut().try_for_each(|(item, (u, products))| {
             let record = item.take(index)?;
-            record.draw(Purpose::Opening, phase.p, 1, u);
+            record.draw(Domain::Opening, phase.p, 1, u);
             record.field(0, &step.shape, per, products.borrow())
         })?;
         drop(work);

@@ -1,7 +1,7 @@
 //! What the correlation of a polynomial step is, and how a dealer makes it.
 
 use super::{PRODUCTS, Powers, top_factor};
-use crate::preprocess::expand::Purpose;
+use crate::preprocess::expand::Domain;
 use crate::preprocess::item::pack_wide;
 use crate::secret::WideElements;
 use crate::steps::truncate::wide_mask;
@@ -42,10 +42,10 @@ pub fn deal(kind: &Polynomial, dealing: &Dealing<'_>, operands: &[&Tensor<u64>])
     let (step, Polynomial { square, degree }) = (&plan.steps[*index], kind);
     let count = step.shape.elements();
     let own = count * (*degree as usize - 1);
-    let u = party0.wide_elements(*index, Purpose::Opening, own, square.q);
-    let bits = party0.elements(*index, Purpose::Bits, count, 1);
+    let u = party0.wide_elements(*index, Domain::Opening, own, square.q);
+    let bits = party0.elements(*index, Domain::Bits, count, 1);
     let mut all = products(square, step, coefficients, &operands[0].data, &u, &bits);
-    let shares = party1.wide_elements(*index, Purpose::of_field(0), all.len(), square.q);
+    let shares = party1.wide_elements(*index, Domain::of_field(0), all.len(), square.q);
     let mask = wide_mask(square.q);
     all.iter_mut().zip(shares.iter()).for_each(|(p, s)| *p = p.wrapping_sub(*s) & mask);
     pack_wide(&all, square.q)

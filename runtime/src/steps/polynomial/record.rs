@@ -2,7 +2,7 @@
 
 use super::PRODUCTS;
 use crate::Error;
-use crate::preprocess::expand::Purpose;
+use crate::preprocess::expand::Domain;
 use crate::preprocess::item::{Party0Item, Party1Item};
 use crate::secret::{Elements, WideElements};
 use ir::plan::{Polynomial, Step};
@@ -40,8 +40,8 @@ impl Record0 {
         let mut products = Zeroizing::new(Vec::with_capacity(all * PRODUCTS * degree));
         for (item, bits) in items.iter_mut().zip(bits.chunks_exact_mut(elements)) {
             let record = item.take(index)?;
-            record.draw(Purpose::Bits, 1, 1, bits);
-            u.extend_from_slice(&record.draw_wide(Purpose::Opening, kind.square.q, degree - 1));
+            record.draw(Domain::Bits, 1, 1, bits);
+            u.extend_from_slice(&record.draw_wide(Domain::Opening, kind.square.q, degree - 1));
             products.extend_from_slice(&record.wide_field(0, PRODUCTS * degree)?);
         }
         Ok(Self { u, bits, products })

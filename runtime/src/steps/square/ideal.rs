@@ -1,7 +1,7 @@
 //! What the correlation of a square step is, and how a dealer makes it.
 
 use super::{PRODUCTS, mask_and_top_bit};
-use crate::preprocess::expand::Purpose;
+use crate::preprocess::expand::Domain;
 use crate::secret::Elements;
 use crate::steps::{Dealing, pack_difference};
 use ir::Tensor;
@@ -33,7 +33,7 @@ pub fn products(square: &Square, m: &[u64], u: &[u64], bits: &[u64]) -> Elements
 pub fn deal(square: &Square, dealing: &Dealing<'_>, operands: &[&Tensor<u64>]) -> Vec<u8> {
     let Dealing { plan, index, party0, .. } = dealing;
     let count = plan.steps[*index].shape.elements();
-    let u = party0.elements(*index, Purpose::Opening, count, square.p);
-    let bits = party0.elements(*index, Purpose::Bits, count, 2);
+    let u = party0.elements(*index, Domain::Opening, count, square.p);
+    let bits = party0.elements(*index, Domain::Bits, count, 2);
     pack_difference(products(square, &operands[0].data, &u, &bits), dealing, square.q)
 }

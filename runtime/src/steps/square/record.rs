@@ -2,7 +2,7 @@
 
 use super::PRODUCTS;
 use crate::Error;
-use crate::preprocess::expand::Purpose;
+use crate::preprocess::expand::Domain;
 use crate::preprocess::item::{Party0Item, Party1Item};
 use crate::secret::Elements;
 use crate::words::WordsMut;
@@ -41,8 +41,8 @@ impl Record0 {
         for (n, item) in items.iter_mut().enumerate() {
             let record = item.take(index)?;
             let of = n * elements..(n + 1) * elements;
-            record.draw(Purpose::Opening, square.p, 1, &mut u[of.clone()]);
-            record.draw(Purpose::Bits, 2, 1, &mut bits[of.clone()]);
+            record.draw(Domain::Opening, square.p, 1, &mut u[of.clone()]);
+            record.draw(Domain::Bits, 2, 1, &mut bits[of.clone()]);
             let out = WordsMut::W64(&mut products[shares(of)]);
             record.field(0, &step.shape, PRODUCTS, out)?;
         }
