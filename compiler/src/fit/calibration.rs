@@ -9,9 +9,9 @@ use rayon::prelude::*;
 pub struct Calibration {
     /// One tensor per input.
     pub inputs: Vec<Tensor<f32>>,
-    /// Where each of them stands in what was given, from 0.
+    /// The index of each in the given data, from 0.
     pub rows: Vec<usize>,
-    /// What is right of them, where it is known; a fit does not look at it.
+    /// Their labels, where known; a fit does not use them.
     pub truths: Truths,
     /// Whether nobody gave data and the inputs were made up.
     pub is_synthetic: bool,
@@ -19,10 +19,10 @@ pub struct Calibration {
     pub description: String,
 }
 
-/// How many rows are named.
+/// How many rows a message names.
 const MOST_NAMED: usize = 5;
 
-/// Inputs made up at most when nobody gave any.
+/// The most inputs that are made up when none are given.
 const SYNTHETIC_INPUTS: usize = 256;
 
 impl Calibration {
@@ -55,7 +55,7 @@ impl Calibration {
     }
 }
 
-/// At most so many of a list, taken evenly from all of it.
+/// At most so many of a list, evenly spaced.
 pub fn evenly<T>(list: Vec<T>, most: usize) -> Vec<T> {
     let count = list.len();
     if count <= most {

@@ -1,8 +1,7 @@
 //! Least squares per channel: trigonometric polynomials on a given period, and polynomials.
 //!
-//! The data are [samples](Samples). A uniform grid over the channel's
-//! range joins them with a small total mass and the exact function as target, so that the fit stays
-//! sane where few data lie.
+//! The data are [samples](Samples). A uniform grid over the channel's range is added with a small total mass and the
+//! exact function as target, so that the fit stays sensible where data are few.
 
 use super::samples::{Channel, Samples};
 use faer::linalg::solvers::Solve;
@@ -40,7 +39,7 @@ impl Default for Harmonics {
 }
 
 /// Fits `c0 + Σ a_n cos(2πn·x/period) + b_n sin(2πn·x/period)` per channel. `periods` has one entry, or
-/// one per channel. Coefficients are held back by the noise that a phase of `phase_bits` bits makes of
+/// one per channel. Coefficients are regularised by the noise that a phase of `phase_bits` bits makes of
 /// them: its rounding has variance about `n²(2π/2^p)²/8` per unit of amplitude. Where the number of harmonics
 /// is chosen, the squared errors of every number, relative to the values' variance, come with the fit.
 pub(super) fn fit_trigonometric(
@@ -131,7 +130,7 @@ pub(super) fn choose_widening(
     vec![smallest(&mut sums.into_iter()); errors.len()]
 }
 
-/// What holds coefficients back: the noise of a phase of `phase_bits` bits, and of the tables.
+/// The ridge of every coefficient: the noise of a phase of `phase_bits` bits, and of the tables.
 fn ridges(harmonics: usize, phase_bits: u32) -> Vec<f64> {
     let step = TAU / f64::from(phase_bits).exp2();
     (0..=2 * harmonics)

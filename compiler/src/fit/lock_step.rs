@@ -179,7 +179,7 @@ impl<'a> LockStep<'a> {
         self.closed.extend(closing);
     }
 
-    /// Lets go of the operands of closed nodes.
+    /// Releases the operands of closed nodes.
     fn release(&mut self) {
         for id in std::mem::take(&mut self.closed) {
             for operand in self.teacher.operands(id) {

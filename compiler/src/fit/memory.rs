@@ -1,8 +1,8 @@
-//! What a fit takes of memory, from the shapes of a network alone.
+//! How much memory a fit needs, from the shapes of a network alone.
 //!
 //! A fit holds the teacher's and the student's values of every node until their last reader has been computed, and
 //! an operator's operand until its scale is settled, which its activation does. While it computes a
-//! node it makes a few more copies of its value. What it takes besides does not depend on the number of
+//! node it makes a few more copies of its value. The rest does not depend on the number of
 //! inputs: copies of the weights, and the covariances of the widest operator.
 
 use super::resolve::MAX_FAN_IN;
@@ -17,15 +17,15 @@ const COPIES: usize = 7;
 const MATRICES: usize = 5;
 /// Values of a node that are alive while its activation is simulated, beside the teacher's and the student's.
 const MOMENTARY: usize = 3;
-/// What the programs take without any network.
+/// Memory of the programs without any network.
 const PROGRAM: usize = 64 << 20;
 
-/// Bytes that a fit takes.
+/// Bytes that a fit needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// With any number of inputs.
     pub fixed: usize,
-    /// For every input beside.
+    /// For every input in addition.
     pub per_input: usize,
     /// For every thread that evaluates the plan.
     pub per_thread: usize,
@@ -82,7 +82,7 @@ fn weights(op: &Op) -> usize {
     }
 }
 
-/// Elements of one side's values that are alive at once, at most, where every value dies with its last
+/// The most elements of one side's values that are alive at once, if every value is released after its last
 /// reader.
 fn most_at_once(graph: &Graph, order: &[NodeId]) -> usize {
     let mut values = Values::new(graph, order);
@@ -95,7 +95,7 @@ fn most_at_once(graph: &Graph, order: &[NodeId]) -> usize {
     most
 }
 
-/// Elements of both sides' values that are alive at once, at most.
+/// The most elements of both sides' values that are alive at once.
 fn live(graph: &Graph, order: &[NodeId]) -> usize {
     let mut values = Values::new(graph, order);
     let mut open: BTreeSet<usize> = BTreeSet::new();
@@ -151,7 +151,7 @@ impl<'a> Values<'a> {
         self.elements += self.graph.node(id).shape.elements();
     }
 
-    /// Lets go of a node's operands.
+    /// Releases a node's operands.
     fn release(&mut self, id: NodeId) {
         for operand in self.graph.operands(id) {
             if let Some(n) = self.readers.get_mut(&operand) {

@@ -77,11 +77,11 @@ pub struct Stretched {
     pub rows: Vec<usize>,
 }
 
-/// What a fit replaced.
+/// An activation that a fit replaced.
 pub struct FittedLayer {
     /// The activation.
     pub node: NodeId,
-    /// The function that stood in the model.
+    /// The function in the model.
     pub exact: Activation,
     /// Smallest and largest pre-activation on the calibration inputs.
     pub interval: (f64, f64),

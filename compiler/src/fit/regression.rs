@@ -1,5 +1,5 @@
-//! Ridge regression towards old weights, from either side: by the sums over rows where there are many, by the rows
-//! themselves where there are fewer than columns.
+//! Ridge regression towards old weights: by the normal equations where there are many rows, in the dual form where
+//! there are fewer rows than columns.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, MatRef, Side};
@@ -27,7 +27,7 @@ pub(super) struct Moments {
     pub rows: f64,
 }
 
-/// Rows and targets themselves, and what ridge regressions from the rows' side share.
+/// Rows and targets for the dual form, and what its regressions share.
 pub(super) struct Rows {
     /// The last column is the one of the bias.
     pub rows: Mat<f64>,
@@ -36,9 +36,9 @@ pub(super) struct Rows {
     centred: Mat<f64>,
     /// `centred·centredᵀ`
     kernel: Mat<f64>,
-    /// Mean over rows of what the old weights leave over.
+    /// Mean over rows of the residual of the old weights.
     shift: Vec<f64>,
-    /// The rest of it.
+    /// The residual less its mean.
     residual: Mat<f64>,
     /// Mean square of an input.
     square: f64,

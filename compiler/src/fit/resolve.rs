@@ -6,7 +6,7 @@
 //! positions, the ridge regression towards the old weights is
 //! `[W; b] = (G + D)⁻¹ (R + D·[W0; b0])`, `G = AᵀA/rows`, `R = AᵀY/rows`, `D = λ·mean(diag G)` on the weights
 //! and next to nothing on the bias. Where there are fewer rows than columns, the same solution comes from
-//! the rows' side: `W = W0 + Aᵀ(AAᵀ + rows·D)⁻¹(Y − A·W0)` with centred rows. `λ` is the one of a grid
+//! the dual form: `W = W0 + Aᵀ(AAᵀ + rows·D)⁻¹(Y − A·W0)` with centred rows. `λ` is the one of a grid
 //! (keeping the old weights included) with the smallest error on a held-out fifth of the inputs; the
 //! weights are then solved for on all of them.
 
@@ -17,12 +17,12 @@ use ir::graph::Op;
 use ir::{Shape, Tensor};
 use rayon::prelude::*;
 
-/// Rows of the regression at most.
+/// The most rows of the regression.
 const MAX_ROWS: usize = 40_000;
-/// Operators with more inputs per output get no Gram matrix: they are solved from the rows' side if
+/// Operators with more inputs per output get no Gram matrix: they are solved in the dual form if
 /// there are few rows, or keep their weights.
 pub(super) const MAX_FAN_IN: usize = 4608;
-/// Rows of a solve from the rows' side at most.
+/// The most rows of a solve in the dual form.
 const MAX_DUAL_ROWS: usize = 4096;
 /// Rows of a chunk that is added to the sums at once.
 const CHUNK_ROWS: usize = 4096;
@@ -33,7 +33,7 @@ const WIDE: usize = 2400;
 /// The held-out error must fall by this share before weights change.
 const LEAST_GAIN: f64 = 0.01;
 
-/// What is known of an operator when its operand is.
+/// What is found out about an operator once its operand is known.
 pub(super) struct Resolved {
     /// The operator with re-solved weights, or `None` if its own are as good.
     pub op: Option<Op>,
@@ -161,12 +161,12 @@ impl<'a> Problem<'a> {
         };
         if self.fan_in > MAX_FAN_IN {
             let targets = targets.filter(|_| rows <= MAX_DUAL_ROWS);
-            let solution = targets.map(|t| self.solve_from_rows(group, split, inputs, t));
+            let solution = targets.map(|t| self.solve_dual(group, split, inputs, t));
             return Group { solution, moments: None };
         }
         let (fit, held_out) = (part(0, split), part(split, inputs.len()));
         if let Some(targets) = targets.filter(|_| rows < self.fan_in && rows <= MAX_DUAL_ROWS) {
-            let solution = Some(self.solve_from_rows(group, split, inputs, targets));
+            let solution = Some(self.solve_dual(group, split, inputs, targets));
             return Group { solution, moments: Some(fit.plus(held_out).into_inputs()) };
         }
         let old = self.old(group);
@@ -190,8 +190,8 @@ impl<'a> Problem<'a> {
         })
     }
 
-    /// Solves from the rows' side, for fewer rows than inputs.
-    fn solve_from_rows(
+    /// Solves in the dual form, for fewer rows than inputs.
+    fn solve_dual(
         &self,
         group: usize,
         split: usize,

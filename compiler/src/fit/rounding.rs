@@ -1,5 +1,5 @@
-//! Rounding weights with compensation: an integer weight's error is made up for by the weights that are
-//! rounded after it, as far as their inputs move together.
+//! Rounding weights with compensation: the error of a rounded weight is compensated by the weights that are rounded
+//! after it, as far as their inputs are correlated.
 //!
 //! With `C = U·diag(d)·Uᵀ` the covariance of the inputs, `U` unit upper triangular, the mean squared error
 //! of rounded weights `q` is `Σ_j d_j·e_j²`, `e_j = (w_j − q_j) + Σ_{i<j} (w_i − q_i)·U_ij`, if the bias
@@ -110,7 +110,7 @@ impl Group {
         Some(Self { mean, order, feedback, variance })
     }
 
-    /// One output's weights, rounded to multiples of `1/factor`, and what its bias must make up for.
+    /// One output's weights, rounded to multiples of `1/factor`, and what its bias must compensate.
     fn round(&self, row: &[f32], factor: f64) -> (Vec<f32>, f32) {
         let mut wanted: Vec<f32> =
             self.order.iter().map(|&i| (f64::from(row[i]) * factor) as f32).collect();
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use ir::Tensor;
 
-    /// Inputs that move together: a few common factors, a mean, a little noise of their own.
+    /// Correlated inputs: a few common factors, a mean, a little noise of their own.
     fn moments(n: usize) -> InputMoments {
         let load = |i: usize, f: usize| ((i * 7 + f * 13) % 11) as f64 / 11.0 - 0.3;
         let covariance = Mat::from_fn(n, n, |i, j| {

@@ -40,7 +40,7 @@ pub(super) struct Samples {
 
 impl Samples {
     /// Gathers pairs (student's `x`, `exact(teacher's x)`) and ranges, per channel. Every input has a
-    /// weight; one of weight zero is not there.
+    /// weight; one of weight zero is ignored.
     pub fn gather(
         teacher: &[Tensor<f32>],
         student: &[Tensor<f32>],
@@ -115,7 +115,7 @@ impl Samples {
         let mut channels: Vec<Channel> = gathered.into_iter().zip(reaches).map(channel).collect();
         let most = |of: fn(&Channel) -> f64| channels.iter().map(of).fold(0.0, f64::max);
         let (widest, size) = (most(|c| c.half), most(|c| c.middle.abs()));
-        // Values that do not vary, as those of a single input, tell no width: their size stands for it.
+        // Values that do not vary, as those of a single input, have no width: their size is used instead.
         let widest = if widest > 1e-6 * size { widest } else { size }.max(1e-6);
         for channel in &mut channels {
             channel.half = channel.half.max(1e-2 * widest);

@@ -1,4 +1,4 @@
-//! What two parties compute of an activation, in real numbers: values fall on phases or steps of a
+//! What two parties compute for an activation, in real numbers: values fall on phases or steps of a
 //! truncation with a carry that is as good as random, and results are rounded to units. The formulas are those of
 //! the exact evaluator ([`ir::plan::formula`]).
 //!
@@ -13,8 +13,8 @@ use ir::plan::formula::{evaluated_phase, phase_angle, trigonometric, truncated, 
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// A trigonometric polynomial of values whose phase is asked for with `phase_bits` bits under a mask with a
-/// phase of `spare` bits more.
+/// A trigonometric polynomial of values whose phase is opened with `phase_bits` bits under a mask whose phase is
+/// `spare` bits finer.
 pub(super) fn phases(
     fit: &Trigonometric,
     (phase_bits, spare): (u32, u32),
@@ -52,7 +52,7 @@ pub(super) fn polynomial(fit: &Polynomial, line: Line, values: &[Tensor<f32>]) -
     })
 }
 
-/// The function as it is, in real numbers.
+/// The function itself, in real numbers.
 pub(super) fn exact(activation: &Activation, values: &[Tensor<f32>]) -> Values {
     each(values, |channel, x, _| activation.at(channel, f64::from(x)) as f32)
 }

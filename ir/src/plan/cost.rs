@@ -37,7 +37,7 @@ impl Message {
     }
 }
 
-/// Steps that run between two waits: local ones, then messages of interactive ones that share a round trip.
+/// Steps between two waits for the peer: local ones, then the messages of interactive ones that share a round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Round {
     /// Indices of steps without messages.

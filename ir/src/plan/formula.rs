@@ -1,15 +1,15 @@
-//! What two parties compute of an activation, as formulas over any kind of number: the exact evaluator takes them
+//! What two parties compute in interactive steps, as formulas over any kind of number: the exact evaluator uses them
 //! over ring elements, a fit, which knows scales before it knows rings, over reals.
 
 use std::f64::consts::TAU;
 
-/// A number of which bits are dropped.
+/// A number that can be truncated.
 pub trait Cut: Copy {
     /// The sum.
     fn plus(self, other: Self) -> Self;
     /// The difference.
     fn minus(self, other: Self) -> Self;
-    /// How many whole times `2^bits` goes into it, rounded down.
+    /// The quotient by `2^bits`, rounded down.
     fn cut(self, bits: u32) -> Self;
     /// The number times `2^bits`.
     fn times(self, bits: u32) -> Self;
@@ -56,13 +56,13 @@ macro_rules! reals {
 integers!(u64 i64);
 reals!(f32 f64);
 
-/// Drops `bits` bits of a masked value: what the mask has there carries into the rest.
+/// Truncates a masked value by `bits` bits; `low`, the mask's bits below, decides the carry.
 pub fn truncated<T: Cut>(value: T, low: T, bits: u32) -> T {
     value.plus(low).cut(bits)
 }
 
-/// The number of the phase that is evaluated of a value, before it is reduced to a turn. The mask's phase has `spare`
-/// bits more than an opening; a step of it is `2^finest` units of the value. `low` is what the mask has below a step
+/// The number of the phase at which a value is evaluated, before reduction to one turn. The mask's phase has `spare`
+/// bits more than an opening, and a step of it is `2^finest` units of the value. `low` are the mask's bits below a step
 /// of an opening.
 pub fn evaluated_phase<T: Cut>(value: T, low: T, spare: u32, finest: u32) -> T {
     truncated(value, low, finest + spare).times(spare).minus(low.cut(finest))
@@ -74,7 +74,7 @@ pub fn phase_centre(spare: u32) -> f64 {
     0.5 - 0.5 * (-f64::from(spare)).exp2()
 }
 
-/// The angle of a phase that may be evaluated, by its number among `2^(p + spare)`.
+/// The angle of the phase with this number, of `2^(p + spare)` phases.
 pub fn phase_angle(number: u64, p: u32, spare: u32) -> f64 {
     let turn = f64::from(p).exp2();
     TAU * (number as f64 / f64::from(spare).exp2() + phase_centre(spare)) / turn

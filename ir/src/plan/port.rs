@@ -1,5 +1,5 @@
-//! Ports: what of the plan's input value is which of the client's inputs, and what of its output value is
-//! which output. A plan has one input and one output value; several are joined along axis 1 of `[1, N]`.
+//! Ports: which part of the plan's input value is which input of the client, and which part of its output value
+//! is which output. A plan has one input and one output value; several are joined along axis 1 of `[1, N]`.
 
 use super::{Plan, Task, Verdict};
 use crate::element::{ElementType, Integers};
@@ -19,7 +19,7 @@ pub struct InputPort {
     pub shape: Shape,
     /// The type of its elements.
     pub element: ElementType,
-    /// An element is its real over this.
+    /// An element is its real divided by this.
     pub unit: f64,
     /// The largest magnitude of a real that the plan was made for.
     pub limit: f64,
@@ -157,13 +157,13 @@ impl OutputPort {
         apply(&self.client, scores)
     }
 
-    /// What `task` is about: of classes what their softmax, or the index of the largest, is made of; otherwise
-    /// the output.
+    /// The values that `task` reads: for classes the input of the softmax, or of the index of the largest;
+    /// otherwise the output.
     pub fn judged(&self, task: Task, scores: &Tensor<f32>) -> Tensor<f32> {
         apply(self.judged_client(task), scores)
     }
 
-    /// The shape of what `task` is about; `None` if the client's steps do not fit.
+    /// The shape of the values that `task` reads; `None` if the client's steps do not fit.
     pub fn judged_shape(&self, task: Task) -> Option<Shape> {
         shape_after(self.judged_client(task), &self.shape)
     }

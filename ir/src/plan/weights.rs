@@ -19,8 +19,8 @@ pub struct Weights {
     pub steps: Vec<StepWeights>,
 }
 
-/// Names the weights that correlations were made with. Whoever has not the salt learns from it whether two
-/// sets of weights are the same one, and nothing else.
+/// A commitment to the weights that correlations were made with. Without the salt it tells whether two sets of
+/// weights are the same, and nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commitment(pub [u8; 32]);
 

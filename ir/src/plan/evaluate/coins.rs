@@ -1,9 +1,9 @@
-//! What is added before bits are dropped.
+//! The random bits behind the carries of truncations.
 
 use super::Rounding;
 use crate::ring::low_mask;
 
-/// What is added before bits are dropped: half of them, or uniform low bits.
+/// What a truncation adds before it drops bits: half of their range, or uniform bits, as a mask has them.
 pub struct Coins {
     state: Option<u64>,
 }
@@ -27,7 +27,7 @@ impl Coins {
         }
     }
 
-    /// Coins apart from these, which stay as they are.
+    /// Independent coins by number; these are not advanced.
     pub(in crate::plan) fn apart(&self, number: usize) -> Self {
         Self { state: self.state.map(|state| mix(state ^ mix(number as u64))) }
     }

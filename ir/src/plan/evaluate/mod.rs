@@ -20,7 +20,7 @@ use coins::mix;
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
-/// What becomes of the bits that a truncation drops.
+/// How truncations round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
     /// Round to nearest: deterministic.
@@ -61,7 +61,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The output's ring elements for an encoded input. `observe` sees the index and the value of every
-    /// step as it is made.
+    /// step as it is computed.
     pub fn run(
         &self,
         input: &Tensor<u64>,
@@ -153,7 +153,7 @@ pub(super) fn truncate_signed(y: u64, k: u32, t: u32, coins: &mut Coins) -> i64 
     if t == 0 { y } else { truncated(y, coins.low(t) as i64, t) }
 }
 
-/// The entry of a channel, where one entry stands for all.
+/// The entry of a channel; a single entry is for all channels.
 pub fn per_channel<T>(rows: &[T], channel: usize) -> &T {
     if rows.len() == 1 { &rows[0] } else { &rows[channel] }
 }

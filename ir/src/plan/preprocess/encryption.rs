@@ -21,7 +21,7 @@ impl Plan {
         sets.extend(kinds.iter().flat_map(|(kind, count, _)| kind.protocol().encryption(*count)));
         sets.sort_unstable();
         sets.dedup();
-        // The widest set first: it can stand in for others. A set goes where it does not earn its key.
+        // The widest set first: it can replace others. A set is dropped if it saves fewer bytes than its key has.
         let mut least = bytes(&planes, &kinds, &sets);
         let mut at = 0;
         while at < sets.len() {

@@ -3,7 +3,7 @@
 //!
 //! A correlation is preprocessed by *exchanges*: party 1 sends, party 0 answers, and for some methods party 1 sends
 //! once more. An exchange needs the masks of its operands; masks that are shares of `W·r` are known when the
-//! exchange of that step is finished, and all others from the start. So the linear steps run ahead, interactive ones
+//! exchange of that step is finished, and all others from the start. So linear steps come first, interactive steps
 //! follow two linear steps later, and as many exchanges are begun before the first is finished as [`WINDOW`]
 //! bytes allow: both parties compute while bytes travel both ways. Both parties follow the same list of [`Action`]s.
 
@@ -23,15 +23,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use transfers::SETUP_BYTES;
 
-/// Bytes of exchanges that are begun and not finished.
+/// The most bytes of exchanges that are begun and not finished.
 pub const WINDOW: usize = 12 << 20;
-/// Linear steps that run ahead of the interactive ones behind them.
+/// How many more linear steps begin their exchanges before those of an interactive step begin.
 const LAG: usize = 2;
-/// Elements of a product with secret factors in one exchange.
+/// The most elements of a Hadamard product in one exchange.
 const ELEMENTS: usize = 1 << 14;
-/// Ciphertext bytes of one exchange of a linear step, unless one inference needs more.
+/// The most ciphertext bytes of one exchange of a linear step, unless one inference needs more.
 const CIPHERTEXTS: usize = 32 << 20;
-/// Words of masks that a group of inferences may have.
+/// The most words of masks and shares of a group of inferences.
 const GROUP_WORDS: usize = 1 << 25;
 /// The largest group of inferences that are preprocessed together.
 pub const MAX_GROUP: usize = 16;
@@ -80,24 +80,24 @@ impl Cost {
 pub struct Exchange {
     /// The step that uses it.
     pub step: usize,
-    /// The values whose masks party 1 brings.
+    /// The operands, whose masks are party 1's input.
     pub operands: Vec<usize>,
     /// Which inferences of the group.
     pub items: Range<usize>,
     /// Which elements of the step's value, of each of these inferences; all where a step is not elementwise.
     pub elements: Range<usize>,
-    /// How.
+    /// The method.
     pub method: Method,
-    /// What it costs.
+    /// Its cost.
     pub cost: Cost,
     /// Exchanges that must be finished before this one begins.
     needs: Vec<usize>,
 }
 
-/// Some inferences and some elements of each, how their correlation is made, and what that costs.
+/// Some inferences and some elements of each, with the method and the cost of their exchange.
 type Part = (Range<usize>, Range<usize>, Method, Cost);
 
-/// What a party does next: both walk the same list.
+/// The next action; both parties follow the same list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Party 1 sends its first message of this exchange, and party 0 answers it.
@@ -111,7 +111,7 @@ pub enum Action {
 pub struct OfflineSchedule {
     /// The exchanges, in the order in which they begin.
     pub exchanges: Vec<Exchange>,
-    /// Who does what when.
+    /// The order of both parties' actions.
     pub actions: Vec<Action>,
 }
 

@@ -24,7 +24,7 @@ use crate::ring::packed_bytes;
 
 /// The largest number of parameter sets of a plan.
 pub const MAX_SETS: usize = 8;
-/// More tiles across or down than any sensible value is cut into.
+/// The most tiles along an axis; no sensible value needs as many.
 const MAX_TILES: usize = 1024;
 
 /// One axis of a convolution.
@@ -100,7 +100,7 @@ impl Axis {
         (data + border).max(self.reach() + 1)
     }
 
-    /// The input of the value that stands at input `i` of the packing; `limit` is the value's length.
+    /// The input of the value that is input `i` of the packing; `limit` is the value's length.
     fn source(&self, i: usize, limit: usize) -> Option<usize> {
         (i * self.step).checked_sub(self.skip).filter(|&i| i < limit)
     }
@@ -206,7 +206,8 @@ impl Planes {
     }
 }
 
-/// Where everything of a linear step stands in polynomials, for some inferences at once.
+/// Which coefficients of which polynomials hold the operand, the weights and the result of a linear step, for some
+/// inferences at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packing {
     planes: Planes,
@@ -285,7 +286,7 @@ impl Packing {
         )
     }
 
-    /// What the ciphertexts must have room for.
+    /// What the encryption parameters must support.
     pub fn demand(&self) -> Demand {
         self.planes.demand(self.b)
     }
@@ -329,7 +330,7 @@ impl Packing {
         )
     }
 
-    /// What the exchange takes.
+    /// The cost of the exchange.
     pub fn cost(&self) -> Cost {
         let ((party1, party0), (to0, to1)) = (self.transforms(), self.bytes());
         let in_units = |count: usize| count * self.lwe.degree() / 4096;
@@ -456,7 +457,7 @@ impl Plan {
         Packing::new(Planes::of(self, step)?, items, &self.rlwe)
     }
 
-    /// The share of a step's results that two parties without a dealer have a unit more or less of, by the
+    /// The share of a step's results that are one unit off if no dealer made the correlation, because of the
     /// roundings of the encryption: see [`RingLwe::off_by_one`].
     pub fn off_by_one(&self, step: usize) -> f64 {
         self.packing(step, 1).map_or(0.0, |packing| packing.lwe.off_by_one(packing.ring()))

@@ -41,9 +41,9 @@ pub const HIDING: u32 = 40;
 pub const TAIL: f64 = 9.0;
 /// `(log₂ N, largest log₂ q)` for 128 bits of security.
 const SECURE: [(u32, u32); 3] = [(12, 106), (13, 214), (14, 430)];
-/// By how many bits the product of the largest primes of their widths falls short at most.
+/// The most bits by which a product of the largest primes of given widths is shorter than the sum of the widths.
 const PRIME_LOSS: f64 = 0.1;
-/// The widest prime that the transforms take at full speed.
+/// The widest prime for which the transforms run at full speed.
 const MAX_PRIME_BITS: u32 = 50;
 /// The narrowest prime: weights of 32 bits stay below it.
 const MIN_PRIME_BITS: u32 = 33;
@@ -103,7 +103,7 @@ impl Demand {
         self.noise_bound(log_degree).log2().ceil() as u32 + HIDING
     }
 
-    /// `B`: what the noise does not exceed.
+    /// `B`: the bound of the noise.
     pub fn noise_bound(&self, log_degree: u32) -> f64 {
         let degree = f64::from(log_degree).exp2();
         let refreshed = 2.0 * degree * 2.0 / 3.0 * ERROR_VARIANCE;

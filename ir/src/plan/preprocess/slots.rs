@@ -50,16 +50,16 @@ impl Phase {
     }
 }
 
-/// How the products of some elements of a phase step are made.
+/// The method for the products of some elements of a phase step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PhaseProducts {
-    /// All-but-one trees from oblivious transfers.
+    /// Punctured GGM trees from oblivious transfers.
     Trees,
     /// Batched ring-LWE encryption.
     Slots(SlotPacking),
 }
 
-/// Where the pairs of some elements stand in plaintexts, and what they are encrypted with.
+/// Which slots of which plaintexts hold the pairs of some elements, and the parameters of their encryption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotPacking {
     /// Which of the plan's parameter sets is used.
@@ -144,7 +144,7 @@ impl SlotPacking {
         self.pairs.div_ceil(self.slots())
     }
 
-    /// What the ciphertexts must have room for.
+    /// What the encryption parameters must support.
     pub fn demand(&self) -> Demand {
         let (k, degree) = (self.moduli.len() as f64, self.lwe.degree() as f64);
         let factor = k * self.plain_modulus() as f64 / 2.0;
@@ -152,7 +152,7 @@ impl SlotPacking {
         Demand { ring: self.plain_bits(), variance: product, hiding: Hiding::Flooding }
     }
 
-    /// What the noise does not exceed.
+    /// The bound of the noise.
     pub fn noise_bound(&self) -> f64 {
         self.demand().noise_bound(self.lwe.log_degree)
     }
@@ -174,7 +174,7 @@ impl SlotPacking {
         2 * self.chunks() * (packed_bytes(degree, low) + packed_bytes(degree, high))
     }
 
-    /// What the exchange takes.
+    /// The cost of the exchange.
     pub fn cost(&self) -> Cost {
         let values = 2 * self.pairs;
         let transfers = extension_bytes(values) + packed_bytes(values, 1);
@@ -196,7 +196,7 @@ impl SlotPacking {
 }
 
 impl PhaseProducts {
-    /// The way of the fewer bytes for `count` elements. Both parties know it from the plan.
+    /// The method with the fewer bytes for `count` elements. Both parties know it from the plan.
     pub fn cheapest(phase: &Phase, count: usize, sets: &[RingLwe]) -> Self {
         let trees = transfers::trees(phase, count).total_bytes();
         SlotPacking::new(phase, count, sets)
@@ -212,7 +212,7 @@ impl PhaseProducts {
         }
     }
 
-    /// What the exchange takes for `count` elements.
+    /// The cost of the exchange for `count` elements.
     pub fn cost(&self, phase: &Phase, count: usize) -> Cost {
         match self {
             Self::Trees => transfers::trees(phase, count),

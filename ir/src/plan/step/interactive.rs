@@ -1,4 +1,4 @@
-//! Steps with messages: what every kind of them says of itself.
+//! Steps with messages, and what every kind of them must define.
 //!
 //! A step takes one or more *round trips*. In each party 0 sends a masked *opening* and party 1 a *response*; the
 //! last response is party 1's share of the value under a fresh mask, so that party 0 holds the value masked again.
@@ -24,7 +24,7 @@ pub enum Interactive {
 }
 
 impl Interactive {
-    /// What the kind says of itself.
+    /// The kind's protocol.
     pub fn protocol(&self) -> &dyn Protocol {
         match self {
             Self::Phase(kind) => kind,
@@ -75,9 +75,9 @@ pub struct Trip {
     pub response: Field,
 }
 
-/// What a kind of interactive step says of itself. Counts are those of one inference.
+/// What a kind of interactive step must define. Counts are those of one inference.
 pub trait Protocol {
-    /// As reports show it.
+    /// Its name in reports.
     fn name(&self) -> &'static str;
 
     /// Its parameters for people.
@@ -88,16 +88,16 @@ pub trait Protocol {
         1..=1
     }
 
-    /// The shape of its value; that of its operand, unless it says otherwise.
+    /// The shape of its value; by default that of its operand.
     ///
     /// # Errors
-    /// If there is none.
+    /// If the operands' shapes do not fit.
     fn shape(&self, _step: &Step, operands: &[&Step]) -> Result<Shape, String> {
         Ok(operands[0].shape.clone())
     }
 
     /// Whether every element of the value depends on the same element of the operands alone. Long messages of
-    /// such steps leave in parts.
+    /// such steps are sent in parts.
     fn is_elementwise(&self) -> bool {
         true
     }
@@ -128,16 +128,16 @@ pub trait Protocol {
         1 << 14
     }
 
-    /// How the correlations of `count` elements of its value are made: one or more exchanges, among these
-    /// parameters of encryption. Both parties know this from the plan.
+    /// The exchanges, one or more, that preprocess the correlations of `count` elements of its value, with one of these
+    /// sets of encryption parameters. Both parties know them from the plan.
     fn exchanges(&self, count: usize, sets: &[RingLwe]) -> Vec<(Method, Cost)>;
 
-    /// Sets of parameters of encryption that would serve it; none if it needs none.
+    /// Sets of encryption parameters that would serve it; none if it needs none.
     fn encryption(&self, _count: usize) -> Vec<RingLwe> {
         vec![]
     }
 
-    /// What an element takes both parties online, in sums of two products.
+    /// The cost of an element online, for both parties together, in sums of two products.
     fn online_work(&self) -> u32;
 
     /// Whether these are secrets that the step may have.

@@ -98,8 +98,8 @@ impl Local {
         }
     }
 
-    /// Bits that are needed of the operands for `k` bits of the result: all of them, but for those that the
-    /// twos of a factor push out at the top, and those that are dropped.
+    /// Bits that are needed of the operands for `k` bits of the result: fewer by the powers of two in a factor,
+    /// more by the bits that a truncation drops.
     pub(super) fn operand_bits(&self, k: u32) -> u32 {
         match self {
             Self::Scale { factor } => k.saturating_sub(factor.trailing_zeros()).max(1),
@@ -186,8 +186,8 @@ impl Local {
         Ok(shape)
     }
 
-    /// What a party makes of its sides of the operands. A truncation drops their low bits: masked values and
-    /// masks that are cut alike are a masked value of the smaller ring.
+    /// Applies the step to one party's sides of the operands. A truncation drops the low bits of masked value and
+    /// mask alike, which leaves a masked value in the smaller ring.
     pub(super) fn apply(&self, step: &Step, operands: &[&Tensor<u64>]) -> Tensor<u64> {
         let x = operands[0];
         let mut y = match self {

@@ -96,7 +96,7 @@ impl<I: Into<Interactive>> From<I> for StepOp {
 }
 
 impl StepOp {
-    /// The step's name as reports show it.
+    /// The step's name in reports.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -223,8 +223,8 @@ impl Step {
         }
     }
 
-    /// What a local step, or the linear part of one with secret weights, makes of ring elements, shares or
-    /// masks, all alike: no bias, reduced to the step's ring.
+    /// Applies a local step, or the linear part of one with secret weights, to ring elements, shares or masks
+    /// alike: without bias, reduced to the step's ring.
     ///
     /// # Panics
     /// If called for a step of another family, or with secrets of another step.

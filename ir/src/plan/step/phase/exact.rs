@@ -1,4 +1,4 @@
-//! Phases: their values, and what the protocol makes of them.
+//! Phases: their exact values, and the values that the protocol computes.
 
 use super::Phase;
 use crate::plan::StepWeights;
@@ -101,8 +101,8 @@ fn phase_row(
         .collect()
 }
 
-/// The phase that is evaluated of a `y` of `k` bits: the top `p` bits of `y + m` less those of a mask `m`; or
-/// the one that is nearest.
+/// The phase at which a `y` of `k` bits is evaluated: the top `p` bits of `y + m` less those of a mask `m`; or
+/// the nearest one.
 fn phase_index(y: u64, k: u32, phase: &Phase, coins: &mut Coins) -> u64 {
     let (dropped, spare) = (k - phase.p, phase.spare_bits());
     let finest = dropped - spare;
@@ -191,10 +191,9 @@ impl SampledPhase {
     }
 }
 
-/// The mean squared error, in units of the value, of what the protocol computes of a phase that is
-/// known exactly: that of its tables and of its truncation, which alone makes one of 1/6, or of
-/// `(4^guard + 1)/12`. Over
-/// `samples` phases and masks of every channel.
+/// The mean squared error, in units of the value, of what the protocol computes for a phase that is known exactly:
+/// the error of the tables and that of the truncation, which alone is 1/6, or `(4^guard + 1)/12`. Over `samples`
+/// phases and masks of every channel.
 ///
 /// # Panics
 /// If `secrets` are not those of a phase.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// Parameters of a phase step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
-    /// Bits of the phase that party 0 asks with.
+    /// Bits of the phase in party 0's opening.
     pub p: u32,
     /// Bits of the phase `M` of party 1's mask, at least `p`: see [`Phase::spare_bits`].
     pub mask_bits: u32,
