@@ -26,9 +26,9 @@ pub(super) fn add_guard_bits(steps: &mut [Step], secrets: &mut [StepWeights], ou
         let (is_stretched, stretches_operand) = match &step.op {
             StepOp::Input | StepOp::Local(Local::Truncate { .. }) => (false, true),
             StepOp::Interactive(Interactive::Phase(_)) => (true, true),
-            StepOp::Interactive(Interactive::Square(_) | Interactive::Polynomial(_)) => {
-                (false, false)
-            }
+            StepOp::Interactive(
+                Interactive::Square(_) | Interactive::Polynomial(_) | Interactive::Select(_),
+            ) => (false, false),
             StepOp::Constant | StepOp::Linear(_) | StepOp::Local(_) => (true, true),
         };
         let is_free = is_stretched && index != output.index();

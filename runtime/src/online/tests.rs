@@ -12,7 +12,7 @@ use crate::session::Connected;
 use crate::steps::Tables;
 use crate::testing::{Random, plans};
 use crate::words::Words;
-use ir::plan::{Interactive, Local, Plan, Polynomial, Step, StepOp, StepWeights, Weights};
+use ir::plan::{Interactive, Local, Plan, Polynomial, Select, Step, StepOp, StepWeights, Weights};
 use ir::ring::{low_mask, to_signed};
 use ir::{Shape, Tensor};
 use std::sync::Arc;
@@ -131,7 +131,9 @@ fn check_step(plan: &Plan, index: usize, secrets: &StepWeights, item: &[Tensor<u
         }
         StepOp::Interactive(Interactive::Phase(_))
         | StepOp::Interactive(Interactive::Square(_))
-        | StepOp::Interactive(Interactive::Polynomial(Polynomial { .. })) => {
+        | StepOp::Interactive(
+            Interactive::Polynomial(Polynomial { .. }) | Interactive::Select(_),
+        ) => {
             let k = plan.step(step.operands[0]).ring;
             for (i, (&got, &y)) in got.data.iter().zip(&operands[0].data).enumerate() {
                 let got = to_signed(got, step.ring) as f64;
@@ -192,6 +194,18 @@ fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<
             let value = |v: i128| coefficients.iter().rev().fold(0i128, |z, c| z * v + c);
             [down, down + 1].map(|v| floor_or_one_more(value(v), square.shift)).to_vec()
         }
+        (StepOp::Interactive(Interactive::Select(select)), _) => {
+            let Select { k, p, t } = *select;
+            let y = to_signed(y & low_mask(k), k);
+            let (half, most) = (1i64 << (k - p) >> 1, 1i64 << (k - 1));
+            assert!(y.abs() <= most - half, "{y} is beyond what a select is right for");
+            let (zero, down) = ((0.0, 0.0), (y >> t) as f64);
+            match y.abs() <= half {
+                true => vec![zero, (down, down + 1.0)],
+                false if y > 0 => vec![(down, down + 1.0)],
+                false => vec![zero],
+            }
+        }
         _ => panic!("{} is not an interactive step", step.op.name()),
     }
 }
@@ -203,7 +217,7 @@ fn floor_or_one_more(z: i128, shift: u32) -> (f64, f64) {
 
 #[test]
 fn every_value_of_both_parties_is_the_plans() {
-    for (plan, weights) in [plans::every_kind(), plans::tiny(), plans::odd()] {
+    for (plan, weights) in [plans::every_kind(), plans::tiny(), plans::odd(), plans::selects()] {
         for batch in [1, 5] {
             let inputs = plans::inputs(&plan, batch, 31);
             let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
@@ -223,7 +237,14 @@ fn every_value_of_both_parties_is_the_plans() {
 #[test]
 fn parts_make_the_same_values() {
     let (every, odd) = (plans::every_kind(), plans::odd());
-    for (plan, weights) in [every, odd, plans::phases(), plans::large_phases()] {
+    for (plan, weights) in [
+        every,
+        odd,
+        plans::phases(),
+        plans::large_phases(),
+        plans::selects(),
+        plans::large_selects(),
+    ] {
         for batch in [1, 3] {
             let inputs = plans::inputs(&plan, batch, 32);
             let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
@@ -252,7 +273,7 @@ fn parts_make_the_same_values() {
 /// Sessions of several sizes, one after another, in the memory of the first.
 #[test]
 fn sessions_share_their_memory_and_nothing_else() {
-    for (plan, weights) in [plans::every_kind(), plans::odd()] {
+    for (plan, weights) in [plans::every_kind(), plans::odd(), plans::selects()] {
         let model = Arc::new(Model::new(&plan, &weights));
         let (_, digest) = plan.to_bytes();
         let batches = [3, 1, 2, 3];

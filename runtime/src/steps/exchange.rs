@@ -5,7 +5,7 @@
 //! of [`ir::plan::Cost`].
 
 use super::reverse::Answered;
-use super::{linear, phase, polynomial, square};
+use super::{linear, phase, polynomial, select, square};
 use crate::Error;
 use crate::preprocess::expand::{Domain, Seed};
 use crate::preprocess::rlwe::{PublicKeys, SecretKeys};
@@ -17,12 +17,23 @@ use ir::plan::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-/// One party's shares that an exchange makes, element by element: those of one field of the step's correlation.
-pub enum Shares {
-    /// In rings of at most 64 bits.
+/// What an exchange makes for one party of a field of the step's correlation, element by element.
+pub enum Share {
+    /// Of at most 64 bits each.
     Narrow(Elements),
-    /// In rings of at most 127 bits.
+    /// Of at most 127 bits each.
     Wide(WideElements),
+}
+
+/// The fields that an exchange makes for one party, from the first on.
+pub type Shares = Vec<Share>;
+
+fn narrow(elements: Elements) -> Shares {
+    vec![Share::Narrow(elements)]
+}
+
+fn all_narrow<const N: usize>(fields: [Elements; N]) -> Shares {
+    fields.into_iter().map(Share::Narrow).collect()
 }
 
 /// What a party works with: `K` are its keys.
@@ -49,6 +60,8 @@ pub enum Asked {
     Square(square::offline::Asked),
     /// Of a polynomial step.
     Polynomial(polynomial::offline::Asked),
+    /// Of a select step.
+    Select(select::offline::Asked),
 }
 
 /// Party 0 after its answer.
@@ -61,6 +74,8 @@ pub enum Open {
     Square(Answered<Elements>),
     /// Of a polynomial step.
     Polynomial(Answered<WideElements>),
+    /// Of a select step.
+    Select(select::offline::Answered),
 }
 
 /// The masks of one operand of an exchange's items.
@@ -126,13 +141,21 @@ pub fn ask(
             let (asked, message) = polynomial::offline::ask(transfers, square, *degree, &masks);
             (Asked::Polynomial(asked), message)
         }
+        (StepOp::Interactive(Interactive::Select(kind)), Method::Transfers) => {
+            let masks = elements(exchange, first);
+            let (asked, message) = select::offline::ask(transfers, kind, *ring, &masks);
+            (Asked::Select(asked), message)
+        }
         (
             StepOp::Input
             | StepOp::Constant
             | StepOp::Local(_)
             | StepOp::Linear(_)
             | StepOp::Interactive(
-                Interactive::Phase(_) | Interactive::Square(_) | Interactive::Polynomial(_),
+                Interactive::Phase(_)
+                | Interactive::Square(_)
+                | Interactive::Polynomial(_)
+                | Interactive::Select(_),
             ),
             _,
         ) => return Err(no_such(exchange)),
@@ -154,21 +177,25 @@ impl Asked {
             Self::Encryption(packing) => {
                 let shares = keys.decrypt(&packing, answer).map_err(TransferError::Ciphertext)?;
                 let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
-                (Shares::Narrow(Zeroizing::new(shares)), None)
+                (narrow(Zeroizing::new(shares)), None)
             }
-            Self::Hadamard(asked) => (Shares::Narrow(asked.finish(transfers, answer)?), None),
-            Self::Trees(asked) => (Shares::Narrow(asked.finish(transfers, answer)?), None),
+            Self::Hadamard(asked) => (narrow(asked.finish(transfers, answer)?), None),
+            Self::Trees(asked) => (narrow(asked.finish(transfers, answer)?), None),
             Self::Slots(packing) => {
                 let (last, shares) = phase::slots::finish(transfers, keys, &packing, answer)?;
-                (Shares::Narrow(shares), Some(last))
+                (narrow(shares), Some(last))
             }
             Self::Square(asked) => {
                 let (last, shares) = asked.finish(transfers, answer)?;
-                (Shares::Narrow(shares), Some(last))
+                (narrow(shares), Some(last))
             }
             Self::Polynomial(asked) => {
                 let (last, shares) = asked.finish(transfers, answer)?;
-                (Shares::Wide(shares), Some(last))
+                (vec![Share::Wide(shares)], Some(last))
+            }
+            Self::Select(asked) => {
+                let (last, fields) = asked.finish(transfers, answer)?;
+                (all_narrow(fields), Some(last))
             }
         })
     }
@@ -207,7 +234,7 @@ pub fn answer(
             let answer = keys.answer(packing, *number, weights, message, &shares);
             let answer = answer.map_err(|e| Error::Peer(e.to_string()))?;
             let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
-            (answer, Open::Done(Shares::Narrow(Zeroizing::new(shares))))
+            (answer, Open::Done(narrow(Zeroizing::new(shares))))
         }
         (
             StepOp::Linear(Linear::Hadamard { .. }),
@@ -218,7 +245,7 @@ pub fn answer(
             let (answer, shares) =
                 linear::hadamard::answer(transfers, step.ring, &factors, message)
                     .map_err(refused)?;
-            (answer, Open::Done(Shares::Narrow(shares)))
+            (answer, Open::Done(narrow(shares)))
         }
         (
             StepOp::Interactive(Interactive::Phase(phase)),
@@ -229,7 +256,7 @@ pub fn answer(
             let (answer, shares) =
                 phase::trees::answer(transfers, phase, step, harmonics, range, &u, message)
                     .map_err(refused)?;
-            (answer, Open::Done(Shares::Narrow(shares)))
+            (answer, Open::Done(narrow(shares)))
         }
         (
             StepOp::Interactive(Interactive::Phase(phase)),
@@ -273,13 +300,23 @@ pub fn answer(
             .map_err(refused)?;
             (answer, Open::Polynomial(open))
         }
+        (StepOp::Interactive(Interactive::Select(kind)), _, Method::Transfers) => {
+            let wraps = draw(Domain::Bits, 1);
+            let (open, answer) =
+                select::offline::answer(transfers, kind, step.ring, &wraps, message)
+                    .map_err(refused)?;
+            (answer, Open::Select(open))
+        }
         (
             StepOp::Input
             | StepOp::Constant
             | StepOp::Local(_)
             | StepOp::Linear(_)
             | StepOp::Interactive(
-                Interactive::Phase(_) | Interactive::Square(_) | Interactive::Polynomial(_),
+                Interactive::Phase(_)
+                | Interactive::Square(_)
+                | Interactive::Polynomial(_)
+                | Interactive::Select(_),
             ),
             ..,
         ) => return Err(no_such(exchange)),
@@ -294,19 +331,20 @@ impl Open {
     pub fn finish(
         self,
         transfers: &Transfers,
-        op: &StepOp,
+        step: &Step,
         message: &[u8],
     ) -> Result<Shares, TransferError> {
-        Ok(match (self, op) {
+        Ok(match (self, &step.op) {
+            (Self::Select(open), _) => all_narrow(open.finish(transfers, step.ring, message)?),
             (Self::Square(open), StepOp::Interactive(Interactive::Square(square))) => {
-                Shares::Narrow(open.finish(transfers, square, message)?)
+                narrow(open.finish(transfers, square, message)?)
             }
             (
                 Self::Polynomial(open),
                 StepOp::Interactive(Interactive::Polynomial(Polynomial { square, degree })),
-            ) => Shares::Wide(open.finish(transfers, square, *degree, message)?),
+            ) => vec![Share::Wide(open.finish(transfers, square, *degree, message)?)],
             (Self::Slots(open, packing), _) => {
-                Shares::Narrow(open.finish_slots(transfers, &packing, message)?)
+                narrow(open.finish_slots(transfers, &packing, message)?)
             }
             (Self::Done(shares), _) => shares,
             (Self::Square(_) | Self::Polynomial(_), _) => return Err(TransferError::Padding),

@@ -13,6 +13,7 @@ mod online;
 pub mod phase;
 pub mod polynomial;
 pub mod reverse;
+pub mod select;
 pub mod square;
 pub mod truncate;
 
@@ -62,6 +63,7 @@ pub fn deal(dealing: &Dealing<'_>, operands: &[&Tensor<u64>], mask: &Tensor<u64>
         StepOp::Interactive(Interactive::Polynomial(kind)) => {
             polynomial::deal(kind, dealing, operands)
         }
+        StepOp::Interactive(Interactive::Select(kind)) => select::deal(kind, dealing, operands),
     }
 }
 

@@ -4,7 +4,7 @@
 //! its response: words of a width that the kind chooses. Ranges are of a batch's elements, in the order online;
 //! all but the last end at a multiple of eight, so that their bits are whole bytes.
 
-use super::{phase, polynomial, square};
+use super::{phase, polynomial, select, square};
 use crate::Error;
 use crate::kernel::Prefetch;
 use crate::preprocess::item::{Party0Item, Party1Item};
@@ -89,6 +89,10 @@ impl Kept {
             Interactive::Polynomial(kind) => {
                 _ = kept::<u64>(self, elements * polynomial::words(kind));
             }
+            Interactive::Select(kind) => {
+                let most = [false, true].map(|second| select::words_kept(kind, second));
+                _ = kept::<u64>(self, elements * most[0].max(most[1]));
+            }
         }
     }
 }
@@ -112,6 +116,8 @@ pub enum Record0 {
     Square(square::Record0),
     /// Of a polynomial step.
     Polynomial(polynomial::Record0),
+    /// Of a select step.
+    Select(select::Record0),
 }
 
 /// Party 1's correlations of one interactive step for a batch.
@@ -122,6 +128,8 @@ pub enum Record1 {
     Square(square::Record1),
     /// Of a polynomial step.
     Polynomial(polynomial::Record1),
+    /// Of a select step.
+    Select(select::Record1),
 }
 
 /// Takes party 0's correlations of a step from every item.
@@ -145,6 +153,9 @@ pub fn record0(
         StepOp::Interactive(Interactive::Polynomial(kind)) => {
             Record0::Polynomial(polynomial::Record0::take(kind, step, index, items)?)
         }
+        StepOp::Interactive(Interactive::Select(kind)) => {
+            Record0::Select(select::Record0::take(kind, step, index, items)?)
+        }
         StepOp::Input | StepOp::Constant | StepOp::Local(_) => return Err(other(index)),
     })
 }
@@ -165,6 +176,7 @@ pub fn record1(
         Interactive::Polynomial(kind) => {
             Record1::Polynomial(polynomial::Record1::take(kind, step, index, items)?)
         }
+        Interactive::Select(_) => Record1::Select(select::Record1::take(step, index, items)?),
     })
 }
 
@@ -172,7 +184,7 @@ pub fn record1(
 pub fn needs_masks(kind: &Interactive) -> bool {
     match kind {
         Interactive::Phase(_) => false,
-        Interactive::Square(_) | Interactive::Polynomial(_) => true,
+        Interactive::Square(_) | Interactive::Polynomial(_) | Interactive::Select(_) => true,
     }
 }
 
@@ -194,9 +206,13 @@ impl Prepared {
                 let words = Words::new(kind.q, period.iter().copied());
                 Self::Phase(Zeroizing::new(words))
             }
-            (Interactive::Phase(_) | Interactive::Square(_) | Interactive::Polynomial(_), _) => {
-                Self::Nothing
-            }
+            (
+                Interactive::Phase(_)
+                | Interactive::Square(_)
+                | Interactive::Polynomial(_)
+                | Interactive::Select(_),
+                _,
+            ) => Self::Nothing,
         }
     }
 }
@@ -209,6 +225,8 @@ pub enum Opener<'a> {
     Square(square::Opening<'a>),
     /// Of a polynomial step.
     Polynomial(polynomial::Opening<'a>),
+    /// Of a select step.
+    Select(select::Opening<'a>),
 }
 
 /// Party 1's side of a step's round trip, by kind.
@@ -219,6 +237,8 @@ pub enum Responder<'a> {
     Square(square::Responding<'a>),
     /// Of a polynomial step.
     Polynomial(polynomial::Responding<'a>),
+    /// Of a select step.
+    Select(select::Responding<'a>),
 }
 
 /// Evaluates an expression for the side of one kind; the only matches of the online loops over kinds.
@@ -228,6 +248,7 @@ macro_rules! each_kind {
             $crate::steps::$sides::Phase($s) => $body,
             $crate::steps::$sides::Square($s) => $body,
             $crate::steps::$sides::Polynomial($s) => $body,
+            $crate::steps::$sides::Select($s) => $body,
         }
     };
 }
@@ -260,10 +281,6 @@ impl<'a> Opener<'a> {
     /// If the parts are another kind's: a defect.
     pub fn new(parts: &Parts0<'a>) -> Result<Self, Error> {
         let Parts0 { plan, index, trip, secrets, prepared, tables, record, opened } = *parts;
-        // No kind has a second round trip.
-        if trip > 0 || !opened.is_empty() {
-            return Err(other(index));
-        }
         let step = &plan.steps[index];
         let kind = step.op.interactive().ok_or_else(|| other(index))?;
         let ring = plan.step(step.operands[0]).ring;
@@ -289,9 +306,17 @@ impl<'a> Opener<'a> {
                 StepWeights::Polynomial { coefficients },
                 _,
             ) => Self::Polynomial(polynomial::Opening { kind, step, record, coefficients }),
-            (Interactive::Phase(_) | Interactive::Square(_) | Interactive::Polynomial(_), ..) => {
-                return Err(other(index));
+            (Interactive::Select(select), Record0::Select(record), ..) => {
+                let (ring, turns) = (step.ring, before(trip, opened).ok_or_else(|| other(index))?);
+                Self::Select(select::Opening { select, ring, record, turns })
             }
+            (
+                Interactive::Phase(_)
+                | Interactive::Square(_)
+                | Interactive::Polynomial(_)
+                | Interactive::Select(_),
+                ..,
+            ) => return Err(other(index)),
         })
     }
 }
@@ -321,10 +346,6 @@ impl<'a> Responder<'a> {
     /// If the parts are another kind's: a defect.
     pub fn new(parts: &Parts1<'a>) -> Result<Self, Error> {
         let Parts1 { plan, index, trip, tables, record, masks, sent } = *parts;
-        // No kind has a second round trip.
-        if trip > 0 || !sent.is_empty() {
-            return Err(other(index));
-        }
         let step = &plan.steps[index];
         let kind = step.op.interactive().ok_or_else(|| other(index))?;
         let mask = || masks.first().map(|m| m.as_slice()).ok_or_else(|| other(index));
@@ -340,10 +361,26 @@ impl<'a> Responder<'a> {
             (Interactive::Polynomial(kind), Record1::Polynomial(record)) => {
                 Self::Polynomial(polynomial::Responding { kind, record, masks: mask()?, ring })
             }
-            (Interactive::Phase(_) | Interactive::Square(_) | Interactive::Polynomial(_), _) => {
-                return Err(other(index));
+            (Interactive::Select(select), Record1::Select(record)) => {
+                let turns = before(trip, sent).ok_or_else(|| other(index))?;
+                Self::Select(select::Responding { select, ring, record, masks: mask()?, turns })
             }
+            (
+                Interactive::Phase(_)
+                | Interactive::Square(_)
+                | Interactive::Polynomial(_)
+                | Interactive::Select(_),
+                _,
+            ) => return Err(other(index)),
         })
+    }
+}
+
+/// What came of the round trip before; `None` inside if this is the first, and if it is not there.
+fn before(trip: usize, came: &[Zeroizing<Words>]) -> Option<Option<&Words>> {
+    match trip.checked_sub(1) {
+        None => Some(None),
+        Some(before) => came.get(before).map(|words| Some(&**words)),
     }
 }
 

@@ -9,11 +9,11 @@ use crate::preprocess::dealer::deal;
 use crate::preprocess::expand::Seed;
 use crate::preprocess::item::{Origin, Party0Item, Party1Item, item_bytes};
 use crate::testing::Random;
-use crate::words::{WordsMut, WordsRef};
+use crate::words::{Words, WordsMut, WordsRef};
 use ir::Shape;
 use ir::plan::{
-    Interactive, Local, Phase, Plan, Polynomial, Square, Step, StepOp, StepWeights, ValueId,
-    Weights,
+    Interactive, Local, Phase, Plan, Polynomial, Select, Square, Step, StepOp, StepWeights,
+    ValueId, Weights,
 };
 use ir::ring::{low_mask, packed_bytes, to_signed};
 use ir::word::Word;
@@ -77,19 +77,21 @@ impl Case {
     }
 }
 
-/// What both parties see and make of one round trip, without fresh masks.
+/// What both parties see and make of a step.
 pub(super) struct Trip {
     /// Party 1's masks of the operand, and party 0's masked values.
     pub(super) m: Vec<u64>,
     pub(super) delta: Vec<u64>,
     /// The words that party 1 reads of the opening, as many per element as the kind has.
     pub(super) opening: Vec<u64>,
+    /// The response of the round trip before the last, if there is one.
+    pub(super) turns: Vec<u64>,
     pub(super) share0: Vec<u64>,
     pub(super) response: Vec<u64>,
 }
 
 impl Case {
-    /// One round trip over dealt correlations for these values; party 1's share is added to `fresh`.
+    /// All round trips over dealt correlations for these values; party 1's share is added to `fresh`.
     pub(super) fn trip(&self, random: &mut Random, y: &[u64], fresh: Option<&[u64]>) -> Trip {
         let (party0, mut party1) = self.deal(random);
         let m = party1.mask(0).unwrap().data.clone();
@@ -106,49 +108,65 @@ impl Case {
         party1: Party1Item<'_>,
         m: Vec<u64>,
         y: &[u64],
-        mut response: Vec<u64>,
+        fresh: Vec<u64>,
     ) -> Trip {
-        let (plan, step, secrets) = (&self.plan, self.step(), &self.weights.steps[1]);
+        let (plan, step, secrets, index) = (&self.plan, self.step(), &self.weights.steps[1], 1);
         let kind = step.op.interactive().unwrap();
         let k = low_mask(plan.steps[0].ring);
         let delta: Vec<u64> = y.iter().zip(&m).map(|(y, m)| y.wrapping_add(*m) & k).collect();
-        let record = record0(step, secrets, 1, &mut [party0]).unwrap();
-        let tables = Tables::new(plan);
-        let prepared = Prepared::new(kind, step, secrets);
-        let opener = Opener::new(&Parts0 {
-            plan,
-            index: 1,
-            trip: 0,
-            secrets,
-            prepared: &prepared,
-            tables: &tables,
-            record: &record,
-            opened: &[],
-        });
-        let opener = opener.unwrap();
-        let bits = plan.trips(1)[0].opening.bits;
-        let (all, mut memory) = (0..y.len(), Kept::default());
-        let mut bytes = vec![0xff; packed_bytes(y.len(), bits)];
-        let mut share0 = vec![0; y.len()];
-        each_kind!(Opener, &opener, o => {
-            let kept = kept(&mut memory, y.len() * o.kept());
-            o.open(all.clone(), &[WordsRef::W64(&delta)], kept, &mut bytes);
-            o.share(all.clone(), kept, WordsMut::W64(&mut share0));
-        });
-        let record = record1(kind, step, 1, &mut [party1]).unwrap();
-        let masks = [Zeroizing::new(m.clone())];
-        let (index, trip, masks) = (1, 0, &masks[..]);
-        let parts =
-            Parts1 { plan, index, trip, tables: &tables, record: &record, masks, sent: &[] };
-        let responder = Responder::new(&parts).unwrap();
-        let mut memory = Kept::default();
-        let opening = each_kind!(Responder, &responder, r => {
-            let kept = kept(&mut memory, y.len() * r.kept());
-            assert!(r.read(&bytes, kept));
-            r.respond(all, kept, WordsMut::W64(&mut response));
-            kept.iter().map(|&word| word.element()).collect()
-        });
-        Trip { m, delta, opening, share0, response }
+        let own = record0(step, secrets, index, &mut [party0]).unwrap();
+        let other = record1(kind, step, index, &mut [party1]).unwrap();
+        let (tables, prepared) = (Tables::new(plan), Prepared::new(kind, step, secrets));
+        let (tables, masks) = (&tables, [Zeroizing::new(m.clone())]);
+        let (mut opened, mut sent) = (vec![], vec![]);
+        let (mut opening, mut turns) = (vec![], vec![]);
+        let trips = plan.trips(index);
+        let count = y.len();
+        for (trip, messages) in trips.iter().enumerate() {
+            let is_last = trip + 1 == trips.len();
+            let opener = Opener::new(&Parts0 {
+                plan,
+                index,
+                trip,
+                secrets,
+                prepared: &prepared,
+                tables,
+                record: &own,
+                opened: &opened,
+            });
+            let opener = opener.unwrap();
+            let mut memory = Kept::default();
+            let mut bytes = vec![0xff; packed_bytes(count, messages.opening.bits)];
+            let mut share0 = vec![0; count];
+            each_kind!(Opener, &opener, o => {
+                let kept = kept(&mut memory, count * o.kept());
+                o.open(0..count, &[WordsRef::W64(&delta)], kept, &mut bytes);
+                o.share(0..count, kept, WordsMut::W64(&mut share0));
+            });
+            let (record, masks, sent_before) = (&other, &masks[..], &sent[..]);
+            let parts = Parts1 { plan, index, trip, tables, record, masks, sent: sent_before };
+            let responder = Responder::new(&parts).unwrap();
+            let mut response = if is_last { fresh.clone() } else { vec![0; count] };
+            let mut memory = Kept::default();
+            let words: Vec<u64> = each_kind!(Responder, &responder, r => {
+                let kept = kept(&mut memory, count * r.kept());
+                assert!(r.read(&bytes, kept));
+                r.respond(0..count, kept, WordsMut::W64(&mut response));
+                kept.iter().map(|&word| word.element()).collect()
+            });
+            opening.push(words);
+            if is_last {
+                let opening = opening.concat();
+                return Trip { m, delta, opening, turns, share0, response };
+            }
+            let bits = messages.response.bits;
+            let sum =
+                response.iter().zip(&share0).map(|(r, s)| r.wrapping_add(*s) & low_mask(bits));
+            opened.push(Zeroizing::new(Words::new(bits, sum)));
+            sent.push(Zeroizing::new(Words::new(bits, response.iter().copied())));
+            turns = response;
+        }
+        unreachable!("a step has a round trip")
     }
 }
 
@@ -263,7 +281,7 @@ fn check_phase(random: &mut Random, phase: Phase, k: u32, amplitude: f64, elemen
     let ring = phase.q - phase.shift;
     let case = Case::new(phase, secrets, k, ring, elements);
     let y: Vec<u64> = (0..elements).map(|_| random.bits(k)).collect();
-    let Trip { m, delta, opening, share0, response } = case.trip(random, &y, None);
+    let Trip { m, delta, opening, share0, response, .. } = case.trip(random, &y, None);
     assert!(opening.iter().all(|q| q >> phase.p == 0));
     let mut worst = 0f64;
     for i in 0..elements {
@@ -379,6 +397,63 @@ fn channels_have_their_own_coefficients() {
     let channels: Vec<i32> = (0..6).map(|i| *row(&[7, 9], &step, i)).collect();
     assert_eq!(channels, [7, 7, 7, 9, 9, 9]);
     assert_eq!(*row(&[7], &step, 5), 7);
+}
+
+/// Every value of a small ring under every mask is what the definition says: the sign by the mask's offset in its
+/// bucket, the carry by what is dropped of it.
+#[test]
+fn selects_are_exact_for_every_value_and_mask() {
+    let mut random = Random::new(25);
+    for (k, p, t, ring) in [(6, 2, 0, 6), (7, 3, 2, 9), (7, 3, 6, 4), (8, 5, 3, 5), (8, 6, 1, 17)] {
+        let all: Vec<u64> = (0..1 << k).collect();
+        let select = Select { k, p, t };
+        let case = Case::new(select, StepWeights::None, k, ring, all.len());
+        for _ in 0..1 << k {
+            let (party0, mut party1) = case.deal(&mut random);
+            let m = party1.mask(0).unwrap().data.clone();
+            let Trip { m, share0, response, .. } =
+                case.trip_over(party0, party1, m, &all, vec![0; all.len()]);
+            for ((&y, &m), (a, b)) in all.iter().zip(&m).zip(share0.iter().zip(&response)) {
+                let signed = to_signed(y, k);
+                let bucket = 1i64 << (k - p);
+                if signed.abs() > (1 << (k - 1)) - bucket / 2 {
+                    continue;
+                }
+                let is_positive = signed + m as i64 % bucket - bucket / 2 > 0;
+                let z = if is_positive { (signed + m as i64 % (1 << t)) >> t } else { 0 };
+                let sum = a.wrapping_add(*b) & low_mask(ring);
+                assert_eq!(sum, z as u64 & low_mask(ring), "{select:?}: {signed} {m}");
+            }
+        }
+    }
+}
+
+/// In wide rings, with bits above `k`, as far from zero as the sign is settled.
+#[test]
+fn selects_in_wide_rings_are_rectifiers() {
+    let mut random = Random::new(26);
+    for round in 0..60 {
+        let p = random.between(2, 6) as u32;
+        let k = random.between(u64::from(p) + 1, 50) as u32;
+        let (t, ring) = (random.between(0, u64::from(k) - 1) as u32, random.between(1, 64) as u32);
+        let above = random.between(0, 4) as u32;
+        let case = Case::new(Select { k, p, t }, StepWeights::None, k + above, ring, 100);
+        let y: Vec<u64> = (0..100).map(|_| random.bits(k + above)).collect();
+        let Trip { share0, response, .. } = case.trip(&mut random, &y, None);
+        let mut settled = 0;
+        for ((&y, a), b) in y.iter().zip(&share0).zip(&response) {
+            let signed = i128::from(to_signed(y & low_mask(k), k));
+            let half = (1i128 << (k - p)) / 2;
+            if signed.abs() <= half || signed.abs() > (1 << (k - 1)) - half {
+                continue;
+            }
+            settled += 1;
+            let z = (signed.max(0) >> t) as u64;
+            let carry = a.wrapping_add(*b).wrapping_sub(z) & low_mask(ring);
+            assert!(carry == 0 || carry == 1 && t > 0 && signed > 0, "{carry}");
+        }
+        assert!(settled > 20 || p == 2, "{round}: {settled}");
+    }
 }
 
 /// The long run: `POLYRT_ELEMENTS` elements of every interactive step, 10^7 by default.

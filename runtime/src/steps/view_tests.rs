@@ -1,15 +1,15 @@
 //! What a party sees says nothing: statistics over many masks of one and the same value.
 
-use super::phase;
 use super::square::mask_and_top_bit;
 use super::tests::{Case, Trip};
+use super::{phase, select};
 use crate::preprocess::Role;
 use crate::preprocess::dealer::deal;
 use crate::preprocess::expand::Seed;
 use crate::preprocess::item::{Origin, item_bytes};
 use crate::testing::{Random, plans};
 use crate::words::Words;
-use ir::plan::{Phase, Polynomial, Square, StepWeights};
+use ir::plan::{Phase, Polynomial, Select, Square, StepWeights};
 use ir::ring::low_mask;
 
 const ELEMENTS: usize = 20_000;
@@ -81,6 +81,28 @@ fn openings_are_independent_of_party_1s_masks() {
     let g = opening.iter().skip(words - 1).step_by(words);
     let unmasked = g.zip(&m).map(|(g, m)| g ^ mask_and_top_bit(&parameters, *m).1);
     assert_fair(unmasked, 1, "polynomial's bit");
+}
+
+/// Party 1 reads one entry of a table, and knows its half of both bits and its choice; party 0 sees the turn. All
+/// are fair whatever the value, and so are the words under pads, the one that party 1 opens included.
+#[test]
+fn selects_show_nothing_to_either_party() {
+    let mut random = Random::new(43);
+    let (k, ring, select) = (16, 18, Select { k: 16, p: 4, t: 5 });
+    for y in [3u64, 40_000, 12_345, 65_500] {
+        let case = Case::new(select, StepWeights::None, k, ring, ELEMENTS);
+        let Trip { m, opening, turns, share0, response, .. } =
+            case.trip(&mut random, &[y; ELEMENTS], None);
+        let (tables, words) = opening.split_at(ELEMENTS);
+        assert_fair(tables.iter().copied(), 32, "a table");
+        let own = tables.iter().zip(&m);
+        let own = own.map(|(&t, &m)| select::entry(&select, t.into(), select::bucket(&select, m)));
+        assert_fair(own, 2, "an entry");
+        assert_fair(turns.iter().copied(), 2, "a turn");
+        assert_fair(words.iter().copied(), ring, "a word");
+        assert_fair(share0.iter().copied(), ring, "party 0's share");
+        assert_fair(response.iter().copied(), ring, "party 1's share");
+    }
 }
 
 /// Party 0 knows its own share of the value, guard bits included: a response is fair where it is added, and

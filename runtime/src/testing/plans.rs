@@ -3,7 +3,7 @@
 use super::Random;
 use ir::op::Convolution;
 use ir::plan::{
-    Interactive, Linear, Local, Phase, Plan, Polynomial, Square, Step, StepOp, StepWeights,
+    Interactive, Linear, Local, Phase, Plan, Polynomial, Select, Square, Step, StepOp, StepWeights,
     ValueId, Weights,
 };
 use ir::{Shape, Tensor};
@@ -143,6 +143,11 @@ impl Builder {
             StepWeights::Polynomial { coefficients: (0..channels).map(channel).collect() };
         let op = StepOp::Interactive(Interactive::Polynomial(Polynomial { square, degree }));
         self.push(op, &[operand], shape, square.q - square.shift, weights)
+    }
+
+    pub fn select(&mut self, operand: usize, select: Select, ring: u32) -> usize {
+        let (shape, weights) = (self.shape(operand), StepWeights::None);
+        self.push(StepOp::Interactive(select.into()), &[operand], shape, ring, weights)
     }
 
     pub fn finish(self, output: usize) -> (Plan, Weights) {
@@ -300,6 +305,38 @@ pub fn every_kind() -> (Plan, Weights) {
     let quintic = b.polynomial(diagonal, wide, vec![5 << 74, 1 << 70, 0, -(1 << 50), 0, 1 << 24]);
     let output = b.matrix(quintic, 5, 26, 20);
     b.finish(output)
+}
+
+/// Selects between linear steps, in rings that narrow and widen, two of them side by side, one of them the only
+/// step of its round behind the other's first round trip; and a phase that starts when a select is half done.
+pub fn selects() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 2, 5, 5], 16);
+    let first = b.convolution(0, 4, 16, 60);
+    let relu = b.select(first, Select { k: 16, p: 5, t: 7 }, 16);
+    let second = b.convolution(relu, 4, 14, 9);
+    let narrow = b.select(second, Select { k: 13, p: 3, t: 0 }, 18);
+    let wide = b.select(second, Select { k: 14, p: 6, t: 4 }, 18);
+    let phase = b.phase(second, 18, 30.0);
+    let sum = b.public(StepOp::Local(Local::Add), &[narrow, wide], [1, 4, 5, 5], 18);
+    let sum = b.public(StepOp::Local(Local::Add), &[sum, phase], [1, 4, 5, 5], 18);
+    let flat = b.public(StepOp::Local(Local::Reshape), &[sum], [1, 100], 18);
+    let logits = b.matrix(flat, 5, 18, 3);
+    let last = b.select(logits, Select { k: 18, p: 5, t: 2 }, 20);
+    b.finish(last)
+}
+
+/// A rectifier on so many elements that its messages leave in parts, and its exchange too.
+pub fn large_selects() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 2, 64, 64], 16);
+    let first = b.convolution(0, 5, 16, 60);
+    let relu = b.select(first, Select { k: 16, p: 4, t: 6 }, 12);
+    let windows = b.public(
+        StepOp::Local(Local::SumPool { kernel: [8, 8], stride: [8, 8] }),
+        &[relu],
+        [1, 5, 8, 8],
+        12,
+    );
+    b.finish(windows)
 }
 
 /// What no compiler emits and no rule forbids: a wide value that nothing reads, in memory that others share,

@@ -3,10 +3,10 @@
 use super::packing::MAX_SETS;
 use super::rlwe::RingLwe;
 use super::{Packing, Planes, ranges};
-use crate::plan::{Interactive, Plan};
+use crate::plan::{Interactive, Plan, Step};
 
-/// The interactive steps of one inference: kind, elements of an exchange, number of such exchanges.
-type Kinds = Vec<(Interactive, usize, usize)>;
+/// The interactive steps of one inference: a step of the kind, elements of an exchange, number of such exchanges.
+type Kinds<'a> = Vec<(&'a Step, &'a Interactive, usize, usize)>;
 
 impl Plan {
     /// Chooses the parameters behind the correlations. `false` if a
@@ -18,7 +18,9 @@ impl Plan {
         let Some(mut sets) = planes.iter().map(Planes::cheapest).collect::<Option<Vec<_>>>() else {
             return false;
         };
-        sets.extend(kinds.iter().flat_map(|(kind, count, _)| kind.protocol().encryption(*count)));
+        sets.extend(
+            kinds.iter().flat_map(|(_, kind, count, _)| kind.protocol().encryption(*count)),
+        );
         sets.sort_unstable();
         sets.dedup();
         // The widest set first: it can replace others. A set is dropped if it saves fewer bytes than its key has.
@@ -46,16 +48,16 @@ impl Plan {
         (0..self.steps.len()).find(is_beyond)
     }
 
-    fn exchanged_kinds(&self) -> Kinds {
-        let mut kinds: Kinds = vec![];
+    fn exchanged_kinds(&self) -> Kinds<'_> {
+        let mut kinds: Kinds<'_> = vec![];
         for step in &self.steps {
             let Some(kind) = step.op.interactive() else { continue };
             let most = kind.protocol().elements_at_once();
             for (_, elements) in ranges(step.shape.elements(), 1, most) {
                 let count = elements.len();
-                match kinds.iter_mut().find(|k| (&k.0, k.1) == (kind, count)) {
-                    Some(known) => known.2 += 1,
-                    None => kinds.push((kind.clone(), count, 1)),
+                match kinds.iter_mut().find(|k| (k.1, k.2) == (kind, count)) {
+                    Some(known) => known.3 += 1,
+                    None => kinds.push((step, kind, count, 1)),
                 }
             }
         }
@@ -63,10 +65,10 @@ impl Plan {
     }
 }
 
-fn bytes(planes: &[Planes], kinds: &Kinds, sets: &[RingLwe]) -> Option<usize> {
+fn bytes(planes: &[Planes], kinds: &Kinds<'_>, sets: &[RingLwe]) -> Option<usize> {
     let keys: usize = sets.iter().map(RingLwe::ciphertext_bytes).sum();
-    let of_kind = |(kind, count, times): &(Interactive, usize, usize)| {
-        let exchanges = kind.protocol().exchanges(*count, sets);
+    let of_kind = |(step, kind, count, times): &(&Step, &Interactive, usize, usize)| {
+        let exchanges = kind.protocol().exchanges(step, *count, sets);
         times * exchanges.iter().map(|(_, cost)| cost.total_bytes()).sum::<usize>()
     };
     let products: usize = kinds.iter().map(of_kind).sum();

@@ -225,7 +225,7 @@ impl Plan {
                     false => usize::MAX,
                 };
                 self.elementwise_parts(step, items, most, |count| {
-                    protocol.exchanges(count, &self.rlwe)
+                    protocol.exchanges(&self.steps[step], count, &self.rlwe)
                 })
             }
         }

@@ -3,7 +3,7 @@
 //! A step takes one or more *round trips*. In each party 0 sends a masked *opening* and party 1 a *response*; the
 //! last response is party 1's share of the value under a fresh mask, so that party 0 holds the value masked again.
 
-use super::{Phase, Polynomial, Square, Step};
+use super::{Phase, Polynomial, Select, Square, Step};
 use crate::plan::evaluate::Coins;
 use crate::plan::preprocess::{Cost, Method};
 use crate::plan::{RingLwe, StepWeights};
@@ -21,6 +21,8 @@ pub enum Interactive {
     Square(Square),
     /// Truncation and a polynomial with secret coefficients: one round trip.
     Polynomial(Polynomial),
+    /// The positive part, truncated: two round trips.
+    Select(Select),
 }
 
 impl Interactive {
@@ -30,6 +32,7 @@ impl Interactive {
             Self::Phase(kind) => kind,
             Self::Square(kind) => kind,
             Self::Polynomial(kind) => kind,
+            Self::Select(kind) => kind,
         }
     }
 }
@@ -47,6 +50,12 @@ impl From<Square> for Interactive {
 impl From<Polynomial> for Interactive {
     fn from(kind: Polynomial) -> Self {
         Self::Polynomial(kind)
+    }
+}
+
+impl From<Select> for Interactive {
+    fn from(kind: Select) -> Self {
+        Self::Select(kind)
     }
 }
 
@@ -130,7 +139,7 @@ pub trait Protocol {
 
     /// The exchanges, one or more, that preprocess the correlations of `count` elements of its value, with one of these
     /// sets of encryption parameters. Both parties know them from the plan.
-    fn exchanges(&self, count: usize, sets: &[RingLwe]) -> Vec<(Method, Cost)>;
+    fn exchanges(&self, step: &Step, count: usize, sets: &[RingLwe]) -> Vec<(Method, Cost)>;
 
     /// Sets of encryption parameters that would serve it; none if it needs none.
     fn encryption(&self, _count: usize) -> Vec<RingLwe> {

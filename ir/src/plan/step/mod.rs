@@ -11,6 +11,7 @@ mod linear;
 mod local;
 mod phase;
 mod polynomial;
+mod select;
 mod square;
 
 pub use interactive::{Exact, Field, Interactive, Protocol, Trip};
@@ -18,6 +19,7 @@ pub use linear::Linear;
 pub use local::Local;
 pub use phase::{MOST_PHASE_BITS, Phase, PhaseTables, phase_error};
 pub use polynomial::{MOST_DEGREE, Polynomial};
+pub use select::Select;
 pub use square::Square;
 
 use super::weights::StepWeights;
@@ -145,7 +147,9 @@ impl StepOp {
     pub fn phase(&self) -> Option<&Phase> {
         match self {
             Self::Interactive(Interactive::Phase(phase)) => Some(phase),
-            Self::Interactive(Interactive::Square(_) | Interactive::Polynomial(_))
+            Self::Interactive(
+                Interactive::Square(_) | Interactive::Polynomial(_) | Interactive::Select(_),
+            )
             | Self::Input
             | Self::Constant
             | Self::Local(_)

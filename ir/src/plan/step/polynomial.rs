@@ -80,7 +80,7 @@ impl Protocol for Polynomial {
         [(); 2].map(|()| vec![Field { elements, bits: self.square.q }])
     }
 
-    fn exchanges(&self, count: usize, _: &[RingLwe]) -> Vec<(Method, Cost)> {
+    fn exchanges(&self, _: &Step, count: usize, _: &[RingLwe]) -> Vec<(Method, Cost)> {
         vec![(Method::Transfers, self.cost(count))]
     }
 

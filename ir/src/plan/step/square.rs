@@ -117,7 +117,7 @@ impl Protocol for Square {
         [(); 2].map(|()| vec![Field { elements, bits: self.q }])
     }
 
-    fn exchanges(&self, count: usize, _: &[RingLwe]) -> Vec<(Method, Cost)> {
+    fn exchanges(&self, _: &Step, count: usize, _: &[RingLwe]) -> Vec<(Method, Cost)> {
         vec![(Method::Transfers, self.cost(count))]
     }
 

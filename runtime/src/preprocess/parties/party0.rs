@@ -83,8 +83,8 @@ impl Group<'_> {
                 Action::Finish(_) => {
                     if let Some(state) = open[index].take() {
                         let message = messenger.receive(exchange.cost.bytes[2], &during)?;
-                        let op = &plan.steps[exchange.step].op;
-                        let shares = state.finish(transfers, op, &message).map_err(refused)?;
+                        let step = &plan.steps[exchange.step];
+                        let shares = state.finish(transfers, step, &message).map_err(refused)?;
                         self.shares.put(plan, exchange, &shares);
                     }
                 }

@@ -3,9 +3,10 @@
 use crate::preprocess::Role;
 use crate::preprocess::expand::Seed;
 use crate::preprocess::item::{Explicit, Item, fields, pack_item};
-use crate::steps::exchange::Shares;
+use crate::steps::exchange::{Share, Shares};
 use ir::plan::{Exchange, Field, Plan};
 use std::mem::take;
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Per item and step the fields that stand in the item.
@@ -25,31 +26,15 @@ impl ItemShares {
         Self { items: (0..count).map(|_| item()).collect() }
     }
 
-    /// Stores the shares of an exchange, item by item.
+    /// Stores the shares of an exchange, field by field and item by item.
     pub fn put(&mut self, plan: &Plan, exchange: &Exchange, shares: &Shares) {
         let elements = plan.steps[exchange.step].shape.elements().max(1);
         for (n, item) in exchange.items.clone().enumerate() {
-            let Some(field) = self.items[item][exchange.step].first_mut() else { continue };
-            let per_element = field.len() / elements;
-            let length = exchange.elements.len() * per_element;
-            let start = exchange.elements.start * per_element;
-            let from = n * length..(n + 1) * length;
-            match (field, shares) {
-                (Explicit::Narrow(to, _), Shares::Narrow(shares)) => {
-                    to[start..start + length].copy_from_slice(&shares[from]);
-                }
-                (Explicit::Wide(to, _), Shares::Wide(shares)) => {
-                    to[start..start + length].copy_from_slice(&shares[from]);
-                }
-                // Polynomials whose ring is narrow stand in an item as narrow elements.
-                (Explicit::Narrow(to, _), Shares::Wide(shares)) => {
-                    let to = to[start..start + length].iter_mut();
-                    to.zip(&shares[from]).for_each(|(to, &share)| *to = share as u64);
-                }
-                (Explicit::Wide(to, _), Shares::Narrow(shares)) => {
-                    let to = to[start..start + length].iter_mut();
-                    to.zip(&shares[from]).for_each(|(to, &share)| *to = share.into());
-                }
+            for (field, share) in self.items[item][exchange.step].iter_mut().zip(shares) {
+                let per_element = field.len() / elements;
+                let length = exchange.elements.len() * per_element;
+                let start = exchange.elements.start * per_element;
+                put_field(field, start..start + length, share, n * length);
             }
         }
     }
@@ -66,5 +51,25 @@ impl ItemShares {
     pub fn into_items(mut self, seeds: &[Seed]) -> Vec<Item> {
         let items = self.items.iter_mut().zip(seeds);
         items.map(|(steps, seed)| pack_item(seed, take(steps).into_iter().flatten())).collect()
+    }
+}
+
+/// Stores some elements of a share, from `first` on.
+fn put_field(field: &mut Explicit, to: Range<usize>, share: &Share, first: usize) {
+    let from = first..first + to.len();
+    match (field, share) {
+        (Explicit::Narrow(field, _), Share::Narrow(share)) => {
+            field[to].copy_from_slice(&share[from]);
+        }
+        (Explicit::Wide(field, _), Share::Wide(share)) => field[to].copy_from_slice(&share[from]),
+        // Polynomials whose ring is narrow stand in an item as narrow elements.
+        (Explicit::Narrow(field, _), Share::Wide(share)) => {
+            let pairs = field[to].iter_mut().zip(&share[from]);
+            pairs.for_each(|(field, &share)| *field = share as u64);
+        }
+        (Explicit::Wide(field, _), Share::Narrow(share)) => {
+            let pairs = field[to].iter_mut().zip(&share[from]);
+            pairs.for_each(|(field, &share)| *field = share.into());
+        }
     }
 }

@@ -28,7 +28,7 @@ use crate::testing::{Random, plans};
 use ir::Tensor;
 use ir::plan::preprocess::transfers::{extension_bytes, tree_bytes};
 use ir::plan::{
-    Exchange, Interactive, Linear, Plan, Polynomial, RingLwe, StepOp, StepWeights, Weights,
+    Exchange, Field, Interactive, Linear, Plan, Polynomial, RingLwe, StepOp, StepWeights, Weights,
 };
 use ir::ring::{pack, packed_bytes};
 use std::cell::Cell;
@@ -202,6 +202,15 @@ fn parts(plan: &Plan, exchange: &Exchange) -> [Vec<Part>; 3] {
             let last = Part::new(&name("last corrections"), count * degree, square.q as usize);
             [asked, back(bits), vec![last]]
         }
+        StepOp::Interactive(Interactive::Select(select)) => {
+            let places = Part::new(&name("places"), count, select.p as usize);
+            let last = Part::new(&name("last corrections"), count, step.ring as usize);
+            [
+                vec![extension("party 1", cost.transfers), places],
+                vec![extension("party 0", count)],
+                vec![last],
+            ]
+        }
         StepOp::Linear(Linear::Hadamard { .. }) => {
             let ring = step.ring as usize;
             [asked, vec![corrections(ring * (ring + 1) / 2)], vec![]]
@@ -328,24 +337,28 @@ fn check(layout: &[Vec<Part>], sessions: &[&Vec<Vec<u8>>]) -> Result<usize, Stri
     Ok(classes.values().map(|s| 1 + s.places.len()).sum())
 }
 
-/// The layout of the explicit part of an item; the seed is skipped.
-fn item_layout(plan: &Plan) -> Vec<Vec<Part>> {
-    let correlations = (0..plan.steps.len()).filter_map(|step| {
-        let field = *plan.correlation(step)?.party0.first()?;
-        let class = format!("shares of v{step} ({})", plan.steps[step].op.name());
-        let part = Part::new(&class, field.elements, field.bits as usize);
-        Some(match &plan.steps[step].op {
-            StepOp::Interactive(Interactive::Polynomial(Polynomial { square, .. })) => {
-                Part { structure: Structure::Multiples(square.p as usize), ..part }
+/// The layout of the explicit part of a party's item; the seed is skipped.
+fn item_layout(plan: &Plan, role: Role) -> Vec<Vec<Part>> {
+    let fields = |step: usize| plan.correlation(step).map(|c| (step, [c.party0, c.party1]));
+    let correlations = (0..plan.steps.len()).filter_map(fields).flat_map(|(step, fields)| {
+        let op = &plan.steps[step].op;
+        let field = move |(number, field): (usize, Field)| {
+            let class = format!("field {number} of v{step} ({})", op.name());
+            let part = Part::new(&class, field.elements, field.bits as usize);
+            match op {
+                StepOp::Interactive(Interactive::Polynomial(Polynomial { square, .. })) => {
+                    Part { structure: Structure::Multiples(square.p as usize), ..part }
+                }
+                _ => part,
             }
-            _ => part,
-        })
+        };
+        fields[role as usize].clone().into_iter().enumerate().map(field)
     });
     vec![correlations.collect()]
 }
 
-fn plans() -> [(Plan, Weights); 3] {
-    [plans::phases(), plans::every_kind(), plans::tiny()]
+fn plans() -> [(Plan, Weights); 4] {
+    [plans::phases(), plans::every_kind(), plans::tiny(), plans::selects()]
 }
 
 #[test]
@@ -371,11 +384,11 @@ fn with_fixed_weights_and_masks_every_message_is_uniform() {
 #[test]
 fn with_fixed_weights_and_masks_of_party_1_all_shares_are_uniform() {
     for (plan, weights) in plans() {
-        let layout = item_layout(&plan);
         let sessions: Vec<Session> =
             (0..SESSIONS).map(|_| session(&plan, &weights, 1, [None, Some(5)])).collect();
         for role in [Role::Party0, Role::Party1] {
             let bytes = item_bytes(&plan, role, Origin::Parties);
+            let layout = item_layout(&plan, role);
             let explicit = |s: &Session| vec![s.items[role as usize][0][32..bytes].to_vec()];
             let shares: Vec<_> = sessions.iter().map(explicit).collect();
             check(&layout, &shares.iter().collect::<Vec<_>>())
@@ -453,8 +466,9 @@ fn unmasked_streams_are_not_uniform() {
     assert!(!is_uniform(&part, &seen));
     // Party 1's share of W·r where party 0's does not change is the same in all sessions.
     let shares: Vec<_> = sessions.iter().map(|s| vec![s.items[1][0][32..].to_vec()]).collect();
-    let refused = check(&item_layout(&plan), &shares.iter().collect::<Vec<_>>()).unwrap_err();
-    assert!(refused.starts_with("shares of v1 "), "{refused}");
+    let refused =
+        check(&item_layout(&plan, Role::Party1), &shares.iter().collect::<Vec<_>>()).unwrap_err();
+    assert!(refused.starts_with("field 0 of v1 "), "{refused}");
 }
 
 /// The sequence of a run's messages, sent and received by party 0, from the hello to the output.

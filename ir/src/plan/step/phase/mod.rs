@@ -121,7 +121,7 @@ impl Protocol for Phase {
         1 << 15
     }
 
-    fn exchanges(&self, count: usize, sets: &[RingLwe]) -> Vec<(Method, Cost)> {
+    fn exchanges(&self, _: &Step, count: usize, sets: &[RingLwe]) -> Vec<(Method, Cost)> {
         let products = PhaseProducts::cheapest(self, count, sets);
         let cost = products.cost(self, count);
         vec![match products {
