@@ -256,7 +256,7 @@ mod tests {
         let seed = Seed::insecure_for_tests;
         let (mut party0, mut party1) = both(seed(13), seed(14));
         let (select, ring, count) = (Select { k: 16, p: 4, t: 7 }, 16, 40_000);
-        let masks: Vec<u64> = (0..count).map(|i| i as u64 * 40503 & 0xffff).collect();
+        let masks: Vec<u64> = (0..count).map(|i| (i as u64 * 40503) & 0xffff).collect();
         let (_, first) = ask(&mut party1, &select, ring, &masks);
         let (answered, _) = answer(&mut party0, &select, ring, &vec![0; count], &first).unwrap();
         let fair = |ones: usize| {
