@@ -1,8 +1,8 @@
 //! The runtime `polyrt`: a plan and one party's secrets make an answer.
 //!
 //! A session goes `Connected → Agreed → Prepared → Finished` ([`session`]). Its correlations are
-//! preprocessed with the peer ([`preprocess`]), now or before, or dealt; [`preprocess::store`] keeps them. What kinds of steps
-//! there are stands in [`steps`], a room for each with both parties; [`net`] moves bytes.
+//! preprocessed with the peer ([`preprocess`]), now or before, or dealt; [`preprocess::store`] keeps them. The kinds of
+//! steps are in [`steps`], a module for each with both parties' code; [`net`] moves bytes.
 //!
 //! Security is against semi-honest parties. Party 0 sees uniformly masked values; party 1 sees one-time
 //! masked openings and the output. The plan is public.

@@ -1,4 +1,4 @@
-//! What becomes of the values of every activation: the fitted network beside the network in float.
+//! The values of every activation: the fitted network compared with the network in float.
 
 use ir::Tensor;
 use ir::graph::{NodeId, Op, evaluate};

@@ -1,9 +1,9 @@
 //! Estimated time of the online phase.
 //!
-//! Messages follow one another. Where they leave whole, no party computes while it waits, so that latency,
-//! transfer and computation add up. Long ones leave in parts: then party 0's computation, the opening's
-//! way, party 1's computation and the response's way overlap, so that the longest of them takes its time and
-//! the others that of one part. The rates are those of the runtime's kernels on the machine of
+//! Messages follow one another. Where they are sent whole, no party computes while it waits, so that latency,
+//! transfer and computation add up. Long ones are sent in parts: then party 0's computation, the opening's
+//! transfer, party 1's computation and the response's transfer overlap, so that the longest of them takes its
+//! whole time and each of the others the time of one part. The rates are those of the runtime's kernels on the machine of
 //! docs/performance.md, one core of each party; on another machine computation differs, which matters
 //! on fast networks only.
 

@@ -1,4 +1,4 @@
-//! Open values: what the settled ones behind them ask of their scale, and how they get it.
+//! Open values: which scale the settled values behind them need, and how it is chosen.
 
 use super::multiples::{common_part, common_scale, power_of_two};
 use super::operators::{is_secret, summands, uniform_factor};

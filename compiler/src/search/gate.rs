@@ -1,4 +1,4 @@
-//! The gates in front of plans that nobody should ship.
+//! The checks that refuse a plan which is not accurate enough to ship.
 
 use super::Measured;
 use crate::error::CompileError;
@@ -23,7 +23,7 @@ pub struct Gate {
     pub max_loss: f64,
 }
 
-/// Refuses a plan that nobody should ship.
+/// Refuses a plan that is not accurate enough to ship.
 ///
 /// # Errors
 /// [`CompileError::Rejected`], with the layers to blame and what to do.

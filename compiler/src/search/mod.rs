@@ -1,4 +1,4 @@
-//! Compiling until the exact evaluator is content: every plan is measured on held-out inputs before it
+//! Compiling until a plan is accurate enough: the exact evaluator measures every plan on held-out inputs before it
 //! is written, coarse rings are made finer where the integers lose what the fit had, [`Goal::Cheapest`]
 //! looks for the fewest harmonics that a given loss allows, and [`Goal::Narrowest`] for the fewest
 //! bits.

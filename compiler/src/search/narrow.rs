@@ -5,7 +5,7 @@
 //! and `f_z`, since a weight counts units of the circle per unit of its operand. From a plan that is
 //! finer than the given one everywhere, a greedy descent takes away one bit at a time, or a harmonic,
 //! always the one that adds least noise at the output for the bytes that it saves: noise by the model
-//! of [`layers`](super::layers), weighted with each layer's measured [sensitivity](super::sensitivity),
+//! of [`phases`](crate::lower::phases), weighted with each layer's measured [sensitivity](super::sensitivity),
 //! bytes from the plan's own rings. The descent makes no promise; it only orders the choices. Along it,
 //! whole plans are compiled, with operators re-solved for the noise they get, and their exact
 //! evaluation decides how far it goes.

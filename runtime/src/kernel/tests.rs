@@ -182,16 +182,16 @@ fn convolutions_equal_the_definition() {
 }
 
 #[test]
-fn matrix_products_and_diagonals_equal_the_definition() {
+fn matrix_and_hadamard_products_equal_the_definition() {
     let products = (1..=30usize, 1..=90usize, 1..=150usize).prop_map(|(rows, inputs, outputs)| {
         let op = StepOp::Linear(Linear::MatrixProduct { weight_bits: 8 });
         (op, Shape::new([1, rows, inputs]), Shape::new([1, rows, outputs]))
     });
-    let diagonals = (1..=30usize, 1..=90usize).prop_map(|(rows, columns)| {
+    let hadamards = (1..=30usize, 1..=90usize).prop_map(|(rows, columns)| {
         let shape = Shape::new([1, rows, columns]);
         (StepOp::Linear(Linear::Hadamard { weight_bits: 8 }), shape.clone(), shape)
     });
-    property(400, cases(prop_oneof![products, diagonals]), |case| check(&case).map(|_| ()));
+    property(400, cases(prop_oneof![products, hadamards]), |case| check(&case).map(|_| ()));
 }
 
 /// Large enough for several cores and several chunks.

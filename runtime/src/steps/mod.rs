@@ -1,7 +1,7 @@
-//! A room for every kind of step that takes more than local public arithmetic: its ideal functionality, its
-//! correlations, the exchanges that make them, and both parties' computation online. Mathematics alone: messages
-//! in, messages out, no sockets. The loops of [`crate::preprocess`] and [`crate::online`] know no kinds; the only
-//! matches over all of them stand here, in `exchange.rs` and `online.rs`.
+//! A module for every kind of step that takes more than local public arithmetic: its ideal functionality, its
+//! correlations, the exchanges that preprocess them, and both parties' computation online. Mathematics alone:
+//! messages in, messages out, no sockets. The loops of [`crate::preprocess`] and [`crate::online`] know no kinds; the
+//! only matches over all of them are here, in `exchange.rs` and `online.rs`.
 //!
 //! Party 0 owns the model, party 1 the input. A value `y` in a ring of `k` bits is masked: party 0 holds
 //! `Δ = y + m mod 2^k`, party 1 holds `m`. In a round trip party 0 sends a masked *opening* of every element, both

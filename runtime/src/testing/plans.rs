@@ -231,21 +231,21 @@ pub fn large_phases() -> (Plan, Weights) {
     b.finish(logits)
 }
 
-/// A diagonal step of more elements than one exchange has, a public step and a phase behind it.
-pub fn large_diagonal() -> (Plan, Weights) {
+/// A Hadamard product of more elements than one exchange has, a public step and a phase behind it.
+pub fn large_hadamard() -> (Plan, Weights) {
     let mut b = Builder::new([1, 5, 60, 60], 16);
     let elements = 5 * 60 * 60;
     let weights = b.linear(elements, elements, 16, 60);
     let op = StepOp::Linear(Linear::Hadamard { weight_bits: 8 });
-    let diagonal = b.push(op, &[0], Shape::new([1, 5, 60, 60]), 16, weights);
+    let hadamard = b.push(op, &[0], Shape::new([1, 5, 60, 60]), 16, weights);
     let twice =
-        b.public(StepOp::Local(Local::Scale { factor: 3 }), &[diagonal], [1, 5, 60, 60], 16);
+        b.public(StepOp::Local(Local::Scale { factor: 3 }), &[hadamard], [1, 5, 60, 60], 16);
     let phase = b.phase(twice, 20, 40.0);
     b.finish(phase)
 }
 
 /// Every kind of step: matrix product, phase, convolution, square, polynomials with `Q` below and above
-/// 64, a constant, a diagonal, and every structural step, with two interactive steps in one round.
+/// 64, a constant, a Hadamard product, and every structural step, with two interactive steps in one round.
 pub fn every_kind() -> (Plan, Weights) {
     let mut b = Builder::new([1, 2, 4, 4], 20);
     let scaled = b.matrix(0, 4, 16, 100);
@@ -294,7 +294,7 @@ pub fn every_kind() -> (Plan, Weights) {
         weights: (0..16).map(|i| i % 3 - 1).collect(),
         bias: (0..16).map(|i| i as u64).collect(),
     };
-    let diagonal = b.push(
+    let hadamard = b.push(
         StepOp::Linear(Linear::Hadamard { weight_bits: 8 }),
         &[flat],
         Shape::new([1, 16]),
@@ -302,7 +302,7 @@ pub fn every_kind() -> (Plan, Weights) {
         factors,
     );
     let wide = Square { t: 9, p: 14, q: 100, shift: 74 };
-    let quintic = b.polynomial(diagonal, wide, vec![5 << 74, 1 << 70, 0, -(1 << 50), 0, 1 << 24]);
+    let quintic = b.polynomial(hadamard, wide, vec![5 << 74, 1 << 70, 0, -(1 << 50), 0, 1 << 24]);
     let output = b.matrix(quintic, 5, 26, 20);
     b.finish(output)
 }

@@ -127,7 +127,7 @@ pub(in crate::steps) fn opening<W: Word>(
 }
 
 /// Writes party 0's truncated shares of consecutive elements. `rows` are the interleaved tables,
-/// `constants` the `c₀` of [`constants`], a word per element of a period of channels, within which the
+/// `constants` the `c₀` of [`constants`](super::constants), a word per element of a period of channels, within which the
 /// first element stands at `at`.
 pub(in crate::steps) fn party0_share<Q: Word, W: Word>(
     phase: &Phase,
