@@ -47,7 +47,7 @@ fn session<'a>(
 
 #[test]
 fn the_loop_asks_for_no_memory_after_the_first_inference() {
-    // Convolutions, a shortcut, pooling, phases; messages that leave whole.
+    // Convolutions, a shortcut, pooling, phases; messages that are sent whole.
     check("digits_resnet", 5, 0);
 }
 

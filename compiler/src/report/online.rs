@@ -32,7 +32,7 @@ pub struct NetworkReport {
     pub transfer_ms: f64,
     /// Computation of both parties, one after the other.
     pub compute_ms: f64,
-    /// What of it happens at the same time, because long messages leave in parts.
+    /// What of it happens at the same time, because long messages are sent in parts.
     pub overlap_ms: f64,
     /// The sum, less the overlap.
     pub total_ms: f64,

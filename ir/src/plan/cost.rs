@@ -4,7 +4,7 @@
 use super::{Field, Plan, Step, StepOp, Trip};
 use crate::ring::packed_bytes;
 
-/// Elements of a part of a long message of the online phase. The messages of a round leave whole unless one
+/// Elements of a part of a long message of the online phase. The messages of a round are sent whole unless one
 /// of its interactive steps has twice as many elements in the batch; both parties decide so alike.
 pub const PART: usize = 1 << 15;
 
@@ -57,7 +57,7 @@ pub struct RoundTrip {
     pub messages: Trip,
     /// Whether the response is the step's value.
     pub is_last: bool,
-    /// Whether long messages leave in parts.
+    /// Whether long messages are sent in parts.
     pub is_elementwise: bool,
 }
 

@@ -50,7 +50,7 @@ impl Interaction {
         self.chain.first().map(|first| first.step).into_iter().chain(own)
     }
 
-    /// Whether its messages leave in parts.
+    /// Whether its messages are sent in parts.
     pub fn is_cut(&self, plan: &Plan, batch: usize, sizes: Sizes) -> bool {
         sizes.cut(plan.steps[self.trip.step].shape.elements() * batch)
     }

@@ -325,7 +325,7 @@ pub fn selects() -> (Plan, Weights) {
     b.finish(last)
 }
 
-/// A rectifier on so many elements that its messages leave in parts, and its exchange too.
+/// A rectifier on so many elements that its messages are sent in parts, and its exchange too.
 pub fn large_selects() -> (Plan, Weights) {
     let mut b = Builder::new([1, 2, 64, 64], 16);
     let first = b.convolution(0, 5, 16, 60);
