@@ -25,6 +25,7 @@ mod model;
 mod party0;
 mod party1;
 mod schedule;
+mod sizes;
 #[cfg(test)]
 mod tests;
 

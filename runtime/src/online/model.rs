@@ -1,7 +1,8 @@
 //! Party 0's weights, packed for this machine once for all sessions.
 
-use super::host::{Memory, Sizes};
+use super::host::Memory;
 use super::schedule::Schedule;
+use super::sizes::Sizes;
 use crate::kernel::{InstructionSet, PackedLinear};
 use crate::layout::to_online;
 use crate::steps::Prepared;

@@ -2,9 +2,10 @@
 
 use super::device::{Device, Part, PartMaker};
 use super::feed::{Feed, Stream};
-use super::host::{Host, Open, Sizes};
+use super::host::{Host, Open};
 use super::messages::{PackedMessage, parts, room};
 use super::schedule::{Interaction, Turn};
+use super::sizes::Sizes;
 use super::{Model, missing, no_thread};
 use crate::Error;
 use crate::net::{Channel, Receiving, Sending};

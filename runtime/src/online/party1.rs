@@ -1,10 +1,10 @@
 //! Party 1's loop. Its masks are known before its input is.
 
 use super::feed::{Feed, Stream};
-use super::host::{ELEMENT, Sizes};
 use super::known::{Known, StepMaterial};
 use super::messages::{PackedMessage, parts, room};
 use super::missing;
+use super::sizes::{ELEMENT, Sizes};
 use crate::Error;
 use crate::kernel::cores;
 use crate::layout::{to_online, to_row_major};

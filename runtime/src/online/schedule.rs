@@ -5,7 +5,7 @@
 //! elementwise steps between the two form a *fusion chain*, which is computed part by part with the opening: each part is
 //! sent as soon as it is computed. Values share a buffer where they are not needed at the same time.
 
-use super::host::Sizes;
+use super::sizes::Sizes;
 use crate::layout::{axis, channels_last, dims, to_online, to_row_major};
 use crate::words::Words;
 use ir::plan::{Linear, Local, Plan, RoundTrip, Step, StepOp, StepWeights};

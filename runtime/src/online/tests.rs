@@ -1,6 +1,6 @@
 //! Every value reconstructed from both sides of a run, checked against the plan's meaning step by step.
 
-use super::host::Sizes;
+use super::sizes::Sizes;
 use crate::layout::to_row_major;
 use crate::net::{Channel, Tap, memory_pair};
 use crate::online::{Model, Party0, Party1};

@@ -1,11 +1,12 @@
 //! The parts of a round trip, computed one after the other.
 
-use super::{ELEMENT, Sizes, lcm};
+use super::lcm;
 use crate::kernel::{Prefetch, Running, cores};
 use crate::online::device::{Part, PartMaker};
 use crate::online::local;
 use crate::online::messages::add_elements;
 use crate::online::schedule::Interaction;
+use crate::online::sizes::{ELEMENT, Sizes};
 use crate::steps::{Kept, Opener, Opening, each_kind, kept};
 use crate::words::{Words, WordsMut, WordsRef};
 use ir::plan::{Plan, Step};
