@@ -304,6 +304,44 @@ fn sessions_share_their_memory_and_nothing_else() {
     }
 }
 
+/// A model that owns its plan and weights serves sessions of several threads at once, which outlive the one that
+/// loaded it.
+#[test]
+fn a_shared_model_serves_several_threads() {
+    let (plan, weights) = plans::selects();
+    let inputs: Vec<_> = (0..3).map(|n| plans::inputs(&plan, 2, 60 + n)).collect();
+    let model = Arc::new(Model::shared(Arc::new(plan), Arc::new(weights)));
+    let serve = |inputs: Vec<Tensor<f32>>| {
+        let model = model.clone();
+        std::thread::spawn(move || {
+            let (plan, weights) = (model.plan(), &*model.weights);
+            let (_, digest) = plan.to_bytes();
+            let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
+            let (mut supply0, mut supply1) =
+                crate::in_process::deal_in_memory(plan, digest, weights, 2).unwrap();
+            let (end0, end1) = memory_pair(WAIT);
+            let output = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let agreed = Connected::new(end0).agree(plan, digest, 2, &mut supply0);
+                    agreed.unwrap().prepare_model(model.clone()).unwrap().run().unwrap();
+                });
+                let agreed = Connected::new(end1).agree(plan, digest, 2, &mut supply1);
+                agreed.unwrap().prepare_party1().unwrap().run(&encoded).unwrap().output
+            });
+            let evaluator = ir::plan::Evaluator::new(plan, weights);
+            let bound = ir::plan::carry_noise(&evaluator, &encoded, 20).bound;
+            let exact = evaluator.run_batch(&encoded, ir::plan::Rounding::Nearest);
+            for (got, want) in output.iter().map(|y| plan.decode_output(y)).zip(&exact) {
+                let mut pairs = got.data.iter().zip(&want.data);
+                assert!(pairs.all(|(a, b)| f64::from((a - b).abs()) <= bound));
+            }
+        })
+    };
+    let sessions: Vec<_> = inputs.into_iter().map(serve).collect();
+    drop(model);
+    sessions.into_iter().for_each(|session| session.join().unwrap());
+}
+
 /// The same material is never given out twice, and never where there is none.
 #[test]
 fn material_is_given_out_once() {
