@@ -48,8 +48,8 @@ pub fn shifted_mask(select: &Select, m: u64) -> u64 {
     (m & low_mask(select.k)) >> select.t
 }
 
-/// Both bits of an entry of a table, whatever which: no address depends on it.
+/// Both bits of an entry of a table, by shifts of words alone: neither an address nor a branch depends on which.
 pub fn entry(select: &Select, table: u128, bucket: u64) -> u64 {
-    let both = table >> bucket;
-    (both as u64 & 1) | ((both >> (1 << select.p)) as u64 & 1) << 1
+    let [positive, wrapped] = [table as u64, (table >> (1 << select.p)) as u64];
+    (positive >> bucket & 1) | (wrapped >> bucket & 1) << 1
 }

@@ -98,21 +98,20 @@ impl Opening<'_> {
 }
 
 /// For a masked value, bit `j`: whether `y` is positive if the mask is the middle of bucket `j`; then likewise
-/// whether `y + m` wrapped as well.
+/// whether `y + m` wrapped as well. The value is party 0's secret: only shifts of words depend on it.
 pub(in crate::steps) fn table(select: &Select, delta: u64) -> u128 {
     let Select { k, p, .. } = *select;
-    let (bucket, buckets) = (k - p, 1u32 << p);
-    let all = (1u128 << buckets) - 1;
+    let (bucket, last) = (k - p, (1u32 << p) - 1);
     let middle = delta.wrapping_sub(1 << bucket >> 1) & low_mask(k);
     let (at, rest) = ((middle >> bucket) as u32, middle & low_mask(bucket));
     // From the bucket of y + m down, half a turn of them; it itself only if something is left.
-    let start = (at + buckets / 2 + 1) % buckets;
-    let run = (1u128 << (buckets / 2)) - 1;
-    let turned = (run << start | run << start >> buckets) & all;
-    let positive = turned & !(u128::from(rest == 0) << at);
+    let start = (at + (last >> 1) + 2) & last;
+    let run = low_mask(1 << (p - 1));
+    let turned = (run << start | run >> 1 >> (last - start)) & low_mask(last + 1);
+    let positive = turned & !(u64::from(rest == 0) << at);
     let from = (delta & low_mask(k)) >> bucket;
-    let wrapped = positive & (all << (from + 1));
-    positive | wrapped << buckets
+    let wrapped = positive & (u64::MAX << from << 1);
+    u128::from(positive) | u128::from(wrapped) << (last + 1)
 }
 
 /// Party 1's side of one of the two round trips.

@@ -32,35 +32,27 @@ pub struct Record1 {
     pub product: Zeroizing<Words>,
 }
 
-/// A field of every item, `per` words of `bits` bits an element.
-struct FieldOf {
-    number: usize,
-    per: usize,
-    bits: u32,
-}
-
-/// Reads fields of all items.
+/// Reads all fields of a part of the correlation from every item: of each the words per element, and their bits.
 fn read<const N: usize, I: Send>(
     step: &Step,
     items: &mut [I],
-    fields: [FieldOf; N],
+    fields: [(usize, u32); N],
     take: impl Fn(&mut I) -> Result<Record<'_>, MaterialError> + Sync,
 ) -> Result<[Zeroizing<Words>; N], Error> {
     let elements = step.shape.elements();
-    let mut all = fields
-        .each_ref()
-        .map(|f| Zeroizing::new(Words::zeros(f.bits, elements * items.len() * f.per)));
+    let mut all =
+        fields.map(|(per, bits)| Zeroizing::new(Words::zeros(bits, elements * items.len() * per)));
     let mut rooms: Vec<Vec<WordsMut<'_>>> = items.iter().map(|_| vec![]).collect();
-    for (words, field) in all.iter_mut().zip(&fields) {
+    for (words, (per, _)) in all.iter_mut().zip(fields) {
         let whole = 0..words.len();
-        let parts = words.part_mut(whole).chunks(elements * field.per);
+        let parts = words.part_mut(whole).chunks(elements * per);
         rooms.iter_mut().zip(parts).for_each(|(rooms, part)| rooms.push(part));
     }
     items.par_iter_mut().zip(&mut rooms).try_for_each(|(item, rooms)| {
         let record = take(item)?;
-        let mut pairs = rooms.iter_mut().zip(&fields);
-        pairs.try_for_each(|(room, field)| {
-            record.field(field.number, &step.shape, field.per, room.borrow())
+        let mut numbered = rooms.iter_mut().zip(fields).enumerate();
+        numbered.try_for_each(|(number, (room, (per, _)))| {
+            record.field(number, &step.shape, per, room.borrow())
         })
     })?;
     drop(rooms);
@@ -75,14 +67,8 @@ impl Record0 {
         index: usize,
         items: &mut [Party0Item<'_>],
     ) -> Result<Self, Error> {
-        let (per, bits) = select.table_words();
         let q = step.ring;
-        let fields = [(per, bits), (4, q), (1, 2), (1, q)];
-        let mut number = 0;
-        let fields = fields.map(|(per, bits)| {
-            number += 1;
-            FieldOf { number: number - 1, per, bits }
-        });
+        let fields = [select.table_words(), (4, q), (1, 2), (1, q)];
         let [table, words, bits, product] = read(step, items, fields, |item| item.take(index))?;
         Ok(Self { table, words, bits, product })
     }
@@ -92,11 +78,7 @@ impl Record1 {
     /// Takes them from every item.
     pub fn take(step: &Step, index: usize, items: &mut [Party1Item<'_>]) -> Result<Self, Error> {
         let q = step.ring;
-        let mut number = 0;
-        let fields = [2, 2, q, q].map(|bits| {
-            number += 1;
-            FieldOf { number: number - 1, per: 1, bits }
-        });
+        let fields = [(1, 2), (1, 2), (1, q), (1, q)];
         let [pad, choice, word, product] = read(step, items, fields, |item| item.take(index))?;
         Ok(Self { pad, choice, word, product })
     }
