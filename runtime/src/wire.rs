@@ -2,8 +2,8 @@
 //!
 //! Eight elements of `b` bits are `b` whole bytes. Reading, every element of such a group lies within
 //! eight bytes (`b ≤ 57`) from a byte and a shift that are the same in every group. Writing, as many
-//! elements as fit in 64 bits are joined before they go to the stream. Words of 8, 16 and 32 bits are
-//! copied. Where the machine has instructions for it, [`crate::kernel`] does most of both.
+//! elements as fit in 64 bits are joined before they go to the stream. Words of 8, 16, 32 and 64
+//! bits are copied. Where the machine has instructions for it, [`crate::kernel`] does most of both.
 
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::{pack_bmi2, unpack_vbmi};
@@ -23,13 +23,14 @@ pub fn pack<W: Word>(words: &[W], bits: u32) -> Vec<u8> {
 /// If they are more or fewer.
 pub fn pack_into<W: Word>(words: &[W], bits: u32, bytes: &mut [u8]) {
     assert_eq!(bytes.len(), packed_bytes(words.len(), bits), "the bytes of {bits} bits each");
-    if let 8 | 16 | 32 = bits {
+    if let 8 | 16 | 32 | 64 = bits {
         return vectorized(
             #[inline(always)]
             || match bits {
                 8 => copy_out(words, bytes, |w| [w.element() as u8]),
                 16 => copy_out(words, bytes, |w| (w.element() as u16).to_le_bytes()),
-                _ => copy_out(words, bytes, |w| (w.element() as u32).to_le_bytes()),
+                32 => copy_out(words, bytes, |w| (w.element() as u32).to_le_bytes()),
+                _ => copy_out(words, bytes, |w| w.element().to_le_bytes()),
             },
         );
     }
@@ -174,6 +175,7 @@ pub fn unpack<W: Word>(
             8 => copy_in(bytes, words, |[b]: [u8; 1]| u64::from(b), combine),
             16 => copy_in(bytes, words, |b| u64::from(u16::from_le_bytes(b)), combine),
             32 => copy_in(bytes, words, |b| u64::from(u32::from_le_bytes(b)), combine),
+            64 => copy_in(bytes, words, u64::from_le_bytes, combine),
             _ => split(bytes, bits, words, combine),
         },
     );

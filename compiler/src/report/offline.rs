@@ -12,6 +12,8 @@ const TRANSFORM: f64 = 28e-6;
 const TRANSFER: f64 = 0.12e-6;
 const LEAF: f64 = 7.8e-9;
 const PAD: f64 = 5.5e-9;
+/// The same for a block of a key's hash, at the party that has both keys.
+const KEY_BLOCK: f64 = 6e-9;
 /// The same for a harmonic of an element whose products are made by encryption.
 const SLOT: f64 = 0.4e-6;
 /// Cores that the estimate assumes at each party.
@@ -100,6 +102,7 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
     let (to0, to1, messages) = plan.offline_traffic(batch);
     let sixteen = plan.offline_traffic(MAX_GROUP);
     let (mut linear_bytes, mut transfers, mut leaves, mut pads, mut slots) = (0, 0, 0, 0, 0);
+    let mut key_blocks = 0;
     let (mut own, mut other) = (0, 0);
     each_group(plan, batch, |schedule, times| {
         for exchange in &schedule.exchanges {
@@ -112,6 +115,7 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
             transfers += times * (cost.transfers + cost.reverse_transfers);
             leaves += times * cost.leaves;
             pads += times * cost.pads;
+            key_blocks += times * cost.key_blocks;
             slots += times * cost.slots;
         }
     });
@@ -119,6 +123,7 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
         + transfers as f64 * TRANSFER
         + leaves as f64 * LEAF
         + pads as f64 * PAD
+        + key_blocks as f64 * KEY_BLOCK
         + slots as f64 * SLOT;
     let depth = linear_depth(plan);
     let estimate = |network: &Network| {

@@ -113,7 +113,7 @@ impl<'a> Party1<'a> {
                 room(&mut memory.incoming, bytes(trip.messages.opening));
                 room(&mut memory.outgoing, bytes(trip.messages.response));
                 if let Some(kind) = step.op.interactive() {
-                    memory.kept[at].reserve(kind, part);
+                    memory.kept[at].reserve(kind, step.ring, part);
                 }
             }
         }

@@ -217,7 +217,9 @@ fn floor_or_one_more(z: i128, shift: u32) -> (f64, f64) {
 
 #[test]
 fn every_value_of_both_parties_is_the_plans() {
-    for (plan, weights) in [plans::every_kind(), plans::tiny(), plans::odd(), plans::selects()] {
+    let selects = [plans::selects(), plans::narrow_select()];
+    let others = [plans::every_kind(), plans::tiny(), plans::odd()];
+    for (plan, weights) in others.into_iter().chain(selects) {
         for batch in [1, 5] {
             let inputs = plans::inputs(&plan, batch, 31);
             let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
@@ -243,6 +245,7 @@ fn parts_make_the_same_values() {
         plans::phases(),
         plans::large_phases(),
         plans::selects(),
+        plans::narrow_select(),
         plans::large_selects(),
     ] {
         for batch in [1, 3] {

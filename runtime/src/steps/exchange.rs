@@ -335,7 +335,9 @@ impl Open {
         message: &[u8],
     ) -> Result<Shares, TransferError> {
         Ok(match (self, &step.op) {
-            (Self::Select(open), _) => all_narrow(open.finish(transfers, step.ring, message)?),
+            (Self::Select(open), StepOp::Interactive(Interactive::Select(select))) => {
+                all_narrow(open.finish(transfers, select, step.ring, message)?)
+            }
             (Self::Square(open), StepOp::Interactive(Interactive::Square(square))) => {
                 narrow(open.finish(transfers, square, message)?)
             }
@@ -347,7 +349,9 @@ impl Open {
                 narrow(open.finish_slots(transfers, &packing, message)?)
             }
             (Self::Done(shares), _) => shares,
-            (Self::Square(_) | Self::Polynomial(_), _) => return Err(TransferError::Padding),
+            (Self::Square(_) | Self::Polynomial(_) | Self::Select(_), _) => {
+                return Err(TransferError::Padding);
+            }
         })
     }
 }

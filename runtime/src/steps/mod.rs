@@ -36,7 +36,7 @@ use crate::words::{WordsMut, each_slice};
 use ir::Tensor;
 use ir::plan::{Interactive, Plan, Step, StepOp, StepWeights};
 use ir::ring::{low_mask, pack};
-use ir::word::Word;
+use ir::word::{Word, vectorized};
 
 /// What a dealer makes a step's correlation of.
 pub struct Dealing<'a> {
@@ -78,18 +78,21 @@ fn pack_difference(mut products: Elements, dealing: &Dealing<'_>, q: u32) -> Vec
 
 /// Writes shares.
 fn put_shares(out: WordsMut<'_>, shares: impl Iterator<Item = u64>) {
-    each_slice!(WordsMut, out, out => {
-        out.iter_mut().zip(shares).for_each(|(out, share)| *out = Word::low(share));
-    });
+    each_slice!(WordsMut, out, out => vectorized(
+        #[inline(always)]
+        || out.iter_mut().zip(shares).for_each(|(out, share)| *out = Word::low(share)),
+    ));
 }
 
 /// Adds shares of a ring of `ring` bits.
 fn add_shares(out: WordsMut<'_>, ring: u32, shares: impl Iterator<Item = u64>) {
-    each_slice!(WordsMut, out, out => {
-        for (out, share) in out.iter_mut().zip(shares) {
-            *out = Word::low(out.element().wrapping_add(share) & low_mask(ring));
-        }
-    });
+    let ring = low_mask(ring);
+    each_slice!(WordsMut, out, out => vectorized(
+        #[inline(always)]
+        || for (out, share) in out.iter_mut().zip(shares) {
+            *out = Word::low(out.element().wrapping_add(share) & ring);
+        },
+    ));
 }
 
 /// Where an element's per-channel secrets stand, in the order of elements online.

@@ -81,8 +81,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Room for party 1's side of so many elements of a step.
-    pub fn reserve(&mut self, kind: &Interactive, elements: usize) {
+    /// Room for party 1's side of so many elements of a step whose value has `ring` bits.
+    pub fn reserve(&mut self, kind: &Interactive, ring: u32, elements: usize) {
         match kind {
             Interactive::Phase(_) => _ = kept::<u16>(self, elements),
             Interactive::Square(_) => _ = kept::<u64>(self, elements),
@@ -90,7 +90,7 @@ impl Kept {
                 _ = kept::<u64>(self, elements * polynomial::words(kind));
             }
             Interactive::Select(kind) => {
-                let most = [false, true].map(|second| select::words_kept(kind, second));
+                let most = [false, true].map(|second| select::words_kept(kind, ring, second));
                 _ = kept::<u64>(self, elements * most[0].max(most[1]));
             }
         }
@@ -176,7 +176,9 @@ pub fn record1(
         Interactive::Polynomial(kind) => {
             Record1::Polynomial(polynomial::Record1::take(kind, step, index, items)?)
         }
-        Interactive::Select(_) => Record1::Select(select::Record1::take(step, index, items)?),
+        Interactive::Select(kind) => {
+            Record1::Select(select::Record1::take(kind, step, index, items)?)
+        }
     })
 }
 

@@ -404,7 +404,11 @@ fn channels_have_their_own_coefficients() {
 #[test]
 fn selects_are_exact_for_every_value_and_mask() {
     let mut random = Random::new(25);
-    for (k, p, t, ring) in [(6, 2, 0, 6), (7, 3, 2, 9), (7, 3, 6, 4), (8, 5, 3, 5), (8, 6, 1, 17)] {
+    let with_wrap =
+        [(6, 2, 0, 7), (7, 3, 2, 9), (7, 3, 6, 4), (8, 5, 3, 6), (8, 6, 1, 17), (9, 7, 2, 9)];
+    let without = [(6, 2, 0, 6), (7, 3, 2, 5), (7, 5, 6, 1), (8, 6, 3, 5), (9, 7, 2, 7)];
+    let all_of_them = with_wrap.into_iter().chain(without).chain([(9, 8, 3, 9), (9, 8, 1, 8)]);
+    for (k, p, t, ring) in all_of_them {
         let all: Vec<u64> = (0..1 << k).collect();
         let select = Select { k, p, t };
         let case = Case::new(select, StepWeights::None, k, ring, all.len());
@@ -432,10 +436,12 @@ fn selects_are_exact_for_every_value_and_mask() {
 #[test]
 fn selects_in_wide_rings_are_rectifiers() {
     let mut random = Random::new(26);
-    for round in 0..60 {
-        let p = random.between(2, 6) as u32;
+    let mut variants = [0; 2];
+    for round in 0..100 {
+        let p = random.between(2, 8) as u32;
         let k = random.between(u64::from(p) + 1, 50) as u32;
         let (t, ring) = (random.between(0, u64::from(k) - 1) as u32, random.between(1, 64) as u32);
+        variants[usize::from(ring > k - t)] += 1;
         let above = random.between(0, 4) as u32;
         let case = Case::new(Select { k, p, t }, StepWeights::None, k + above, ring, 100);
         let y: Vec<u64> = (0..100).map(|_| random.bits(k + above)).collect();
@@ -454,6 +460,7 @@ fn selects_in_wide_rings_are_rectifiers() {
         }
         assert!(settled > 20 || p == 2, "{round}: {settled}");
     }
+    assert!(variants.iter().all(|&seen| seen > 10), "{variants:?}");
 }
 
 /// The long run: `POLYRT_ELEMENTS` elements of every interactive step, 10^7 by default.

@@ -83,25 +83,35 @@ fn openings_are_independent_of_party_1s_masks() {
     assert_fair(unmasked, 1, "polynomial's bit");
 }
 
-/// Party 1 reads one entry of a table, and knows its half of both bits and its choice; party 0 sees the turn. All
-/// are fair whatever the value, and so are the words under pads, the one that party 1 opens included.
+/// Party 1 reads one entry of a table, and knows its half of its bits and its choice; party 0 sees the turn. All
+/// are fair whatever the value, and so are the words under pads, the one that party 1 opens included. With and without
+/// the bit of the wrap, in one word and in several.
 #[test]
 fn selects_show_nothing_to_either_party() {
     let mut random = Random::new(43);
-    let (k, ring, select) = (16, 18, Select { k: 16, p: 4, t: 5 });
-    for y in [3u64, 40_000, 12_345, 65_500] {
-        let case = Case::new(select, StepWeights::None, k, ring, ELEMENTS);
-        let Trip { m, opening, turns, share0, response, .. } =
-            case.trip(&mut random, &[y; ELEMENTS], None);
-        let (tables, words) = opening.split_at(ELEMENTS);
-        assert_fair(tables.iter().copied(), 32, "a table");
-        let own = tables.iter().zip(&m);
-        let own = own.map(|(&t, &m)| select::entry(&select, t.into(), select::bucket(&select, m)));
-        assert_fair(own, 2, "an entry");
-        assert_fair(turns.iter().copied(), 2, "a turn");
-        assert_fair(words.iter().copied(), ring, "a word");
-        assert_fair(share0.iter().copied(), ring, "party 0's share");
-        assert_fair(response.iter().copied(), ring, "party 1's share");
+    let k = 16;
+    for (p, t, ring) in [(4, 5, 18), (4, 5, 11), (7, 5, 18), (8, 6, 9)] {
+        let select = Select { k, p, t };
+        let ((per, bits), entry) = (select.table_words(ring), select.entry_bits(ring));
+        assert_eq!(entry, if ring > k - t { 2 } else { 1 });
+        for y in [3u64, 40_000, 12_345, 65_500] {
+            let case = Case::new(select, StepWeights::None, k, ring, ELEMENTS);
+            let Trip { m, opening, turns, share0, response, .. } =
+                case.trip(&mut random, &[y; ELEMENTS], None);
+            let (tables, words) = opening.split_at(per * ELEMENTS);
+            for word in 0..per {
+                let of_all = tables.iter().skip(word).step_by(per).copied();
+                assert_fair(of_all, bits, "a table");
+            }
+            let own = tables.chunks_exact(per).zip(&m);
+            let own =
+                own.map(|(t, &m)| select::entry(&select, ring, t, select::bucket(&select, m)));
+            assert_fair(own, entry, "an entry");
+            assert_fair(turns.iter().copied(), entry, "a turn");
+            assert_fair(words.iter().copied(), ring, "a word");
+            assert_fair(share0.iter().copied(), ring, "party 0's share");
+            assert_fair(response.iter().copied(), ring, "party 1's share");
+        }
     }
 }
 

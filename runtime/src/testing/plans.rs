@@ -307,22 +307,32 @@ pub fn every_kind() -> (Plan, Weights) {
     b.finish(output)
 }
 
-/// Selects between linear steps, in rings that narrow and widen, two of them side by side, one of them the only
-/// step of its round behind the other's first round trip; and a phase that starts when a select is half done.
+/// Selects between linear steps, in rings that narrow and widen, three of them side by side; a phase that starts when a
+/// select is half done; and a last select whose value is so narrow that no wrap shows in it.
 pub fn selects() -> (Plan, Weights) {
     let mut b = Builder::new([1, 2, 5, 5], 16);
     let first = b.convolution(0, 4, 16, 60);
     let relu = b.select(first, Select { k: 16, p: 5, t: 7 }, 16);
     let second = b.convolution(relu, 4, 14, 9);
     let narrow = b.select(second, Select { k: 13, p: 3, t: 0 }, 18);
+    let fine = b.select(second, Select { k: 14, p: 8, t: 4 }, 18);
     let wide = b.select(second, Select { k: 14, p: 6, t: 4 }, 18);
     let phase = b.phase(second, 18, 30.0);
     let sum = b.public(StepOp::Local(Local::Add), &[narrow, wide], [1, 4, 5, 5], 18);
+    let sum = b.public(StepOp::Local(Local::Add), &[sum, fine], [1, 4, 5, 5], 18);
     let sum = b.public(StepOp::Local(Local::Add), &[sum, phase], [1, 4, 5, 5], 18);
     let flat = b.public(StepOp::Local(Local::Reshape), &[sum], [1, 100], 18);
     let logits = b.matrix(flat, 5, 18, 3);
-    let last = b.select(logits, Select { k: 18, p: 5, t: 2 }, 20);
+    let last = b.select(logits, Select { k: 18, p: 7, t: 2 }, 16);
     b.finish(last)
+}
+
+/// A rectifier whose value is so narrow that no wrap shows in it.
+pub fn narrow_select() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 2, 5, 5], 16);
+    let first = b.convolution(0, 4, 16, 60);
+    let relu = b.select(first, Select { k: 16, p: 5, t: 6 }, 10);
+    b.finish(relu)
 }
 
 /// A rectifier on so many elements that its messages are sent in parts, and its exchange too.

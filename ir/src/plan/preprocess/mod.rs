@@ -60,6 +60,9 @@ pub struct Cost {
     pub leaves: usize,
     /// See [`Self::leaves`].
     pub pads: usize,
+    /// Blocks of 128 bits to which party 0 hashes keys of transfers for pads of tables and words; party 1 has half of
+    /// the keys.
+    pub key_blocks: usize,
     /// Pairs in slots of ciphertexts.
     pub slots: usize,
     /// Transforms of 4096 coefficients, or as many as take their time: of party 1, and of party 0.

@@ -5,6 +5,9 @@
 //! mask in it, `l`, is uniform and decides the sign of a `y` within half a bucket of zero:
 //! `b = [y + l − 2^(k−p−1) > 0]`. The value is `b·⌊(y + m mod 2^t) / 2^t⌋`, one of `t` bits' carries. For
 //! `|y| ≤ 2^(k−1) − 2^(k−p−1)` nothing else can go wrong.
+//!
+//! *The wrap.* Whether `y + m` wrapped is worth `2^(k−t)` in the value. Where the value has no more than `k − t` bits
+//! that is nothing: the parties then share one bit, not two, and what is sent and used up for the second falls away.
 
 use super::{Exact, Field, Protocol, Step, Trip, err, widest};
 use crate::plan::evaluate::Coins;
@@ -28,28 +31,51 @@ pub struct Select {
 }
 
 impl Select {
-    /// What `p` may be: a table of `2·2^p` bits is masked by a block of 128 bits.
-    pub const BUCKET_BITS: RangeInclusive<u32> = 2..=6;
+    /// What `p` may be: tables double with every bit of it.
+    pub const BUCKET_BITS: RangeInclusive<u32> = 2..=8;
 
-    /// Bits of the table that party 0 sends of an element: for every bucket whether `y` is positive, then whether
-    /// it wrapped.
-    pub fn table_bits(&self) -> u32 {
-        2 << self.p
+    /// Bits that the parties share for a value of `ring` bits: whether `y` is positive and, unless it makes no
+    /// difference mod `2^ring`, whether it wrapped.
+    pub fn entry_bits(&self, ring: u32) -> u32 {
+        if ring > self.k - self.t { 2 } else { 1 }
+    }
+
+    /// Numbers that two bits or one can have: words of the second opening, of which the first is zero and not sent.
+    pub fn numbers(&self, ring: u32) -> usize {
+        1 << self.entry_bits(ring)
+    }
+
+    /// Bits of the table that party 0 sends of an element: for every bucket whether `y` is positive, then, where
+    /// that counts, whether it wrapped.
+    pub fn table_bits(&self, ring: u32) -> u32 {
+        self.entry_bits(ring) << self.p
     }
 
     /// Words of the table, and bits of each.
-    pub fn table_words(&self) -> (usize, u32) {
-        let bits = self.table_bits();
+    pub fn table_words(&self, ring: u32) -> (usize, u32) {
+        let bits = self.table_bits(ring);
         (bits.div_ceil(64) as usize, bits.min(64))
     }
 
-    /// What the correlations of `count` elements cost whose value has `ring` bits: `p` transfers that party 1's
-    /// bucket chooses in, two random ones, and one in which party 0 chooses among numbers of `ring` bits.
+    /// Blocks of 128 bits to which a key of a bucket's transfer is hashed: a bit for every bit of the table.
+    pub fn table_blocks(&self, ring: u32) -> usize {
+        self.table_bits(ring).div_ceil(128) as usize
+    }
+
+    /// Transfers of an element in which party 1 chooses: `p` by its bucket, and one or two at random.
+    pub fn transfers(&self, ring: u32) -> usize {
+        (self.p + self.entry_bits(ring)) as usize
+    }
+
+    /// What the correlations of `count` elements cost whose value has `ring` bits: [`Self::transfers`], and one in
+    /// which party 0 chooses among numbers of `ring` bits. Party 0 hashes both keys of each of the former.
     pub fn cost(&self, count: usize, ring: u32) -> Cost {
-        let transfers = count * (self.p as usize + 2);
+        let transfers = count * self.transfers(ring);
+        let blocks = self.p as usize * self.table_blocks(ring) + self.entry_bits(ring) as usize;
         Cost {
             transfers,
             reverse_transfers: count,
+            key_blocks: count * 2 * blocks,
             bytes: [
                 extension_bytes(transfers) + packed_bytes(count, self.p),
                 extension_bytes(count),
@@ -85,21 +111,24 @@ impl Protocol for Select {
 
     fn trips(&self, step: &Step) -> Vec<Trip> {
         let field = |bits| Field { elements: step.shape.elements(), bits };
+        let ring = step.ring;
+        let sent = self.numbers(ring) as u32 - 1;
         vec![
-            Trip { opening: field(self.table_bits()), response: field(2) },
-            Trip { opening: field(3 * step.ring), response: field(step.ring) },
+            Trip { opening: field(self.table_bits(ring)), response: field(self.entry_bits(ring)) },
+            Trip { opening: field(sent * ring), response: field(ring) },
         ]
     }
 
-    /// Party 0: the masks of the table, four masks of words, two bits, its share of a product. Party 1: its entry of
-    /// the first, its choice among the words and the mask of that one, its share.
+    /// Party 0: the pads of the table, those of the words, one or two bits, its share of a product. Party 1: the pad of
+    /// its entry, its choice among the words and the pad of that one, its share.
     fn correlation(&self, step: &Step) -> [Vec<Field>; 2] {
-        let elements = step.shape.elements();
+        let (elements, ring) = (step.shape.elements(), step.ring);
         let field = |per: usize, bits| Field { elements: per * elements, bits };
-        let (words, bits) = self.table_words();
+        let ((words, bits), entry) = (self.table_words(ring), self.entry_bits(ring));
+        let pads = field(self.numbers(ring), ring);
         [
-            vec![field(words, bits), field(4, step.ring), field(1, 2), field(1, step.ring)],
-            vec![field(1, 2), field(1, 2), field(1, step.ring), field(1, step.ring)],
+            vec![field(words, bits), pads, field(1, entry), field(1, ring)],
+            vec![field(1, entry), field(1, entry), field(1, ring), field(1, ring)],
         ]
     }
 
@@ -108,7 +137,8 @@ impl Protocol for Select {
     }
 
     fn online_work(&self) -> u32 {
-        6
+        // Six where a table is a word, and two for every other word.
+        4 + 2 * (2u32 << self.p).div_ceil(64)
     }
 
     fn fits(&self, _: &Step, secrets: &StepWeights) -> bool {

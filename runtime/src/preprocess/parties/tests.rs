@@ -73,7 +73,7 @@ fn two_parties_alone_answer_what_the_evaluator_answers() {
     assert_eq!(large.0.offline_schedule(1).exchanges.iter().filter(|e| is_encrypted(e)).count(), 2);
     let hadamard = plans::large_hadamard();
     assert!(hadamard.0.offline_schedule(1).exchanges.iter().filter(|e| e.step == 1).count() > 1);
-    let selects = [plans::selects(), plans::large_selects()];
+    let selects = [plans::selects(), plans::narrow_select(), plans::large_selects()];
     let others = [plans::phases(), plans::every_kind(), plans::tiny(), large, hadamard];
     for (plan, weights) in others.into_iter().chain(selects) {
         for batch in [1, 3] {

@@ -357,8 +357,9 @@ fn item_layout(plan: &Plan, role: Role) -> Vec<Vec<Part>> {
     vec![correlations.collect()]
 }
 
-fn plans() -> [(Plan, Weights); 4] {
-    [plans::phases(), plans::every_kind(), plans::tiny(), plans::selects()]
+fn plans() -> [(Plan, Weights); 5] {
+    let [wide, narrow] = [plans::selects(), plans::narrow_select()];
+    [plans::phases(), plans::every_kind(), plans::tiny(), wide, narrow]
 }
 
 #[test]

@@ -14,24 +14,25 @@ pub fn deal(select: &Select, dealing: &Dealing<'_>, operands: &[&Tensor<u64>]) -
     let step = &plan.steps[*index];
     let (count, q) = (step.shape.elements(), step.ring);
     let of_party1 = |field, bits| party1.elements(*index, Domain::of_field(field), count, bits);
-    let (pads, choices) = (of_party1(0, 2), of_party1(1, 2));
+    let (entry, numbers) = (select.entry_bits(q), select.numbers(q));
+    let (pads, choices) = (of_party1(0, entry), of_party1(1, entry));
     let (words, shares) = (of_party1(2, q), of_party1(3, q));
-    let (per, bits) = select.table_words();
+    let (per, bits) = select.table_words(q);
     let mut table = party0.elements(*index, Domain::Opening, per * count, bits);
-    let mut all_words = party0.elements(*index, Domain::Field, 4 * count, q);
-    let own = party0.elements(*index, Domain::Bits, count, 2);
+    let mut all_words = party0.elements(*index, Domain::Field, numbers * count, q);
+    let own = party0.elements(*index, Domain::Bits, count, entry);
     let mut products = Zeroizing::new(vec![0; count]);
     for (i, &m) in operands[0].data.iter().enumerate() {
-        let place = bucket(select, m);
-        for (half, at) in [place, place + (1 << select.p)].into_iter().enumerate() {
+        for half in 0..entry {
+            let at = bucket(select, m) + (u64::from(half) << select.p);
             let word = &mut table[i * per + at as usize / 64];
             let bit = pads[i] >> half & 1;
             *word = *word & !(1 << (at % 64)) | bit << (at % 64);
         }
-        all_words[4 * i + choices[i] as usize] = words[i];
+        all_words[numbers * i + choices[i] as usize] = words[i];
         let product = (own[i] & 1).wrapping_mul(shifted_mask(select, m));
         products[i] = product.wrapping_sub(shares[i]) & low_mask(q);
     }
-    let fields = [(&table, bits), (&all_words, q), (&own, 2), (&products, q)];
+    let fields = [(&table, bits), (&all_words, q), (&own, entry), (&products, q)];
     fields.into_iter().flat_map(|(field, bits)| pack(field, bits)).collect()
 }

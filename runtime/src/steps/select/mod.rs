@@ -23,12 +23,13 @@
 //! *Why it is right.* Only a `y` within half a bucket of zero, or of the ring's end, can be taken for the other side;
 //! the wrap is exact, since party 0 knows `Δ`. *Views.* Party 1: entries under pads that it lacks, its own masked by `c₀`, words under
 //! pads, its own masked by `ρ`. Party 0: the turn, masked by a choice that it does not know, and a word under a fresh mask. All
-//! uniform. *Cost* per element: `2·2^p + 3q` bits to party 1, `2 + q` back.
+//! uniform. *Cost* per element: `2·2^p + 3q` bits to party 1, `2 + q` back; without a wrap `2^p + q` and `1 + q`.
 
 mod ideal;
 pub mod offline;
 mod online;
 mod record;
+mod table;
 
 pub use ideal::deal;
 pub(in crate::steps) use online::words_kept;
@@ -39,17 +40,20 @@ use ir::plan::Select;
 use ir::ring::low_mask;
 
 /// Party 1's bucket.
+#[inline(always)]
 pub fn bucket(select: &Select, m: u64) -> u64 {
     (m & low_mask(select.k)) >> (select.k - select.p)
 }
 
 /// What of party 1's mask is dropped from the value.
+#[inline(always)]
 pub fn shifted_mask(select: &Select, m: u64) -> u64 {
     (m & low_mask(select.k)) >> select.t
 }
 
-/// Both bits of an entry of a table, by shifts of words alone: neither an address nor a branch depends on which.
-pub fn entry(select: &Select, table: u128, bucket: u64) -> u64 {
-    let [positive, wrapped] = [table as u64, (table >> (1 << select.p)) as u64];
-    (positive >> bucket & 1) | (wrapped >> bucket & 1) << 1
+/// The bits of a bucket's entry of a table whose value has `ring` bits; neither an address nor a branch depends on
+/// which.
+pub fn entry(select: &Select, ring: u32, table: &[u64], bucket: u64) -> u64 {
+    let numbers = (0..select.entry_bits(ring)).map(|half| bucket as u32 + (half << select.p));
+    numbers.zip(0..).fold(0, |all, (number, half)| all | table::bit(table, number) << half)
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 pub struct Record0 {
     /// The pads of the tables, in words of 64 bits or fewer.
     pub table: Zeroizing<Words>,
-    /// Four pads per element.
+    /// The pads of the words, four per element or two.
     pub words: Zeroizing<Words>,
     /// `c₀`.
     pub bits: Zeroizing<Words>,
@@ -22,7 +22,7 @@ pub struct Record0 {
 
 /// Party 1's part.
 pub struct Record1 {
-    /// The pad of its entry, two bits.
+    /// The pad of its entry, two bits or one.
     pub pad: Zeroizing<Words>,
     /// Its choice among the words.
     pub choice: Zeroizing<Words>,
@@ -68,7 +68,8 @@ impl Record0 {
         items: &mut [Party0Item<'_>],
     ) -> Result<Self, Error> {
         let q = step.ring;
-        let fields = [select.table_words(), (4, q), (1, 2), (1, q)];
+        let entry = select.entry_bits(q);
+        let fields = [select.table_words(q), (select.numbers(q), q), (1, entry), (1, q)];
         let [table, words, bits, product] = read(step, items, fields, |item| item.take(index))?;
         Ok(Self { table, words, bits, product })
     }
@@ -76,9 +77,14 @@ impl Record0 {
 
 impl Record1 {
     /// Takes them from every item.
-    pub fn take(step: &Step, index: usize, items: &mut [Party1Item<'_>]) -> Result<Self, Error> {
-        let q = step.ring;
-        let fields = [(1, 2), (1, 2), (1, q), (1, q)];
+    pub fn take(
+        select: &Select,
+        step: &Step,
+        index: usize,
+        items: &mut [Party1Item<'_>],
+    ) -> Result<Self, Error> {
+        let (q, entry) = (step.ring, select.entry_bits(step.ring));
+        let fields = [(1, entry), (1, entry), (1, q), (1, q)];
         let [pad, choice, word, product] = read(step, items, fields, |item| item.take(index))?;
         Ok(Self { pad, choice, word, product })
     }
