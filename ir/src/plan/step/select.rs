@@ -137,8 +137,8 @@ impl Protocol for Select {
     }
 
     fn online_work(&self) -> u32 {
-        // Six where a table is a word, and two for every other word.
-        4 + 2 * (2u32 << self.p).div_ceil(64)
+        // Five where a table is a word, and two for every other word.
+        3 + 2 * (2u32 << self.p).div_ceil(64)
     }
 
     fn fits(&self, _: &Step, secrets: &StepWeights) -> bool {

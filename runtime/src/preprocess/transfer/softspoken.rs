@@ -30,8 +30,6 @@ use zeroize::Zeroizing;
 
 /// Blocks of 128 transfers that are made at once.
 const BATCH: usize = 128;
-/// Blocks of a leaf's stream that are made and summed together.
-const TOGETHER: usize = 16;
 /// Bytes of a whole batch's message.
 const BATCH_BYTES: usize = extension_bytes(BATCH * SIZE);
 
@@ -164,6 +162,8 @@ struct Scratch {
     columns: Zeroizing<Vec<Block>>,
     /// The sums of `2^j` leaves, for `j` up to `k`.
     partial: Zeroizing<Vec<Block>>,
+    /// The stream of one leaf.
+    stream: Zeroizing<Vec<Block>>,
     /// `u_0`.
     choices: Zeroizing<Vec<Block>>,
 }
@@ -171,7 +171,12 @@ struct Scratch {
 impl Scratch {
     fn new() -> Self {
         let blocks = |count: usize| Zeroizing::new(vec![Block::default(); count * BATCH]);
-        Self { columns: blocks(SIZE), partial: blocks(FIELD_BITS + 1), choices: blocks(1) }
+        Self {
+            columns: blocks(SIZE),
+            partial: blocks(FIELD_BITS + 1),
+            stream: blocks(1),
+            choices: blocks(1),
+        }
     }
 
     fn column(&mut self, index: usize) -> &mut [Block] {
@@ -187,8 +192,8 @@ impl Scratch {
             self.partial[..width].fill(Block::default());
         }
         for (index, leaf) in leaves.iter().enumerate().skip(first) {
-            let partial = &mut self.partial;
-            leaf.with(Leaf { index, counter, columns, partial, width });
+            let (partial, stream) = (&mut self.partial, &mut self.stream[..width]);
+            leaf.with(Leaf { index, counter, columns, partial, stream });
         }
     }
 
@@ -206,30 +211,24 @@ struct Leaf<'a> {
     counter: u64,
     columns: &'a mut [Block],
     partial: &'a mut [Block],
-    width: usize,
+    stream: &'a mut [Block],
 }
 
 impl WithCipher for Leaf<'_> {
     #[inline(always)]
     fn run<C: Cipher>(self, cipher: &C) {
-        let Self { index, counter, columns, partial, width } = self;
-        let merged = index.trailing_ones() as usize;
-        // While some blocks are summed, the cipher's unit works on the next ones.
-        let mut blocks = Zeroizing::new([Block::default(); TOGETHER]);
-        for start in (0..width).step_by(TOGETHER) {
-            let range = start..width.min(start + TOGETHER);
-            let stream = &mut blocks[..range.len()];
-            for (block, position) in stream.iter_mut().zip(counter + start as u64..) {
-                *block = u128::from(position).to_le_bytes();
-            }
-            cipher.encrypt(stream);
-            for level in 0..merged {
-                let part = level * BATCH + range.start..level * BATCH + range.end;
-                xor_into(&mut columns[part.clone()], stream);
-                xor_into(stream, &partial[part]);
-            }
-            partial[merged * BATCH..][range].copy_from_slice(stream);
+        let Self { index, counter, columns, partial, stream } = self;
+        for (block, position) in stream.iter_mut().zip(counter..) {
+            *block = u128::from(position).to_le_bytes();
         }
+        cipher.encrypt(stream);
+        let width = stream.len();
+        let merged = index.trailing_ones() as usize;
+        for level in 0..merged {
+            xor_into(&mut columns[level * BATCH..][..width], stream);
+            xor_into(stream, &partial[level * BATCH..][..width]);
+        }
+        partial[merged * BATCH..][..width].copy_from_slice(stream);
     }
 }
 
