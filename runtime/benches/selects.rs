@@ -20,9 +20,9 @@ use std::time::Instant;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-const REPETITIONS: usize = 41;
-/// Elements: a quarter of an exchange's, and as many as a part of a message has.
-const OFFLINE: usize = 1 << 12;
+const REPETITIONS: usize = 15;
+/// Elements: as many as an exchange has, and as a part of a message.
+const OFFLINE: usize = 1 << 14;
 const ONLINE: usize = 1 << 15;
 
 fn main() -> Result<(), Failure> {
