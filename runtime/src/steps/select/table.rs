@@ -45,12 +45,11 @@ pub fn entry<const ENTRY: u32, const PER: usize>(
 /// A bit of a table by its number, a secret.
 #[inline(always)]
 pub fn bit(table: &[u64], number: u32) -> u64 {
-    let firsts = (0..).step_by(64);
-    // A word that does not have it is shifted out.
-    let all = table.iter().zip(firsts).fold(0, |all, (word, first): (&u64, u32)| {
-        all | word.unbounded_shr(number.wrapping_sub(first))
-    });
-    all & 1
+    let words = table.iter().zip(0i64..);
+    words.fold(0, |all, (word, index)| {
+        let at = i64::from(number) - 64 * index;
+        all | word >> (at & 63) & within(at)
+    }) & 1
 }
 
 /// Where a masked value stands among the buckets.
@@ -89,14 +88,21 @@ impl Place {
         let start = ((at + half + 1) & (2 * half - 1)) - base;
         let end = start + half;
         let run = up_from(start) & !up_from(end) | !up_from(end - 2 * half);
-        let itself = 1u64.unbounded_shl((at - base) as u32);
+        let itself = 1 << ((at - base) & 63) & within(at - base);
         let positive = run & !(itself & begins);
         (positive, positive & up_from(from + 1 - base))
     }
 }
 
+/// All bits set if a number is that of a bit of a word.
+#[inline(always)]
+fn within(bit: i64) -> u64 {
+    u64::from(bit as u64 >> 6 == 0).wrapping_neg()
+}
+
 /// The bits from a number on, of which there may be none or all.
 #[inline(always)]
 fn up_from(bit: i64) -> u64 {
-    u64::MAX.unbounded_shl(bit.max(0) as u32)
+    let all = (bit >> 63) as u64;
+    u64::MAX << (bit & 63) & within(bit) | all
 }
