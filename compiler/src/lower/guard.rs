@@ -27,7 +27,10 @@ pub(super) fn add_guard_bits(steps: &mut [Step], secrets: &mut [StepWeights], ou
             StepOp::Input | StepOp::Local(Local::Truncate { .. }) => (false, true),
             StepOp::Interactive(Interactive::Phase(_)) => (true, true),
             StepOp::Interactive(
-                Interactive::Square(_) | Interactive::Polynomial(_) | Interactive::Select(_),
+                Interactive::Square(_)
+                | Interactive::Polynomial(_)
+                | Interactive::Select(_)
+                | Interactive::Table(_),
             ) => (false, false),
             StepOp::Constant | StepOp::Linear(_) | StepOp::Local(_) => (true, true),
         };

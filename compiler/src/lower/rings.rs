@@ -68,7 +68,9 @@ pub(super) fn plan_rings(
                 Interactive::Square(square) | Interactive::Polynomial(Polynomial { square, .. }),
             ) => square.q = square.shift + k,
             // Its tables come later, and with them Q.
-            StepOp::Interactive(Interactive::Phase(_) | Interactive::Select(_))
+            StepOp::Interactive(
+                Interactive::Phase(_) | Interactive::Select(_) | Interactive::Table(_),
+            )
             | StepOp::Input
             | StepOp::Constant
             | StepOp::Local(_)

@@ -80,9 +80,10 @@ pub fn steps(plan: &Plan, batch: usize) -> Vec<StepCost> {
     each_group(plan, batch, |schedule, times| {
         for exchange in &schedule.exchanges {
             let cost = &mut costs[exchange.step];
-            cost.bytes.0 += times * (exchange.cost.bytes[0] + exchange.cost.bytes[2]);
-            cost.bytes.1 += times * exchange.cost.bytes[1];
-            cost.messages += times * (2 + usize::from(exchange.cost.bytes[2] > 0));
+            let (to0, to1) = exchange.cost.directions();
+            cost.bytes.0 += times * to0;
+            cost.bytes.1 += times * to1;
+            cost.messages += times * exchange.cost.bytes.len();
         }
     });
     costs
@@ -103,7 +104,7 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
     let sixteen = plan.offline_traffic(MAX_GROUP);
     let (mut linear_bytes, mut transfers, mut leaves, mut pads, mut slots) = (0, 0, 0, 0, 0);
     let mut key_blocks = 0;
-    let (mut own, mut other) = (0, 0);
+    let (mut own, mut other, mut flights) = (0, 0, 0);
     each_group(plan, batch, |schedule, times| {
         for exchange in &schedule.exchanges {
             let cost = &exchange.cost;
@@ -117,6 +118,9 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
             pads += times * cost.pads;
             key_blocks += times * cost.key_blocks;
             slots += times * cost.slots;
+            if exchange.method.is_mutual() {
+                flights = cost.bytes.len().div_ceil(2).max(flights);
+            }
         }
     });
     let seconds = own.max(other) as f64 * TRANSFORM
@@ -128,8 +132,10 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
     let depth = linear_depth(plan);
     let estimate = |network: &Network| {
         // The setup's three flights, then a wait per linear step that needs another one's result, and
-        // one for the interactive steps behind the last.
-        let latency_ms = (3.0 + depth as f64) * network.rtt_ms;
+        // one for the interactive steps behind the last; that one is longer if messages of trees follow each other,
+        // half a wait each.
+        let last = (flights as f64 / 2.0).max(1.0);
+        let latency_ms = (2.0 + depth as f64 + last) * network.rtt_ms;
         let transfer_ms = to0.max(to1) as f64 * 8.0 / (network.mbit * 1e3);
         let compute_ms = seconds * 1e3 / CORES;
         let total_ms = latency_ms + transfer_ms.max(compute_ms);

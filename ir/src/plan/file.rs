@@ -10,7 +10,7 @@ use std::fmt;
 /// The version of this tool, written into files.
 pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The format version that this tool reads and writes.
-const FORMAT: u16 = 6;
+const FORMAT: u16 = 7;
 /// The largest file that is read.
 pub const MAX_FILE_BYTES: usize = 4 << 30;
 

@@ -32,7 +32,7 @@ pub use preprocess::{
 pub use reference::{LayerFit, Reference, ReferenceLayer, Source};
 pub use step::{
     Exact, Field, Interactive, Linear, Local, MOST_DEGREE, MOST_PHASE_BITS, Phase, PhaseTables,
-    Polynomial, Protocol, Select, Square, Step, StepOp, Trip, ValueId, phase_error,
+    Polynomial, Protocol, Select, Square, Step, StepOp, Table, Trip, ValueId, phase_error,
 };
 pub use task::{Task, Verdict, class, five_digits};
 pub use verify::PlanError;

@@ -12,7 +12,9 @@ use crate::session::Connected;
 use crate::steps::Tables;
 use crate::testing::{Random, plans};
 use crate::words::Words;
-use ir::plan::{Interactive, Local, Plan, Polynomial, Select, Step, StepOp, StepWeights, Weights};
+use ir::plan::{
+    Interactive, Local, Plan, Polynomial, Select, Step, StepOp, StepWeights, Table, Weights,
+};
 use ir::ring::{low_mask, to_signed};
 use ir::{Shape, Tensor};
 use std::sync::Arc;
@@ -132,7 +134,9 @@ fn check_step(plan: &Plan, index: usize, secrets: &StepWeights, item: &[Tensor<u
         StepOp::Interactive(Interactive::Phase(_))
         | StepOp::Interactive(Interactive::Square(_))
         | StepOp::Interactive(
-            Interactive::Polynomial(Polynomial { .. }) | Interactive::Select(_),
+            Interactive::Polynomial(Polynomial { .. })
+            | Interactive::Select(_)
+            | Interactive::Table(_),
         ) => {
             let k = plan.step(step.operands[0]).ring;
             for (i, (&got, &y)) in got.data.iter().zip(&operands[0].data).enumerate() {
@@ -206,6 +210,20 @@ fn allowed(step: &Step, secrets: &StepWeights, i: usize, y: u64, k: u32) -> Vec<
                 false => vec![zero],
             }
         }
+        (StepOp::Interactive(Interactive::Table(table)), _) => {
+            let Table { k, mask_bits, .. } = *table;
+            let finer = k - mask_bits;
+            let top = ((y & low_mask(k)) + low_mask(finer)) >> finer;
+            let entries = table.entries();
+            let most =
+                if finer == 0 && table.spare_bits() == 0 { 0 } else { 1 << table.spare_bits() };
+            let value = |below: u64| {
+                let entry = entries[(top.wrapping_sub(below) & low_mask(mask_bits)) as usize];
+                let value = to_signed(entry, step.ring) as f64;
+                (value, value)
+            };
+            (0..=most).map(value).collect()
+        }
         _ => panic!("{} is not an interactive step", step.op.name()),
     }
 }
@@ -218,7 +236,7 @@ fn floor_or_one_more(z: i128, shift: u32) -> (f64, f64) {
 #[test]
 fn every_value_of_both_parties_is_the_plans() {
     let selects = [plans::selects(), plans::narrow_select()];
-    let others = [plans::every_kind(), plans::tiny(), plans::odd()];
+    let others = [plans::every_kind(), plans::tiny(), plans::odd(), plans::tables()];
     for (plan, weights) in others.into_iter().chain(selects) {
         for batch in [1, 5] {
             let inputs = plans::inputs(&plan, batch, 31);
@@ -247,6 +265,8 @@ fn parts_make_the_same_values() {
         plans::selects(),
         plans::narrow_select(),
         plans::large_selects(),
+        plans::tables(),
+        plans::large_tables(),
     ] {
         for batch in [1, 3] {
             let inputs = plans::inputs(&plan, batch, 32);
@@ -276,7 +296,7 @@ fn parts_make_the_same_values() {
 /// Sessions of several sizes, one after another, in the memory of the first.
 #[test]
 fn sessions_share_their_memory_and_nothing_else() {
-    for (plan, weights) in [plans::every_kind(), plans::odd(), plans::selects()] {
+    for (plan, weights) in [plans::every_kind(), plans::odd(), plans::selects(), plans::tables()] {
         let model = Arc::new(Model::new(&plan, &weights));
         let (_, digest) = plan.to_bytes();
         let batches = [3, 1, 2, 3];

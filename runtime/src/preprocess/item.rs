@@ -3,7 +3,8 @@
 //! An item is a seed, from which expands what a party draws itself (party 0: `u`, `β`, `β'`; party 1: the masks of
 //! its input and of interactive steps), and per step the rest, packed to the bit: the fields of
 //! [`Correlation`](ir::plan::Correlation), such as shares of products, and of `W·r` party 0's `s₀` or party 1's mask
-//! `W·r − s₀`. Party 1's half of a dealt item is a seed alone, from which its fields expand as well. What stands
+//! `W·r − s₀`. Party 1's half of a dealt item is a seed, from which its fields expand as well, and the fields of kinds
+//! whose fields [do not](ir::plan::Protocol::expands). What stands
 //! where in a step's part its kind knows ([`crate::steps`]).
 
 use super::expand::{Domain, SEED_BYTES, Seed};
@@ -43,10 +44,13 @@ impl fmt::Display for Origin {
 
 /// Bytes of one party's half of an item, without its checksum.
 pub fn item_bytes(plan: &Plan, role: Role, origin: Origin) -> usize {
-    match (role, origin) {
-        (Role::Party1, Origin::Dealer) => SEED_BYTES,
-        _ => SEED_BYTES + explicit(plan, role).1,
-    }
+    SEED_BYTES + explicit(plan, role, origin).1
+}
+
+/// Whether a step's fields follow from a party's seed in an item.
+fn expands(plan: &Plan, (role, origin): (Role, Origin), step: usize) -> bool {
+    let is_uniform = plan.steps[step].op.interactive().is_none_or(|kind| kind.protocol().expands());
+    (role, origin) == (Role::Party1, Origin::Dealer) && is_uniform
 }
 
 /// A party's fields of a step's correlation; none if it has none.
@@ -57,13 +61,13 @@ pub(super) fn fields(plan: &Plan, role: Role, step: usize) -> Vec<Field> {
     })
 }
 
-/// Where every step's explicit part begins, and their length in all.
-fn explicit(plan: &Plan, role: Role) -> (Vec<usize>, usize) {
+/// Where every step's explicit part begins, if it has one, and their length in all.
+fn explicit(plan: &Plan, role: Role, origin: Origin) -> (Vec<Option<usize>>, usize) {
     let mut at = 0;
     let starts = (0..plan.steps.len()).map(|step| {
-        let start = at;
+        let start = (!expands(plan, (role, origin), step)).then_some(at)?;
         at += fields(plan, role, step).iter().map(Field::bytes).sum::<usize>();
-        start
+        Some(start)
     });
     (starts.collect(), at)
 }
@@ -193,16 +197,22 @@ struct Explicits<'a> {
     plan: &'a Plan,
     role: Role,
     body: Body,
-    starts: Vec<usize>,
+    /// Where a step's fields begin, if they do not expand from the seed.
+    starts: Vec<Option<usize>>,
 }
 
 impl Explicits<'_> {
+    /// Itself, if a step's fields stand in the item.
+    fn of(&self, step: usize) -> Option<&Self> {
+        self.starts[step].is_some().then_some(self)
+    }
+
     /// A field of a step: its packed elements, and what they are.
     fn field(&self, step: usize, number: usize) -> Result<(Bytes<'_>, Field), MaterialError> {
         let fields = fields(self.plan, self.role, step);
         let field = *fields.get(number).ok_or(MaterialError::Kind(step))?;
         let before: usize = fields[..number].iter().map(Field::bytes).sum();
-        let start = SEED_BYTES + self.starts[step] + before;
+        let start = SEED_BYTES + self.starts[step].ok_or(MaterialError::Kind(step))? + before;
         Ok((self.body.read(start..start + field.bytes())?, field))
     }
 }
@@ -213,7 +223,7 @@ pub struct Record<'i> {
     step: &'i Step,
     index: usize,
     seed: &'i Seed,
-    /// `None` in party 1's half of a dealt item.
+    /// `None` if the fields expand from the seed.
     explicit: Option<&'i Explicits<'i>>,
     fields: Vec<Field>,
 }
@@ -296,7 +306,7 @@ impl<'a> Party0Item<'a> {
     /// Reads party 0's half; `None` if it has another length than [`item_bytes`].
     pub fn new(plan: &'a Plan, item: impl Into<Body>) -> Option<Self> {
         let (body, role) = (item.into(), Role::Party0);
-        let (starts, length) = explicit(plan, role);
+        let (starts, length) = explicit(plan, role, Origin::Parties);
         if body.len() != SEED_BYTES + length {
             return None;
         }
@@ -313,7 +323,7 @@ impl<'a> Party0Item<'a> {
         let fields = fields(self.plan, Role::Party0, step);
         self.spent.take(step, !fields.is_empty())?;
         let Self { plan, seed, explicit, .. } = self;
-        let explicit = Some(&*explicit);
+        let explicit = explicit.of(step);
         Ok(Record { step: &plan.steps[step], index: step, seed, explicit, fields })
     }
 }
@@ -322,8 +332,7 @@ impl<'a> Party0Item<'a> {
 pub struct Party1Item<'a> {
     plan: &'a Plan,
     seed: Seed,
-    /// `None` in a dealt item.
-    explicit: Option<Explicits<'a>>,
+    explicit: Explicits<'a>,
     masks: Spent,
     spent: Spent,
 }
@@ -333,12 +342,12 @@ impl<'a> Party1Item<'a> {
     pub fn new(plan: &'a Plan, item: impl Into<Body>) -> Option<Self> {
         let (body, role) = (item.into(), Role::Party1);
         let seed = body.seed()?;
-        let (starts, length) = explicit(plan, role);
-        let explicit = match body.len() - SEED_BYTES {
-            0 => None,
-            found if found == length => Some(Explicits { plan, role, body, starts }),
-            _ => return None,
-        };
+        let found = body.len() - SEED_BYTES;
+        // Where both have the same length they are the same.
+        let of = |origin| explicit(plan, role, origin);
+        let (starts, _) =
+            [of(Origin::Dealer), of(Origin::Parties)].into_iter().find(|of| of.1 == found)?;
+        let explicit = Explicits { plan, role, body, starts };
         Some(Self { plan, seed, explicit, masks: Spent::new(plan), spent: Spent::new(plan) })
     }
 
@@ -350,7 +359,7 @@ impl<'a> Party1Item<'a> {
     pub fn mask(&mut self, step: usize) -> Result<SecretTensor, MaterialError> {
         let Step { op, shape, .. } = &self.plan.steps[step];
         self.masks.take(step, masks::has_own_mask(op))?;
-        match &self.explicit {
+        match self.explicit.of(step) {
             Some(explicit) if op.is_secret_linear() => {
                 let (bytes, Field { elements, bits }) = explicit.field(step, 0)?;
                 let mut words = Zeroizing::new(vec![0; elements]);
@@ -387,7 +396,7 @@ impl<'a> Party1Item<'a> {
         self.spent.take(step, is_interactive)?;
         let fields = fields(self.plan, Role::Party1, step);
         let Self { plan, seed, explicit, .. } = self;
-        let explicit = explicit.as_ref();
+        let explicit = explicit.of(step);
         Ok(Record { step: &plan.steps[step], index: step, seed, explicit, fields })
     }
 }

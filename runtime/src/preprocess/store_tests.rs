@@ -3,13 +3,14 @@
 use super::dealer::deal;
 use super::expand::Seed;
 use super::item::{Origin, Party0Item};
-use super::store::{Store, StoreError, StoreWriter};
+use super::parties;
+use super::store::{Store, StoreError, StoreWriter, create_growing};
 use super::{DealId, Network, Role, Supply};
 use crate::Connected;
 use crate::net::memory_pair;
 use crate::testing::plans;
 use crate::words::Words;
-use ir::plan::{Digest, Plan, Weights};
+use ir::plan::{Digest, Evaluator, Plan, Rounding, Weights, carry_noise};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -288,4 +289,69 @@ fn a_crash_loses_items_and_never_uses_one_twice() {
     assert_eq!((next(Role::Party0), next(Role::Party1)), (5, 5));
     let exhausted = run(false).unwrap_err().to_string();
     assert!(exhausted.contains("1 of 6 correlations left, party 1 1 of 6, and 2 are needed"));
+}
+
+/// Trees of table steps come out of files as they went in, whoever made them and wherever their bytes stay meanwhile; of a
+/// dealt item party 1's half has them as well.
+#[test]
+fn trees_come_out_of_files() {
+    let (plan, weights) = plans::tables();
+    let reals = plans::inputs(&plan, 2, 1);
+    let inputs: Vec<_> = reals.iter().map(|x| plan.encode_input(x).unwrap()).collect();
+    let evaluator = Evaluator::new(&plan, &weights);
+    let want = evaluator.run_batch(&inputs, Rounding::Nearest);
+    let bound = carry_noise(&evaluator, &inputs, 20).bound;
+    for origin in [Origin::Dealer, Origin::Parties] {
+        let directory = Directory::new(&format!("trees {}", origin == Origin::Dealer));
+        let network = match origin {
+            Origin::Dealer => write(&directory, &plan, &weights, 4),
+            Origin::Parties => prepare(&directory, &plan, &weights, 4),
+        };
+        for at_once in [usize::MAX, 0] {
+            let (end0, end1) = memory_pair(Duration::from_secs(20));
+            let outputs = std::thread::scope(|scope| {
+                let party0 = scope.spawn(|| {
+                    let path = directory.file(Role::Party0);
+                    let store = Store::open_party0(&path, &plan, network, origin).unwrap();
+                    let mut store = store.reading_at_once(at_once);
+                    let agreed = Connected::new(end0).agree(&plan, network.plan, 9, &mut store);
+                    agreed.unwrap().prepare_party0(&weights).unwrap().run().unwrap();
+                });
+                let path = directory.file(Role::Party1);
+                let store = Store::open_party1(&path, &plan, network, origin).unwrap();
+                let mut store = store.reading_at_once(at_once);
+                let agreed = Connected::new(end1).agree(&plan, network.plan, 2, &mut store);
+                let finished = agreed.unwrap().prepare_party1().unwrap().run(&inputs).unwrap();
+                party0.join().unwrap();
+                finished.output
+            });
+            for (got, want) in outputs.iter().zip(&want) {
+                for (a, b) in plan.decode_output(got).data.iter().zip(&want.data) {
+                    assert!(f64::from(a - b).abs() <= bound, "{origin}: {a} {b} {bound}");
+                }
+            }
+        }
+    }
+}
+
+/// Files of items that the two parties make.
+fn prepare(directory: &Directory, plan: &Plan, weights: &Weights, count: usize) -> Network {
+    let network = Network::of_party0(plan.to_bytes().1, weights);
+    let made_for = (network.plan, weights.commitment());
+    for role in [Role::Party0, Role::Party1] {
+        create_growing(&directory.file(role), role, plan, made_for, DealId([4; 16])).unwrap();
+    }
+    let (mut end0, mut end1) = memory_pair(Duration::from_secs(20));
+    let (path0, path1) = (directory.file(Role::Party0), directory.file(Role::Party1));
+    let mut store0 = Store::open_party0(&path0, plan, network, Origin::Parties).unwrap();
+    let mut store1 = Store::open_party1(&path1, plan, network, Origin::Parties).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let keep = |item: super::item::Item| Ok(store0.append(&item)?);
+            parties::party0(&mut end0, plan, weights, count, &mut |_| (), keep).unwrap();
+        });
+        let keep = |item: super::item::Item| Ok(store1.append(&item)?);
+        parties::party1(&mut end1, plan, count, &mut |_| (), keep).unwrap();
+    });
+    network
 }

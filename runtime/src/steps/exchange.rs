@@ -1,15 +1,16 @@
 //! The exchanges of the offline phase, whatever the kind of the step: what is done stands in the plan.
 //!
-//! Each is about a part of a step's elements: party 1 asks with its masks, party 0 answers, party 1 finishes. Where
+//! Each is about a part of a step's elements, and goes in turns ([`ir::plan::Action`]): party 1 asks with its masks,
+//! party 0 answers, party 1 finishes. Where
 //! party 0 chooses in transfers of its own, party 1 sends once more and party 0 finishes last. Lengths are those
 //! of [`ir::plan::Cost`].
 
 use super::reverse::Answered;
-use super::{linear, phase, polynomial, select, square};
+use super::{linear, phase, polynomial, select, square, table};
 use crate::Error;
 use crate::preprocess::expand::{Domain, Seed};
 use crate::preprocess::rlwe::{PublicKeys, SecretKeys};
-use crate::preprocess::transfer::{TransferError, Transfers};
+use crate::preprocess::transfer::{Block, TransferError, Transfers};
 use crate::secret::{Elements, WideElements};
 use ir::plan::{
     Exchange, Interactive, Linear, Method, Packing, Plan, Polynomial, SlotPacking, Step, StepOp,
@@ -23,10 +24,20 @@ pub enum Share {
     Narrow(Elements),
     /// Of at most 127 bits each.
     Wide(WideElements),
+    /// A field of the step as a whole, item by item.
+    Whole(Elements),
 }
 
 /// The fields that an exchange makes for one party, from the first on.
 pub type Shares = Vec<Share>;
+
+/// How a party goes on when it has taken the peer's message; `S` is what it keeps until the next one.
+pub enum Turn<S> {
+    /// With a message, and there is more to come.
+    More(S, Vec<u8>),
+    /// It has its shares, and perhaps a last message.
+    Done(Shares, Option<Vec<u8>>),
+}
 
 fn narrow(elements: Elements) -> Shares {
     vec![Share::Narrow(elements)]
@@ -44,6 +55,16 @@ pub struct Tools<'a, K> {
     pub keys: &'a K,
     /// The number of the exchange, another one for each of a session.
     pub number: u32,
+    /// That of the group's first exchange.
+    pub group: u32,
+}
+
+impl<K> Tools<'_, K> {
+    /// The names of the permutations of an exchange's shared trees, item by item.
+    fn tree_names(&self, exchange: &Exchange) -> Vec<Block> {
+        let name = |item| self.transfers.trees_name(self.group, item, exchange.step);
+        exchange.items.clone().map(name).collect()
+    }
 }
 
 /// Party 1 after its first message.
@@ -62,12 +83,12 @@ pub enum Asked {
     Polynomial(polynomial::offline::Asked),
     /// Of a select step.
     Select(select::offline::Asked),
+    /// Of a table step.
+    Table(Trees),
 }
 
 /// Party 0 after its answer.
 pub enum Open {
-    /// Nothing is missing.
-    Done(Shares),
     /// Of a phase step, by encryption.
     Slots(Answered<Elements>, SlotPacking),
     /// Of a square step.
@@ -76,6 +97,36 @@ pub enum Open {
     Polynomial(Answered<WideElements>),
     /// Of a select step.
     Select(select::offline::Answered),
+    /// Of a table step.
+    Table(Trees),
+}
+
+/// Either party's trees of a table step, as far as they are made.
+pub struct Trees {
+    making: Box<table::offline::Making>,
+    /// The field of the whole step.
+    whole: Elements,
+}
+
+impl Trees {
+    fn new(transfers: &Transfers, making: table::offline::Making, names: &[Block]) -> Self {
+        let whole = table::offline::whole(names, transfers.sender.delta());
+        Self { making: Box::new(making), whole }
+    }
+
+    fn take(self, transfers: &mut Transfers, message: &[u8]) -> Result<Turn<Self>, TransferError> {
+        let Self { making, whole } = self;
+        Ok(match making.take(transfers, message)? {
+            table::offline::Turn::More(making, message) => {
+                Turn::More(Self { making, whole }, message)
+            }
+            table::offline::Turn::Done(made) => {
+                let fields = all_narrow([made.seeds, made.factors, made.shifts]);
+                let fields = std::iter::once(Share::Whole(whole)).chain(fields);
+                Turn::Done(fields.collect(), None)
+            }
+        })
+    }
 }
 
 /// The masks of one operand of an exchange's items.
@@ -102,7 +153,8 @@ pub fn ask(
     masks: &[Masks<'_>],
 ) -> Result<(Asked, Vec<u8>), Error> {
     let Step { ring, op, operands, .. } = &plan.steps[exchange.step];
-    let Tools { transfers, keys, number } = tools;
+    let names = tools.tree_names(exchange);
+    let Tools { transfers, keys, number, .. } = tools;
     let first = masks.first().ok_or_else(|| no_such(exchange))?;
     let operand_ring = plan.step(operands[0]).ring;
     Ok(match (op, &exchange.method) {
@@ -146,6 +198,11 @@ pub fn ask(
             let (asked, message) = select::offline::ask(transfers, kind, *ring, &masks);
             (Asked::Select(asked), message)
         }
+        (StepOp::Interactive(Interactive::Table(kind)), Method::SharedTrees) => {
+            let masks = elements(exchange, first);
+            let (making, message) = table::offline::ask(transfers, kind, &names, &masks);
+            (Asked::Table(Trees::new(transfers, making, &names)), message)
+        }
         (
             StepOp::Input
             | StepOp::Constant
@@ -155,7 +212,8 @@ pub fn ask(
                 Interactive::Phase(_)
                 | Interactive::Square(_)
                 | Interactive::Polynomial(_)
-                | Interactive::Select(_),
+                | Interactive::Select(_)
+                | Interactive::Table(_),
             ),
             _,
         ) => return Err(no_such(exchange)),
@@ -163,17 +221,17 @@ pub fn ask(
 }
 
 impl Asked {
-    /// Party 1's shares from party 0's answer, and its last message where the method has one.
+    /// Party 1's next turn, from party 0's message.
     ///
     /// # Errors
-    /// If the answer is none of this protocol.
-    pub fn finish(
+    /// If the message is none of this protocol.
+    pub fn take(
         self,
         transfers: &mut Transfers,
         keys: &SecretKeys,
         answer: &[u8],
-    ) -> Result<(Shares, Option<Vec<u8>>), TransferError> {
-        Ok(match self {
+    ) -> Result<Turn<Self>, TransferError> {
+        let (shares, last) = match self {
             Self::Encryption(packing) => {
                 let shares = keys.decrypt(&packing, answer).map_err(TransferError::Ciphertext)?;
                 let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
@@ -197,11 +255,55 @@ impl Asked {
                 let (last, fields) = asked.finish(transfers, answer)?;
                 (all_narrow(fields), Some(last))
             }
-        })
+            Self::Table(trees) => {
+                return Ok(match trees.take(transfers, answer)? {
+                    Turn::More(trees, message) => Turn::More(Self::Table(trees), message),
+                    Turn::Done(shares, last) => Turn::Done(shares, last),
+                });
+            }
+        };
+        Ok(Turn::Done(shares, last))
     }
 }
 
-/// Party 0's answer. `seeds` are those of the exchange's items, from which expands what it draws itself.
+/// Party 0's first message of an exchange in which it does not wait for party 1's. `seeds` are those of the exchange's
+/// items.
+///
+/// # Errors
+/// If the exchange is none of the step's: a defect.
+pub fn open(
+    tools: &mut Tools<'_, PublicKeys>,
+    plan: &Plan,
+    exchange: &Exchange,
+    seeds: &[Seed],
+) -> Result<(Open, Vec<u8>), Error> {
+    let (index, step) = (exchange.step, &plan.steps[exchange.step]);
+    match (&step.op, &exchange.method) {
+        (StepOp::Interactive(Interactive::Table(kind)), Method::SharedTrees) => {
+            let all = step.shape.elements();
+            let draws = seeds.iter().map(|seed| seed.elements(index, Domain::Opening, all, kind.p));
+            let (u, names) = (part(draws, exchange, 1), tools.tree_names(exchange));
+            let (making, message) = table::offline::open(tools.transfers, kind, &names, &u);
+            Ok((Open::Table(Trees::new(tools.transfers, making, &names)), message))
+        }
+        (
+            StepOp::Input
+            | StepOp::Constant
+            | StepOp::Local(_)
+            | StepOp::Linear(_)
+            | StepOp::Interactive(
+                Interactive::Phase(_)
+                | Interactive::Square(_)
+                | Interactive::Polynomial(_)
+                | Interactive::Select(_)
+                | Interactive::Table(_),
+            ),
+            _,
+        ) => Err(no_such(exchange)),
+    }
+}
+
+/// Party 0's answer to party 1's first message. `seeds` are those of the exchange's items, from which expands what it draws itself.
 ///
 /// # Errors
 /// If party 1's message is none of this protocol, or the exchange none of the step's.
@@ -212,9 +314,9 @@ pub fn answer(
     exchange: &Exchange,
     seeds: &[Seed],
     message: &[u8],
-) -> Result<(Vec<u8>, Open), Error> {
+) -> Result<Turn<Open>, Error> {
     let refused = |e: TransferError| Error::Peer(e.to_string());
-    let Tools { transfers, keys, number } = tools;
+    let Tools { transfers, keys, number, .. } = tools;
     let (index, step) = (exchange.step, &plan.steps[exchange.step]);
     let all = step.shape.elements();
     // Several items come with all of their elements.
@@ -234,7 +336,7 @@ pub fn answer(
             let answer = keys.answer(packing, *number, weights, message, &shares);
             let answer = answer.map_err(|e| Error::Peer(e.to_string()))?;
             let shares = shares.iter().flat_map(|s| s.iter().copied()).collect();
-            (answer, Open::Done(narrow(Zeroizing::new(shares))))
+            Turn::Done(narrow(Zeroizing::new(shares)), Some(answer))
         }
         (
             StepOp::Linear(Linear::Hadamard { .. }),
@@ -245,7 +347,7 @@ pub fn answer(
             let (answer, shares) =
                 linear::hadamard::answer(transfers, step.ring, &factors, message)
                     .map_err(refused)?;
-            (answer, Open::Done(narrow(shares)))
+            Turn::Done(narrow(shares), Some(answer))
         }
         (
             StepOp::Interactive(Interactive::Phase(phase)),
@@ -256,7 +358,7 @@ pub fn answer(
             let (answer, shares) =
                 phase::trees::answer(transfers, phase, step, harmonics, range, &u, message)
                     .map_err(refused)?;
-            (answer, Open::Done(narrow(shares)))
+            Turn::Done(narrow(shares), Some(answer))
         }
         (
             StepOp::Interactive(Interactive::Phase(phase)),
@@ -268,13 +370,13 @@ pub fn answer(
             let (open, answer) =
                 phase::slots::answer(transfers, keys, packing, *number, &factors, message)
                     .map_err(refused)?;
-            (answer, Open::Slots(open, packing.clone()))
+            Turn::More(Open::Slots(open, packing.clone()), answer)
         }
         (StepOp::Interactive(Interactive::Square(square)), _, Method::Transfers) => {
             let (u, bits) = (draw(Domain::Opening, square.p), draw(Domain::Bits, 2));
             let (open, answer) =
                 square::offline::answer(transfers, square, &u, &bits, message).map_err(refused)?;
-            (answer, Open::Square(open))
+            Turn::More(Open::Square(open), answer)
         }
         (
             StepOp::Interactive(Interactive::Polynomial(Polynomial { square, degree })),
@@ -298,14 +400,14 @@ pub fn answer(
                 message,
             )
             .map_err(refused)?;
-            (answer, Open::Polynomial(open))
+            Turn::More(Open::Polynomial(open), answer)
         }
         (StepOp::Interactive(Interactive::Select(kind)), _, Method::Transfers) => {
             let wraps = draw(Domain::Bits, 1);
             let (open, answer) =
                 select::offline::answer(transfers, kind, step.ring, &wraps, message)
                     .map_err(refused)?;
-            (answer, Open::Select(open))
+            Turn::More(Open::Select(open), answer)
         }
         (
             StepOp::Input
@@ -316,7 +418,8 @@ pub fn answer(
                 Interactive::Phase(_)
                 | Interactive::Square(_)
                 | Interactive::Polynomial(_)
-                | Interactive::Select(_),
+                | Interactive::Select(_)
+                | Interactive::Table(_),
             ),
             ..,
         ) => return Err(no_such(exchange)),
@@ -324,17 +427,23 @@ pub fn answer(
 }
 
 impl Open {
-    /// Party 0's shares, from party 1's last message.
+    /// Party 0's next turn, from party 1's message.
     ///
     /// # Errors
     /// If the message is none of this protocol.
-    pub fn finish(
+    pub fn take(
         self,
-        transfers: &Transfers,
+        transfers: &mut Transfers,
         step: &Step,
         message: &[u8],
-    ) -> Result<Shares, TransferError> {
-        Ok(match (self, &step.op) {
+    ) -> Result<Turn<Self>, TransferError> {
+        let shares = match (self, &step.op) {
+            (Self::Table(trees), _) => {
+                return Ok(match trees.take(transfers, message)? {
+                    Turn::More(trees, message) => Turn::More(Self::Table(trees), message),
+                    Turn::Done(shares, last) => Turn::Done(shares, last),
+                });
+            }
             (Self::Select(open), StepOp::Interactive(Interactive::Select(select))) => {
                 all_narrow(open.finish(transfers, select, step.ring, message)?)
             }
@@ -348,11 +457,11 @@ impl Open {
             (Self::Slots(open, packing), _) => {
                 narrow(open.finish_slots(transfers, &packing, message)?)
             }
-            (Self::Done(shares), _) => shares,
             (Self::Square(_) | Self::Polynomial(_) | Self::Select(_), _) => {
                 return Err(TransferError::Padding);
             }
-        })
+        };
+        Ok(Turn::Done(shares, None))
     }
 }
 

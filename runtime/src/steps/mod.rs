@@ -15,6 +15,7 @@ pub mod polynomial;
 pub mod reverse;
 pub mod select;
 pub mod square;
+pub mod table;
 pub mod truncate;
 
 #[cfg(test)]
@@ -52,10 +53,10 @@ pub struct Dealing<'a> {
     pub party1: &'a Seed,
 }
 
-/// Party 0's fields of a dealt correlation, packed, for party 1's masks of the operands and of the value; empty
-/// for steps without.
-pub fn deal(dealing: &Dealing<'_>, operands: &[&Tensor<u64>], mask: &Tensor<u64>) -> Vec<u8> {
-    match &dealing.plan.steps[dealing.index].op {
+/// Party 0's fields of a dealt correlation, packed, for party 1's masks of the operands and of the value, and those of
+/// party 1 that do not [expand](ir::plan::Protocol::expands); empty for steps without.
+pub fn deal(dealing: &Dealing<'_>, operands: &[&Tensor<u64>], mask: &Tensor<u64>) -> [Vec<u8>; 2] {
+    let party0 = match &dealing.plan.steps[dealing.index].op {
         StepOp::Input | StepOp::Constant | StepOp::Local(_) => vec![],
         StepOp::Linear(_) => linear::deal(dealing, operands, mask),
         StepOp::Interactive(Interactive::Phase(kind)) => phase::deal(kind, dealing, operands),
@@ -64,7 +65,11 @@ pub fn deal(dealing: &Dealing<'_>, operands: &[&Tensor<u64>], mask: &Tensor<u64>
             polynomial::deal(kind, dealing, operands)
         }
         StepOp::Interactive(Interactive::Select(kind)) => select::deal(kind, dealing, operands),
-    }
+        StepOp::Interactive(Interactive::Table(kind)) => {
+            return table::deal(kind, dealing, operands);
+        }
+    };
+    [party0, vec![]]
 }
 
 /// Party 0's shares mod 2^Q of products of which party 1 has the first field, packed.

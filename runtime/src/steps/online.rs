@@ -4,7 +4,7 @@
 //! its response: words of a width that the kind chooses. Ranges are of a batch's elements, in the order online;
 //! all but the last end at a multiple of eight, so that their bits are whole bytes.
 
-use super::{phase, polynomial, select, square};
+use super::{phase, polynomial, select, square, table};
 use crate::Error;
 use crate::kernel::Prefetch;
 use crate::preprocess::item::{Party0Item, Party1Item};
@@ -84,7 +84,7 @@ impl Kept {
     /// Room for party 1's side of so many elements of a step whose value has `ring` bits.
     pub fn reserve(&mut self, kind: &Interactive, ring: u32, elements: usize) {
         match kind {
-            Interactive::Phase(_) => _ = kept::<u16>(self, elements),
+            Interactive::Phase(_) | Interactive::Table(_) => _ = kept::<u16>(self, elements),
             Interactive::Square(_) => _ = kept::<u64>(self, elements),
             Interactive::Polynomial(kind) => {
                 _ = kept::<u64>(self, elements * polynomial::words(kind));
@@ -118,6 +118,8 @@ pub enum Record0 {
     Polynomial(polynomial::Record0),
     /// Of a select step.
     Select(select::Record0),
+    /// Of a table step.
+    Table(table::Record0),
 }
 
 /// Party 1's correlations of one interactive step for a batch.
@@ -130,6 +132,8 @@ pub enum Record1 {
     Polynomial(polynomial::Record1),
     /// Of a select step.
     Select(select::Record1),
+    /// Of a table step.
+    Table(table::Record1),
 }
 
 /// Takes party 0's correlations of a step from every item.
@@ -156,6 +160,9 @@ pub fn record0(
         StepOp::Interactive(Interactive::Select(kind)) => {
             Record0::Select(select::Record0::take(kind, step, index, items)?)
         }
+        StepOp::Interactive(Interactive::Table(kind)) => {
+            Record0::Table(table::Record0::take(kind, step, index, items)?)
+        }
         StepOp::Input | StepOp::Constant | StepOp::Local(_) => return Err(other(index)),
     })
 }
@@ -179,13 +186,14 @@ pub fn record1(
         Interactive::Select(kind) => {
             Record1::Select(select::Record1::take(kind, step, index, items)?)
         }
+        Interactive::Table(kind) => Record1::Table(table::Record1::take(kind, step, index, items)?),
     })
 }
 
 /// Whether party 1 needs the masks of the operands online, beside its correlations.
 pub fn needs_masks(kind: &Interactive) -> bool {
     match kind {
-        Interactive::Phase(_) => false,
+        Interactive::Phase(_) | Interactive::Table(_) => false,
         Interactive::Square(_) | Interactive::Polynomial(_) | Interactive::Select(_) => true,
     }
 }
@@ -212,7 +220,8 @@ impl Prepared {
                 Interactive::Phase(_)
                 | Interactive::Square(_)
                 | Interactive::Polynomial(_)
-                | Interactive::Select(_),
+                | Interactive::Select(_)
+                | Interactive::Table(_),
                 _,
             ) => Self::Nothing,
         }
@@ -229,6 +238,8 @@ pub enum Opener<'a> {
     Polynomial(polynomial::Opening<'a>),
     /// Of a select step.
     Select(select::Opening<'a>),
+    /// Of a table step.
+    Table(table::Opening<'a>),
 }
 
 /// Party 1's side of a step's round trip, by kind.
@@ -241,6 +252,8 @@ pub enum Responder<'a> {
     Polynomial(polynomial::Responding<'a>),
     /// Of a select step.
     Select(select::Responding<'a>),
+    /// Of a table step.
+    Table(table::Responding<'a>),
 }
 
 /// Evaluates an expression for the side of one kind; the only matches of the online loops over kinds.
@@ -251,6 +264,7 @@ macro_rules! each_kind {
             $crate::steps::$sides::Square($s) => $body,
             $crate::steps::$sides::Polynomial($s) => $body,
             $crate::steps::$sides::Select($s) => $body,
+            $crate::steps::$sides::Table($s) => $body,
         }
     };
 }
@@ -312,11 +326,15 @@ impl<'a> Opener<'a> {
                 let (ring, turns) = (step.ring, before(trip, opened).ok_or_else(|| other(index))?);
                 Self::Select(select::Opening { select, ring, record, turns })
             }
+            (Interactive::Table(table), Record0::Table(record), ..) => {
+                Self::Table(table::Opening { table, record })
+            }
             (
                 Interactive::Phase(_)
                 | Interactive::Square(_)
                 | Interactive::Polynomial(_)
-                | Interactive::Select(_),
+                | Interactive::Select(_)
+                | Interactive::Table(_),
                 ..,
             ) => return Err(other(index)),
         })
@@ -367,11 +385,15 @@ impl<'a> Responder<'a> {
                 let turns = before(trip, sent).ok_or_else(|| other(index))?;
                 Self::Select(select::Responding { select, ring, record, masks: mask()?, turns })
             }
+            (Interactive::Table(table), Record1::Table(record)) => {
+                Self::Table(table::Responding { table, record })
+            }
             (
                 Interactive::Phase(_)
                 | Interactive::Square(_)
                 | Interactive::Polynomial(_)
-                | Interactive::Select(_),
+                | Interactive::Select(_)
+                | Interactive::Table(_),
                 _,
             ) => return Err(other(index)),
         })

@@ -12,7 +12,7 @@ use crate::words::Words;
 use ir::plan::{Phase, Polynomial, Select, Square, StepWeights};
 use ir::ring::low_mask;
 
-const ELEMENTS: usize = 20_000;
+pub(super) const ELEMENTS: usize = 20_000;
 
 /// With a mask's phase that is finer than the opening, and guard bits.
 const PHASE: Phase = Phase {
@@ -28,7 +28,7 @@ const PHASE: Phase = Phase {
 };
 
 /// Every one of the low `bits` bits is set in half of the words.
-fn assert_fair(words: impl Iterator<Item = u64>, bits: u32, what: &str) {
+pub(super) fn assert_fair(words: impl Iterator<Item = u64>, bits: u32, what: &str) {
     let mut ones = vec![0u32; bits as usize];
     let mut count = 0f64;
     for word in words {

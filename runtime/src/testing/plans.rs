@@ -4,7 +4,7 @@ use super::Random;
 use ir::op::Convolution;
 use ir::plan::{
     Interactive, Linear, Local, Phase, Plan, Polynomial, Select, Square, Step, StepOp, StepWeights,
-    ValueId, Weights,
+    Table, ValueId, Weights,
 };
 use ir::{Shape, Tensor};
 
@@ -148,6 +148,11 @@ impl Builder {
     pub fn select(&mut self, operand: usize, select: Select, ring: u32) -> usize {
         let (shape, weights) = (self.shape(operand), StepWeights::None);
         self.push(StepOp::Interactive(select.into()), &[operand], shape, ring, weights)
+    }
+
+    pub fn table(&mut self, operand: usize, table: Table) -> usize {
+        let (shape, weights, ring) = (self.shape(operand), StepWeights::None, table.q);
+        self.push(StepOp::Interactive(table.into()), &[operand], shape, ring, weights)
     }
 
     pub fn finish(self, output: usize) -> (Plan, Weights) {
@@ -340,6 +345,41 @@ pub fn large_selects() -> (Plan, Weights) {
     let mut b = Builder::new([1, 2, 64, 64], 16);
     let first = b.convolution(0, 5, 16, 60);
     let relu = b.select(first, Select { k: 16, p: 4, t: 6 }, 12);
+    let windows = b.public(
+        StepOp::Local(Local::SumPool { kernel: [8, 8], stride: [8, 8] }),
+        &[relu],
+        [1, 5, 8, 8],
+        12,
+    );
+    b.finish(windows)
+}
+
+/// Tables between linear steps: with a mask that counts finer than the opening, with bits above the window, exact ones of
+/// narrow values, two of one value beside a phase, in words of every width.
+pub fn tables() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 2, 5, 5], 16);
+    let first = b.convolution(0, 4, 16, 60);
+    let relu = b.table(first, Table::of((16, 9, 10, 14), |y| y.max(0.0) / 32.0).unwrap());
+    let second = b.convolution(relu, 4, 14, 9);
+    let phase = b.phase(second, 18, 30.0);
+    let wave = |y: f64| (y / 900.0).sin() * 3000.0;
+    let smooth = b.table(second, Table::of((14, 7, 8, 18), wave).unwrap());
+    let steep = b.table(second, Table::of((13, 6, 6, 40), |y| y.abs() * 1e4).unwrap());
+    let narrow = b.public(StepOp::Local(Local::Truncate { shift: 22 }), &[steep], [1, 4, 5, 5], 18);
+    let sum = b.public(StepOp::Local(Local::Add), &[smooth, narrow], [1, 4, 5, 5], 18);
+    let sum = b.public(StepOp::Local(Local::Add), &[sum, phase], [1, 4, 5, 5], 18);
+    let flat = b.public(StepOp::Local(Local::Reshape), &[sum], [1, 100], 18);
+    let logits = b.matrix(flat, 5, 18, 3);
+    let small = b.public(StepOp::Local(Local::Truncate { shift: 10 }), &[logits], [1, 5], 8);
+    let squared = b.table(small, Table::of((8, 8, 8, 20), |y| y * y).unwrap());
+    b.finish(squared)
+}
+
+/// A table on so many elements that its messages are sent in parts, and its exchange too.
+pub fn large_tables() -> (Plan, Weights) {
+    let mut b = Builder::new([1, 2, 64, 64], 16);
+    let first = b.convolution(0, 5, 16, 60);
+    let relu = b.table(first, Table::of((16, 6, 7, 12), |y| y.max(0.0) / 32.0).unwrap());
     let windows = b.public(
         StepOp::Local(Local::SumPool { kernel: [8, 8], stride: [8, 8] }),
         &[relu],

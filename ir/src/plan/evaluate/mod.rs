@@ -12,7 +12,7 @@ mod noise;
 pub use coins::Coins;
 pub use noise::{CarryNoise, NoiseTally, carry_noise, run_rounding};
 
-use super::formula::truncated;
+use super::formula::{evaluated_phase, truncated};
 use super::{Exact, Plan, Step, StepOp, StepWeights, Weights};
 use crate::ring::{low_mask, to_signed};
 use crate::tensor::Tensor;
@@ -151,6 +151,23 @@ impl<'a> Evaluator<'a> {
 pub(super) fn truncate_signed(y: u64, k: u32, t: u32, coins: &mut Coins) -> i64 {
     let y = to_signed(y, k);
     if t == 0 { y } else { truncated(y, coins.low(t) as i64, t) }
+}
+
+/// The number, of `p + spare` bits, at which a function of the phase of a `y` of `k` bits is evaluated: the top `p` bits
+/// of `y + m` less the top bits of a mask `m`; or the nearest one.
+pub(super) fn evaluated_index(y: u64, k: u32, (p, spare): (u32, u32), coins: &mut Coins) -> u64 {
+    let dropped = k - p;
+    let finest = dropped - spare;
+    let index = if dropped == 0 {
+        y
+    } else if coins.sampled() {
+        evaluated_phase(y, coins.low(dropped), spare, finest)
+    } else {
+        // In halves of a step: half a step up, and what the centre adds down.
+        let up = (2i128 << finest) - (1i128 << (spare + finest));
+        ((2 * i128::from(y) + up) >> (finest + 1)) as u64
+    };
+    index & low_mask(p + spare)
 }
 
 /// The entry of a channel; a single entry is for all channels.

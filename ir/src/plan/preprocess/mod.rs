@@ -1,8 +1,8 @@
 //! The order of the offline phase: what the two parties exchange to preprocess correlations for some inferences
 //! together, how, and how many bytes each message has.
 //!
-//! A correlation is preprocessed by *exchanges*: party 1 sends, party 0 answers, and for some methods party 1 sends
-//! once more. An exchange needs the masks of its operands; masks that are shares of `W·r` are known when the
+//! A correlation is preprocessed by *exchanges*: the parties send in turn, party 1 first, as often as the method has
+//! it. An exchange needs the masks of its operands; masks that are shares of `W·r` are known when the
 //! exchange of that step is finished, and all others from the start. So linear steps come first, interactive steps
 //! follow two linear steps later, and as many exchanges are begun before the first is finished as [`WINDOW`]
 //! bytes allow: both parties compute while bytes travel both ways. Both parties follow the same list of [`Action`]s.
@@ -23,7 +23,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use transfers::SETUP_BYTES;
 
-/// The most bytes of exchanges that are begun and not finished.
+/// The most bytes of exchanges that are begun and not finished, of each those of three messages in a row.
 pub const WINDOW: usize = 12 << 20;
 /// How many more linear steps begin their exchanges before those of an interactive step begin.
 const LAG: usize = 2;
@@ -47,10 +47,22 @@ pub enum Method {
     Trees,
     /// Correlated oblivious transfers, chosen by bits of either party.
     Transfers,
+    /// GGM trees that the parties share, level by level.
+    SharedTrees,
+}
+
+impl Method {
+    /// Whether party 0's messages do not wait for party 1's with the same number: both are under way at once.
+    pub fn is_mutual(&self) -> bool {
+        match self {
+            Self::Encryption(_) | Self::Slots(_) | Self::Trees | Self::Transfers => false,
+            Self::SharedTrees => true,
+        }
+    }
 }
 
 /// What an exchange costs, exactly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Correlated oblivious transfers in which party 1 chooses.
     pub transfers: usize,
@@ -67,14 +79,26 @@ pub struct Cost {
     pub slots: usize,
     /// Transforms of 4096 coefficients, or as many as take their time: of party 1, and of party 0.
     pub transforms: [usize; 2],
-    /// Bytes from party 1 to party 0, back, and from party 1 to party 0 again; 0 where there is no message.
-    pub bytes: [usize; 3],
+    /// Bytes of the messages, of party 1 and party 0 in turn.
+    pub bytes: Vec<usize>,
 }
 
 impl Cost {
     /// Bytes of all messages.
     pub fn total_bytes(&self) -> usize {
         self.bytes.iter().sum()
+    }
+
+    /// Bytes to party 0 and to party 1.
+    pub fn directions(&self) -> (usize, usize) {
+        let of = |first: usize| self.bytes.iter().skip(first).step_by(2).sum();
+        (of(0), of(1))
+    }
+
+    /// Bytes that may be under way at once: of three messages in a row.
+    fn under_way(&self) -> usize {
+        let sums = (0..self.bytes.len()).map(|i| self.bytes[i..].iter().take(3).sum());
+        sums.max().unwrap_or(0)
     }
 }
 
@@ -97,16 +121,25 @@ pub struct Exchange {
     needs: Vec<usize>,
 }
 
+impl Exchange {
+    /// Its turns: those in which party 1 has something to send or to take.
+    pub fn turns(&self) -> usize {
+        self.cost.bytes.len() / 2 + 1
+    }
+}
+
 /// Some inferences and some elements of each, with the method and the cost of their exchange.
 type Part = (Range<usize>, Range<usize>, Method, Cost);
 
-/// The next action; both parties follow the same list.
+/// The next action; both parties follow the same list. In an exchange's turn `t` party 1 takes party 0's message `t − 1`
+/// and sends its own with number `t`, as far as there are such; party 0 takes that one and sends its own message `t`,
+/// which it sends first if the method [has it so](Method::is_mutual).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Party 1 sends its first message of this exchange, and party 0 answers it.
-    Begin(usize),
-    /// Party 1 takes the answer, and sends its last message if the exchange has one.
-    Finish(usize),
+pub struct Action {
+    /// Which exchange.
+    pub exchange: usize,
+    /// Which of its turns, from 0 on.
+    pub turn: usize,
 }
 
 /// The offline phase of a group of inferences.
@@ -121,9 +154,10 @@ pub struct OfflineSchedule {
 impl OfflineSchedule {
     /// Bytes to party 0, bytes to party 1, and messages.
     pub fn traffic(&self) -> (usize, usize, usize) {
-        let sum = |i: usize| self.exchanges.iter().map(|e| e.cost.bytes[i]).sum::<usize>();
-        let last = self.exchanges.iter().filter(|e| e.cost.bytes[2] > 0).count();
-        (sum(0) + sum(2), sum(1), 2 * self.exchanges.len() + last)
+        self.exchanges.iter().fold((0, 0, 0), |(to0, to1, messages), exchange| {
+            let of = exchange.cost.directions();
+            (to0 + of.0, to1 + of.1, messages + exchange.cost.bytes.len())
+        })
     }
 }
 
@@ -283,24 +317,113 @@ fn parts(length: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 fn actions(exchanges: &[Exchange]) -> Vec<Action> {
-    let mut actions = Vec::with_capacity(2 * exchanges.len());
-    let (mut open, mut finished): (VecDeque<usize>, _) =
-        (VecDeque::new(), vec![false; exchanges.len()]);
-    let mut bytes = 0usize;
-    let size = |i: usize| exchanges[i].cost.total_bytes();
+    let mut open = Open { exchanges, queue: VecDeque::new(), actions: vec![], bytes: 0 };
     for (index, exchange) in exchanges.iter().enumerate() {
-        while !open.is_empty()
-            && (bytes + size(index) > WINDOW || exchange.needs.iter().any(|&n| !finished[n]))
+        let size = exchange.cost.under_way();
+        while !open.queue.is_empty()
+            && (open.bytes + size > WINDOW || exchange.needs.iter().any(|n| open.has(*n)))
         {
-            let Some(oldest) = open.pop_front() else { break };
-            actions.push(Action::Finish(oldest));
-            finished[oldest] = true;
-            bytes -= size(oldest);
+            open.go_on();
         }
-        actions.push(Action::Begin(index));
-        open.push_back(index);
-        bytes += size(index);
+        open.actions.push(Action { exchange: index, turn: 0 });
+        open.queue.push_back((index, 1));
+        open.bytes += size;
     }
-    actions.extend(open.into_iter().map(Action::Finish));
-    actions
+    while !open.queue.is_empty() {
+        open.go_on();
+    }
+    open.actions
+}
+
+/// Exchanges that are begun and not finished, in the order in which they began, with the next turn of each.
+struct Open<'a> {
+    exchanges: &'a [Exchange],
+    queue: VecDeque<(usize, usize)>,
+    actions: Vec<Action>,
+    /// Of the messages that may be under way.
+    bytes: usize,
+}
+
+impl Open<'_> {
+    fn has(&self, exchange: usize) -> bool {
+        self.queue.iter().any(|open| open.0 == exchange)
+    }
+
+    /// Takes the last turn of the oldest exchange; if it has more, one turn of every exchange, so that the messages of
+    /// all of them are under way together. Second turns keep the order of first ones.
+    fn go_on(&mut self) {
+        let is_last = |&(index, turn): &(usize, usize)| turn + 1 == self.exchanges[index].turns();
+        let count = if self.queue.front().is_some_and(is_last) { 1 } else { self.queue.len() };
+        let rest = self.queue.split_off(count);
+        for (exchange, turn) in std::mem::replace(&mut self.queue, rest) {
+            self.actions.push(Action { exchange, turn });
+            if turn + 1 < self.exchanges[exchange].turns() {
+                self.queue.push_back((exchange, turn + 1));
+            } else {
+                self.bytes -= self.exchanges[exchange].cost.under_way();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(bytes: Vec<usize>, needs: Vec<usize>) -> Exchange {
+        let is_mutual = bytes.len() > 3;
+        Exchange {
+            step: 0,
+            operands: vec![],
+            items: 0..1,
+            elements: 0..1,
+            method: if is_mutual { Method::SharedTrees } else { Method::Transfers },
+            cost: Cost { bytes, ..Cost::default() },
+            needs,
+        }
+    }
+
+    /// Every exchange takes its turns in order; first and second turns have one order, as transfers are used up in
+    /// it; what an exchange needs is finished before it begins; and no more is under way than the window.
+    #[test]
+    fn turns_are_taken_in_order_within_the_window() {
+        let lengths = [2, 16, 3, 2, 20, 16, 2, 3, 16, 18, 2, 16, 16, 3];
+        let exchanges: Vec<Exchange> = (0..140)
+            .map(|i| {
+                let size = if i % 35 == 34 { WINDOW } else { WINDOW / [60, 30, 3000][i % 3] };
+                let needs = if i % 15 == 14 { vec![i - 4, i - 1] } else { vec![] };
+                exchange(vec![size; lengths[i % lengths.len()]], needs)
+            })
+            .collect();
+        let actions = actions(&exchanges);
+        assert_eq!(actions.len(), exchanges.iter().map(Exchange::turns).sum::<usize>());
+        let mut turns = vec![0; exchanges.len()];
+        let mut together = 0;
+        for (at, action) in actions.iter().enumerate() {
+            let Action { exchange, turn } = *action;
+            assert_eq!(turns[exchange], turn, "action {at}");
+            turns[exchange] += 1;
+            let is_done = |i: usize, turns: &[usize]| turns[i] == exchanges[i].turns();
+            if turn == 0 {
+                assert!(exchanges[exchange].needs.iter().all(|&n| is_done(n, &turns)));
+            }
+            for count in [1, 2] {
+                let first = turns.iter().take_while(|&&turns| turns >= count).count();
+                assert!(turns[first..].iter().all(|&turns| turns < count), "action {at}");
+            }
+            let open = |i: &usize| turns[*i] > 0 && !is_done(*i, &turns);
+            let open: Vec<usize> = (0..exchanges.len()).filter(open).collect();
+            let bytes: usize = open.iter().map(|&i| exchanges[i].cost.under_way()).sum();
+            assert!(bytes <= WINDOW || open.len() == 1, "action {at}");
+            let is_tree = |i: &&usize| exchanges[**i].method.is_mutual();
+            together = together.max(open.iter().filter(is_tree).count());
+        }
+        assert!(together > 5, "{together} trees at once");
+        // Without trees, an exchange is finished only to make room for the next.
+        let plain: Vec<Exchange> = (0..9).map(|_| exchange(vec![WINDOW / 8; 2], vec![])).collect();
+        let order: Vec<(usize, usize)> =
+            super::actions(&plain).iter().map(|a| (a.exchange, a.turn)).collect();
+        let first = [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (4, 0), (1, 1), (5, 0)];
+        assert_eq!(order[..8], first);
+    }
 }

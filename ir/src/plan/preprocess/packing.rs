@@ -335,7 +335,7 @@ impl Packing {
         let ((party1, party0), (to0, to1)) = (self.transforms(), self.bytes());
         let in_units = |count: usize| count * self.lwe.degree() / 4096;
         let transforms = [in_units(party1), in_units(party0)];
-        Cost { transforms, bytes: [to0, to1, 0], ..Cost::default() }
+        Cost { transforms, bytes: vec![to0, to1], ..Cost::default() }
     }
 
     /// Item, row of a matrix product, and the parts of the tile of an image.

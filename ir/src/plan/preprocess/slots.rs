@@ -181,7 +181,7 @@ impl SlotPacking {
         Cost {
             reverse_transfers: values,
             slots: self.pairs,
-            bytes: [
+            bytes: vec![
                 self.ciphertext_bytes(),
                 self.answer_bytes() + transfers,
                 packed_bytes(values, self.q),
@@ -329,7 +329,7 @@ mod tests {
                         "H {harmonics} amplitude 2^{amplitude} count {count}: trees {:.1}, slots {:.1} {:?} {:?} {:?}",
                         per(trees),
                         per(best.total_bytes()),
-                        best.cost().bytes.map(per),
+                        best.cost().bytes.into_iter().map(per).collect::<Vec<f64>>(),
                         best.lwe,
                         best.moduli
                     );

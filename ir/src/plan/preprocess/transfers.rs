@@ -1,7 +1,7 @@
 //! What correlations by oblivious transfer (OT, *transfers* for short) cost, exactly. The runtime's messages have these lengths.
 
 use super::Cost;
-use crate::plan::Phase;
+use crate::plan::{Phase, Table};
 use crate::ring::packed_bytes;
 
 /// `k` of SoftSpokenOT: its seeds are the leaves of trees of `2^k`, and every transfer costs
@@ -32,7 +32,34 @@ pub fn trees(phase: &Phase, count: usize) -> Cost {
     let leaves = count << phase.mask_bits;
     let lane = if phase.q <= 32 { 32 } else { 64 };
     let pads = leaves * (2 * phase.harmonics * lane).div_ceil(128) as usize;
-    Cost { transfers, leaves, pads, bytes: [first, second, 0], ..Cost::default() }
+    Cost { transfers, leaves, pads, bytes: vec![first, second], ..Cost::default() }
+}
+
+/// The shared trees of `count` elements of a table step, by the messages of either party: transfers; a block per level
+/// but the first, beside the first of them party 0's products of bits of the place, and party 1's small tree; the
+/// openings and the place.
+pub fn shared_trees(table: &Table, count: usize) -> Cost {
+    let (bits, levels) = (table.mask_bits, table.levels());
+    let transfers = count * bits as usize;
+    let extension = extension_bytes(transfers);
+    let block = 16 * count;
+    let small = tree_bytes(count, Table::NODE_BITS, Table::NODE, table.q);
+    let products = packed_bytes(count, bits * (bits - 1) / 2);
+    let last = packed_bytes(count * (Table::NODE + 1), table.q) + packed_bytes(count, bits);
+    let mut bytes = vec![extension, extension, block + small, block + products];
+    bytes.extend((0..2 * (levels - 2)).map(|_| block));
+    bytes.extend([last, last]);
+    let nodes = count << levels;
+    let lanes = if table.q <= 16 { 1 } else { table.q.next_power_of_two() as usize / 16 };
+    Cost {
+        transfers,
+        reverse_transfers: transfers,
+        // A tree is grown anew for every level.
+        leaves: 2 * nodes,
+        pads: nodes * (1 + lanes),
+        bytes,
+        ..Cost::default()
+    }
 }
 
 /// The products of `count` elements with secret factors, of an operand with a ring of `ring` bits: one transfer
@@ -41,7 +68,7 @@ pub fn hadamard(ring: u32, count: usize) -> Cost {
     let transfers = count * ring as usize;
     let first = extension_bytes(transfers) + packed_bytes(transfers, 1);
     let second = packed_bytes(count, ring * (ring + 1) / 2);
-    Cost { transfers, bytes: [first, second, 0], ..Cost::default() }
+    Cost { transfers, bytes: vec![first, second], ..Cost::default() }
 }
 
 #[cfg(test)]
@@ -65,7 +92,7 @@ mod tests {
         };
         let cost = trees(&of_phase, 128);
         assert_eq!(cost.transfers, 1024);
-        assert_eq!(cost.bytes, [128 * 15 + 128, 128 * (7 * 16 + 16), 0]);
+        assert_eq!(cost.bytes, [128 * 15 + 128, 128 * (7 * 16 + 16)]);
         let of_square = Square { t: 3, p: 10, q: 24, shift: 8 };
         let cost = of_square.cost(128);
         let below: usize = (16..=24).sum();
@@ -74,7 +101,7 @@ mod tests {
         assert_eq!(cost.bytes[1], 16 * (below + 5 * 24) + 256 * 16 / 8);
         assert_eq!(cost.bytes[2], 16 * 2 * 24);
         let cost = hadamard(16, 128);
-        assert_eq!(cost.bytes, [2048 * 16 / 8, 16 * 136, 0]);
+        assert_eq!(cost.bytes, [2048 * 16 / 8, 16 * 136]);
         assert_eq!(of_square.power_bits(1), (10, 1));
         assert_eq!(of_square.power_bits(2), (20, 10));
         assert_eq!(of_square.power_bits(3), (24, 14));

@@ -3,7 +3,7 @@
 //! A step takes one or more *round trips*. In each party 0 sends a masked *opening* and party 1 a *response*; the
 //! last response is party 1's share of the value under a fresh mask, so that party 0 holds the value masked again.
 
-use super::{Phase, Polynomial, Select, Square, Step};
+use super::{Phase, Polynomial, Select, Square, Step, Table};
 use crate::plan::evaluate::Coins;
 use crate::plan::preprocess::{Cost, Method};
 use crate::plan::{RingLwe, StepWeights};
@@ -23,6 +23,8 @@ pub enum Interactive {
     Polynomial(Polynomial),
     /// The positive part, truncated: two round trips.
     Select(Select),
+    /// A public function by its table: one round trip.
+    Table(Table),
 }
 
 impl Interactive {
@@ -33,6 +35,7 @@ impl Interactive {
             Self::Square(kind) => kind,
             Self::Polynomial(kind) => kind,
             Self::Select(kind) => kind,
+            Self::Table(kind) => kind,
         }
     }
 }
@@ -56,6 +59,12 @@ impl From<Polynomial> for Interactive {
 impl From<Select> for Interactive {
     fn from(kind: Select) -> Self {
         Self::Select(kind)
+    }
+}
+
+impl From<Table> for Interactive {
+    fn from(kind: Table) -> Self {
+        Self::Table(kind)
     }
 }
 
@@ -131,6 +140,12 @@ pub trait Protocol {
     /// What the correlation holds beside what each party draws from its own seed: party 0's part, and
     /// party 1's.
     fn correlation(&self, step: &Step) -> [Vec<Field>; 2];
+
+    /// Whether party 1's part of a dealt correlation expands from its seed: what a dealer gives it is uniform then. If
+    /// not, its fields stand in its item, as those of party 0 do.
+    fn expands(&self) -> bool {
+        true
+    }
 
     /// The most elements of one exchange of the offline phase.
     fn elements_at_once(&self) -> usize {

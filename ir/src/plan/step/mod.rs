@@ -13,6 +13,7 @@ mod phase;
 mod polynomial;
 mod select;
 mod square;
+mod table;
 
 pub use interactive::{Exact, Field, Interactive, Protocol, Trip};
 pub use linear::Linear;
@@ -21,6 +22,7 @@ pub use phase::{MOST_PHASE_BITS, Phase, PhaseTables, phase_error};
 pub use polynomial::{MOST_DEGREE, Polynomial};
 pub use select::Select;
 pub use square::Square;
+pub use table::Table;
 
 use super::weights::StepWeights;
 use crate::ring::low_mask;
@@ -148,7 +150,10 @@ impl StepOp {
         match self {
             Self::Interactive(Interactive::Phase(phase)) => Some(phase),
             Self::Interactive(
-                Interactive::Square(_) | Interactive::Polynomial(_) | Interactive::Select(_),
+                Interactive::Square(_)
+                | Interactive::Polynomial(_)
+                | Interactive::Select(_)
+                | Interactive::Table(_),
             )
             | Self::Input
             | Self::Constant

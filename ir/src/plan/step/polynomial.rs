@@ -38,7 +38,7 @@ impl Polynomial {
         Cost {
             transfers,
             reverse_transfers: count,
-            bytes: [
+            bytes: vec![
                 extension_bytes(transfers) + packed_bytes(transfers, 1),
                 (count * bits).div_ceil(8) + extension_bytes(count) + packed_bytes(count, 1),
                 packed_bytes(count * self.degree as usize, q),

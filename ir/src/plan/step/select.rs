@@ -76,7 +76,7 @@ impl Select {
             transfers,
             reverse_transfers: count,
             key_blocks: count * 2 * blocks,
-            bytes: [
+            bytes: vec![
                 extension_bytes(transfers) + packed_bytes(count, self.p),
                 extension_bytes(count),
                 packed_bytes(count, ring),

@@ -64,7 +64,7 @@ impl Square {
         Cost {
             transfers,
             reverse_transfers: 2 * count,
-            bytes: [
+            bytes: vec![
                 extension_bytes(transfers) + packed_bytes(transfers, 1),
                 packed_bytes(count, widths)
                     + extension_bytes(2 * count)

@@ -125,7 +125,7 @@ fn long_messages_end_both_sides() {
 
 #[test]
 fn garbage_of_the_right_length_ends_both_sides() {
-    for plan in [plans::every_kind(), plans::phases()] {
+    for plan in [plans::every_kind(), plans::phases(), plans::tables()] {
         bend_each(
             plan,
             |m| m.fill(0xff),

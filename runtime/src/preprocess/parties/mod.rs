@@ -19,6 +19,8 @@ mod shares;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod view_parts;
+#[cfg(test)]
 mod view_tests;
 
 pub use party0::preprocess as party0;

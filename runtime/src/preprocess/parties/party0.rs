@@ -8,10 +8,10 @@ use crate::preprocess::Role;
 use crate::preprocess::expand::Seed;
 use crate::preprocess::item::Item;
 use crate::preprocess::rlwe::PublicKeys;
-use crate::preprocess::transfer::{TransferError, Transfers};
-use crate::steps::exchange::{Open, Tools, answer};
+use crate::preprocess::transfer::Transfers;
+use crate::steps::exchange::{self, Open, Tools, Turn, answer};
 use ir::plan::rlwe::key_bytes;
-use ir::plan::{Action, Plan, Weights};
+use ir::plan::{Plan, Weights};
 
 /// Preprocesses `count` items with party 1 and hands each half to `keep`.
 ///
@@ -61,32 +61,45 @@ impl Group<'_> {
         let (plan, weights) = (self.plan, self.weights);
         let schedule = plan.offline_schedule(self.seeds.len());
         let mut open: Vec<Option<Open>> = schedule.exchanges.iter().map(|_| None).collect();
-        let refused = |e: TransferError| Error::Peer(e.to_string());
+        // Messages that are sent before party 1's come.
+        let mut ahead: Vec<Option<Vec<u8>>> = schedule.exchanges.iter().map(|_| None).collect();
         for action in &schedule.actions {
-            let (Action::Begin(index) | Action::Finish(index)) = *action;
-            let exchange = &schedule.exchanges[index];
+            let (index, exchange) = (action.exchange, &schedule.exchanges[action.exchange]);
+            let Some(&bytes) = exchange.cost.bytes.get(2 * action.turn) else { continue };
             let number = *self.number + index as u32;
             transfers.enter(number);
             let during = format!("waiting for party 1's part of v{}", exchange.step);
-            match action {
-                Action::Begin(_) => {
-                    let message = messenger.receive(exchange.cost.bytes[0], &during)?;
-                    let seeds = &self.seeds[exchange.items.clone()];
-                    let tools = &mut Tools { transfers, keys: self.keys, number };
-                    let (answer, state) = answer(tools, plan, weights, exchange, seeds, &message)?;
-                    messenger.send(answer);
-                    match state {
-                        Open::Done(shares) => self.shares.put(plan, exchange, &shares),
-                        state => open[index] = Some(state),
+            let is_mutual = exchange.method.is_mutual();
+            let seeds = &self.seeds[exchange.items.clone()];
+            let group = *self.number;
+            if is_mutual && action.turn == 0 {
+                let tools = &mut Tools { transfers, keys: self.keys, number, group };
+                let (state, message) = exchange::open(tools, plan, exchange, seeds)?;
+                (open[index], ahead[index]) = (Some(state), Some(message));
+            }
+            ahead[index].take().into_iter().for_each(|message| messenger.send(message));
+            let message = messenger.receive(bytes, &during)?;
+            let next = match open[index].take() {
+                None => {
+                    let tools = &mut Tools { transfers, keys: self.keys, number, group };
+                    answer(tools, plan, weights, exchange, seeds, &message)?
+                }
+                Some(state) => {
+                    let next = state.take(transfers, &plan.steps[exchange.step], &message);
+                    next.map_err(|e| Error::Peer(e.to_string()))?
+                }
+            };
+            match next {
+                Turn::More(state, message) => {
+                    open[index] = Some(state);
+                    match is_mutual {
+                        true => ahead[index] = Some(message),
+                        false => messenger.send(message),
                     }
                 }
-                Action::Finish(_) => {
-                    if let Some(state) = open[index].take() {
-                        let message = messenger.receive(exchange.cost.bytes[2], &during)?;
-                        let step = &plan.steps[exchange.step];
-                        let shares = state.finish(transfers, step, &message).map_err(refused)?;
-                        self.shares.put(plan, exchange, &shares);
-                    }
+                Turn::Done(shares, message) => {
+                    self.shares.put(plan, exchange, &shares);
+                    message.into_iter().for_each(|message| messenger.send(message));
                 }
             }
         }

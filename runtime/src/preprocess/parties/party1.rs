@@ -10,9 +10,9 @@ use crate::preprocess::item::{Item, drawn_mask};
 use crate::preprocess::rlwe::SecretKeys;
 use crate::preprocess::transfer::Transfers;
 use crate::secret::SecretTensor;
-use crate::steps::exchange::{Asked, Masks, Tools, ask};
+use crate::steps::exchange::{Asked, Masks, Shares, Tools, Turn, ask};
 use ir::Tensor;
-use ir::plan::{Action, Exchange, Plan, StepOp, StepWeights};
+use ir::plan::{Exchange, Plan, StepOp, StepWeights};
 
 /// Preprocesses `count` items with party 0 and hands each half to `keep`.
 ///
@@ -98,25 +98,30 @@ impl<'a> Group<'a> {
         let schedule = self.plan.offline_schedule(self.seeds.len());
         let mut begun: Vec<Option<Asked>> = schedule.exchanges.iter().map(|_| None).collect();
         for action in &schedule.actions {
-            let (Action::Begin(index) | Action::Finish(index)) = *action;
+            let (index, exchange) = (action.exchange, &schedule.exchanges[action.exchange]);
             let number = *self.number + index as u32;
             transfers.enter(number);
-            match *action {
-                Action::Begin(index) => {
-                    let exchange = &schedule.exchanges[index];
+            let next = match begun[index].take() {
+                None => {
                     let (state, message) = self.begin(exchange, number, transfers)?;
+                    Turn::More(state, message)
+                }
+                Some(state) => {
+                    let during = format!("waiting for the correlation of v{}", exchange.step);
+                    let bytes = exchange.cost.bytes[2 * action.turn - 1];
+                    let message = messenger.receive(bytes, &during)?;
+                    let next = state.take(transfers, self.keys, &message);
+                    next.map_err(|e| Error::Peer(e.to_string()))?
+                }
+            };
+            match next {
+                Turn::More(state, message) => {
                     begun[index] = Some(state);
                     messenger.send(message);
                 }
-                Action::Finish(index) => {
-                    let exchange = &schedule.exchanges[index];
-                    let state = begun[index].take();
-                    let state = state.ok_or_else(|| Error::Internal("not begun".into()))?;
-                    let during = format!("waiting for the correlation of v{}", exchange.step);
-                    let message = messenger.receive(exchange.cost.bytes[1], &during)?;
-                    if let Some(last) = self.finish(exchange, state, transfers, &message)? {
-                        messenger.send(last);
-                    }
+                Turn::Done(shares, message) => {
+                    self.finish(exchange, &shares);
+                    message.into_iter().for_each(|message| messenger.send(message));
                 }
             }
         }
@@ -138,20 +143,12 @@ impl<'a> Group<'a> {
         };
         let masks: Vec<Masks<'_>> =
             exchange.operands.iter().map(of_operand).collect::<Result<_, _>>()?;
-        let tools = &mut Tools { transfers, keys: self.keys, number };
+        let tools = &mut Tools { transfers, keys: self.keys, number, group: *self.number };
         ask(tools, self.plan, exchange, &masks)
     }
 
-    fn finish(
-        &mut self,
-        exchange: &Exchange,
-        state: Asked,
-        transfers: &mut Transfers,
-        message: &[u8],
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let finished = state.finish(transfers, self.keys, message);
-        let (shares, last) = finished.map_err(|e| Error::Peer(e.to_string()))?;
-        self.shares.put(self.plan, exchange, &shares);
+    fn finish(&mut self, exchange: &Exchange, shares: &Shares) {
+        self.shares.put(self.plan, exchange, shares);
         let step = &self.plan.steps[exchange.step];
         // Exchanges of one step finish in order: with its last part the whole mask is known.
         if step.op.is_secret_linear() && exchange.elements.end == step.shape.elements() {
@@ -162,6 +159,5 @@ impl<'a> Group<'a> {
             }
             self.follow();
         }
-        Ok(last)
     }
 }

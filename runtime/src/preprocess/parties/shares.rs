@@ -31,6 +31,11 @@ impl ItemShares {
         let elements = plan.steps[exchange.step].shape.elements().max(1);
         for (n, item) in exchange.items.clone().enumerate() {
             for (field, share) in self.items[item][exchange.step].iter_mut().zip(shares) {
+                if let Share::Whole(_) = share {
+                    let length = field.len();
+                    put_field(field, 0..length, share, n * length);
+                    continue;
+                }
                 let per_element = field.len() / elements;
                 let length = exchange.elements.len() * per_element;
                 let start = exchange.elements.start * per_element;
@@ -58,7 +63,7 @@ impl ItemShares {
 fn put_field(field: &mut Explicit, to: Range<usize>, share: &Share, first: usize) {
     let from = first..first + to.len();
     match (field, share) {
-        (Explicit::Narrow(field, _), Share::Narrow(share)) => {
+        (Explicit::Narrow(field, _), Share::Narrow(share) | Share::Whole(share)) => {
             field[to].copy_from_slice(&share[from]);
         }
         (Explicit::Wide(field, _), Share::Wide(share)) => field[to].copy_from_slice(&share[from]),
@@ -67,7 +72,7 @@ fn put_field(field: &mut Explicit, to: Range<usize>, share: &Share, first: usize
             let pairs = field[to].iter_mut().zip(&share[from]);
             pairs.for_each(|(field, &share)| *field = share as u64);
         }
-        (Explicit::Wide(field, _), Share::Narrow(share)) => {
+        (Explicit::Wide(field, _), Share::Narrow(share) | Share::Whole(share)) => {
             let pairs = field[to].iter_mut().zip(&share[from]);
             pairs.for_each(|(field, &share)| *field = share.into());
         }

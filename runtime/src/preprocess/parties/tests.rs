@@ -74,8 +74,9 @@ fn two_parties_alone_answer_what_the_evaluator_answers() {
     let hadamard = plans::large_hadamard();
     assert!(hadamard.0.offline_schedule(1).exchanges.iter().filter(|e| e.step == 1).count() > 1);
     let selects = [plans::selects(), plans::narrow_select(), plans::large_selects()];
+    let tables = [plans::tables(), plans::large_tables()];
     let others = [plans::phases(), plans::every_kind(), plans::tiny(), large, hadamard];
-    for (plan, weights) in others.into_iter().chain(selects) {
+    for (plan, weights) in others.into_iter().chain(selects).chain(tables) {
         for batch in [1, 3] {
             let inputs = plans::inputs(&plan, batch, 5);
             let (party0, party1) = run(&plan, &weights, &inputs);

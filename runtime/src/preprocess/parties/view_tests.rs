@@ -15,6 +15,7 @@
 //! padding at the end of packed parts. Residues are uniform below primes that are so close to a power of
 //! two that their bits are fair.
 
+use super::view_parts::{Part, Structure, item_layout, layout};
 use super::{party0, party1};
 use crate::handshake::HELLO_BYTES;
 use crate::in_process::run_without_dealer;
@@ -23,14 +24,11 @@ use crate::preprocess::Role;
 use crate::preprocess::expand::Seed;
 use crate::preprocess::item::{Item, Origin, item_bytes};
 use crate::preprocess::rlwe::transformed;
-use crate::preprocess::transfer::{gilboa, setup};
+use crate::preprocess::transfer::gilboa;
 use crate::testing::{Random, plans};
 use ir::Tensor;
-use ir::plan::preprocess::transfers::{extension_bytes, tree_bytes};
-use ir::plan::{
-    Exchange, Field, Interactive, Linear, Plan, Polynomial, RingLwe, StepOp, StepWeights, Weights,
-};
-use ir::ring::{pack, packed_bytes};
+use ir::plan::{Plan, StepWeights, Weights};
+use ir::ring::pack;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -87,30 +85,6 @@ fn session(plan: &Plan, weights: &Weights, count: usize, seeds: [Option<u8>; 2])
     Session { messages: [to0, to1], items: [items0, items1] }
 }
 
-/// A part of a message whose elements have a width.
-#[derive(Clone, Debug)]
-struct Part {
-    class: String,
-    bytes: usize,
-    /// Bits before the padding.
-    bits: usize,
-    width: usize,
-    structure: Structure,
-    /// Of ciphertexts.
-    lwe: Option<RingLwe>,
-}
-
-/// Which bits are the same zeros for everyone.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Structure {
-    /// None but the padding.
-    Plain,
-    /// The lowest and the highest bit of a group element's encoding.
-    Points,
-    /// The low bits of a polynomial step's shares of `u_j·w_j` and `u_j·β·w_j`: `w_j` is a multiple of 2^p.
-    Multiples(usize),
-}
-
 /// Messages whose ciphertexts are not transformed.
 fn coefficients(layout: &[Vec<Part>], messages: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let turn = |(parts, message): (&Vec<Part>, &Vec<u8>)| {
@@ -123,150 +97,6 @@ fn coefficients(layout: &[Vec<Part>], messages: &[Vec<u8>]) -> Vec<Vec<u8>> {
         parts.iter().flat_map(part).collect()
     };
     layout.iter().zip(messages).map(turn).collect()
-}
-
-impl Part {
-    fn new(class: &str, elements: usize, width: usize) -> Self {
-        let (class, bits) = (class.to_owned(), elements * width);
-        let structure = Structure::Plain;
-        Self { class, bytes: bits.div_ceil(8), bits, width, structure, lwe: None }
-    }
-
-    fn points(class: &str, count: usize) -> Self {
-        Self { structure: Structure::Points, ..Self::new(class, count, 256) }
-    }
-
-    fn ciphertexts(class: &str, count: usize, lwe: RingLwe) -> Self {
-        let residues = count * lwe.degree() * lwe.primes as usize;
-        Self { lwe: Some(lwe), ..Self::new(class, residues, lwe.prime_bits as usize) }
-    }
-
-    fn bytes(class: &str, bytes: usize) -> Self {
-        Self::new(class, bytes, 8)
-    }
-
-    /// Whether a bit is fair; the other ones are zeros.
-    fn is_fair(&self, bit: usize) -> bool {
-        let (element, place) = (bit / self.width, bit % self.width);
-        let is_zero = match self.structure {
-            Structure::Plain => false,
-            Structure::Points => matches!(place, 0 | 255),
-            Structure::Multiples(p) => matches!(element % 4, 1 | 2) && place < p,
-        };
-        bit < self.bits && !is_zero
-    }
-}
-
-/// The parts of the messages of an exchange, in order.
-fn parts(plan: &Plan, exchange: &Exchange) -> [Vec<Part>; 3] {
-    let step = &plan.steps[exchange.step];
-    let count = exchange.items.len() * exchange.elements.len();
-    let name = |what: &str| format!("{what} of v{} ({})", exchange.step, step.op.name());
-    let extension = |from: &str, n: usize| {
-        Part::bytes(&name(&format!("{from}'s transfers")), extension_bytes(n))
-    };
-    let flips = |from: &str, n: usize| Part::new(&name(&format!("{from}'s choices")), n, 1);
-    let corrections = |bits: usize| Part::new(&name("corrections"), count, bits);
-    let cost = exchange.cost;
-    let asked = vec![extension("party 1", cost.transfers), flips("party 1", cost.transfers)];
-    let back = |bits: usize| {
-        let n = cost.reverse_transfers;
-        vec![corrections(bits), extension("party 0", n), flips("party 0", n)]
-    };
-    let all = match &step.op {
-        StepOp::Interactive(Interactive::Phase(phase)) => {
-            let (p, scalars) = (phase.mask_bits as usize, 2 * phase.harmonics as usize);
-            let blocks = tree_bytes(count, phase.mask_bits, 0, phase.q);
-            [
-                vec![extension("party 1", count * p), Part::new(&name("places"), count, p)],
-                vec![
-                    Part::bytes(&name("levels"), blocks),
-                    Part::new(&name("corrections"), count * scalars, phase.q as usize),
-                ],
-                vec![],
-            ]
-        }
-        StepOp::Interactive(Interactive::Square(square)) => {
-            let q = square.q as usize;
-            let low = square.low_bits() as usize;
-            let bits = (0..low).map(|i| q - i).sum::<usize>() + 5 * q;
-            [asked, back(bits), vec![Part::new(&name("last corrections"), 2 * count, q)]]
-        }
-        StepOp::Interactive(Interactive::Polynomial(Polynomial { square, degree })) => {
-            let degree = *degree as usize;
-            let bits = (cost.bytes[1]
-                - extension_bytes(cost.reverse_transfers)
-                - packed_bytes(cost.reverse_transfers, 1))
-                * 8
-                / count;
-            let last = Part::new(&name("last corrections"), count * degree, square.q as usize);
-            [asked, back(bits), vec![last]]
-        }
-        StepOp::Interactive(Interactive::Select(select)) => {
-            let places = Part::new(&name("places"), count, select.p as usize);
-            let last = Part::new(&name("last corrections"), count, step.ring as usize);
-            [
-                vec![extension("party 1", cost.transfers), places],
-                vec![extension("party 0", count)],
-                vec![last],
-            ]
-        }
-        StepOp::Linear(Linear::Hadamard { .. }) => {
-            let ring = step.ring as usize;
-            [asked, vec![corrections(ring * (ring + 1) / 2)], vec![]]
-        }
-        _ => {
-            let packing = plan.packing(exchange.step, exchange.items.len()).unwrap();
-            let (images, channels, outputs) = packing.groups();
-            let lwe = plan.rlwe.iter().find(|lwe| {
-                lwe.ciphertext_bytes() * images * channels == cost.bytes[0]
-                    && packing.bytes().0 == cost.bytes[0]
-            });
-            let lwe = lwe.unwrap();
-            let (low, high) = packing.answer_bits();
-            [
-                vec![Part::ciphertexts(&name("ciphertexts"), images * channels, *lwe)],
-                vec![
-                    Part::new(&name("seconds"), images * outputs * lwe.degree(), high as usize),
-                    Part::new(&name("firsts"), count, low as usize),
-                ],
-                vec![],
-            ]
-        }
-    };
-    for (parts, bytes) in all.iter().zip(cost.bytes) {
-        let found: usize = parts.iter().map(|p| p.bytes).sum();
-        assert_eq!(found, bytes, "{parts:?}");
-    }
-    all
-}
-
-/// The parts of every message of a session, to party 0 and to party 1.
-fn layout(plan: &Plan, count: usize) -> [Vec<Vec<Part>>; 2] {
-    let both = || {
-        vec![
-            vec![Part::bytes("nonce", 32), Part::points("first point", 1)],
-            vec![Part::points("points", setup::POINTS_BYTES / 32)],
-            vec![Part::bytes("trees of seeds", setup::SEEDS_BYTES)],
-        ]
-    };
-    let [mut to0, mut to1] = [both(), both()];
-    to0[0].push(Part::bytes("public seed", 32));
-    let keys = |lwe: &RingLwe| Part::ciphertexts("public keys", 1, *lwe);
-    to0[0].extend(plan.rlwe.iter().map(keys));
-    assert_eq!(plan.group(count), count, "one group");
-    let schedule = plan.offline_schedule(count);
-    for action in &schedule.actions {
-        let (ir::plan::Action::Begin(index) | ir::plan::Action::Finish(index)) = *action;
-        let [first, answer, last] = parts(plan, &schedule.exchanges[index]);
-        if matches!(action, ir::plan::Action::Begin(_)) {
-            to0.push(first);
-            to1.push(answer);
-        } else if !last.is_empty() {
-            to0.push(last);
-        }
-    }
-    [to0, to1]
 }
 
 /// Ones among bits, per class of parts.
@@ -286,9 +116,9 @@ impl Statistic {
         self.places.resize(part.width, (0, 0));
         for bit in 0..8 * part.bytes {
             let ones = sessions.iter().filter(|s| s[bit / 8] >> (bit % 8) & 1 == 1).count();
-            if !part.is_fair(bit) {
-                if ones > 0 {
-                    return Err(format!("{}: bit {bit} is not zero", part.class));
+            if let Some(fixed) = part.fixed(bit) {
+                if ones != n * usize::from(fixed) {
+                    return Err(format!("{}: bit {bit} is not {fixed}", part.class));
                 }
                 continue;
             }
@@ -337,29 +167,9 @@ fn check(layout: &[Vec<Part>], sessions: &[&Vec<Vec<u8>>]) -> Result<usize, Stri
     Ok(classes.values().map(|s| 1 + s.places.len()).sum())
 }
 
-/// The layout of the explicit part of a party's item; the seed is skipped.
-fn item_layout(plan: &Plan, role: Role) -> Vec<Vec<Part>> {
-    let fields = |step: usize| plan.correlation(step).map(|c| (step, [c.party0, c.party1]));
-    let correlations = (0..plan.steps.len()).filter_map(fields).flat_map(|(step, fields)| {
-        let op = &plan.steps[step].op;
-        let field = move |(number, field): (usize, Field)| {
-            let class = format!("field {number} of v{step} ({})", op.name());
-            let part = Part::new(&class, field.elements, field.bits as usize);
-            match op {
-                StepOp::Interactive(Interactive::Polynomial(Polynomial { square, .. })) => {
-                    Part { structure: Structure::Multiples(square.p as usize), ..part }
-                }
-                _ => part,
-            }
-        };
-        fields[role as usize].clone().into_iter().enumerate().map(field)
-    });
-    vec![correlations.collect()]
-}
-
-fn plans() -> [(Plan, Weights); 5] {
+fn plans() -> [(Plan, Weights); 6] {
     let [wide, narrow] = [plans::selects(), plans::narrow_select()];
-    [plans::phases(), plans::every_kind(), plans::tiny(), wide, narrow]
+    [plans::phases(), plans::every_kind(), plans::tiny(), wide, narrow, plans::tables()]
 }
 
 #[test]

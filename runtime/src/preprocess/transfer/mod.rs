@@ -2,7 +2,7 @@
 //!
 //! [`base`] runs the 128 base OTs with public keys, [`seeds`] turns them into seeds, and [`softspoken`] (OT extension)
 //! expands these into as many correlated OTs as are wanted. [`tree`] builds secret-shared one-hot vectors from them by
-//! punctured GGM trees, and [`gilboa`] products.
+//! punctured GGM trees, [`shared_tree`] those at places that no party knows, and [`gilboa`] products.
 //! [`setup`] runs the first two in both directions at once; what comes out is [`Transfers`]. No message
 //! is sent here: each function takes the peer's and returns its own.
 
@@ -13,6 +13,7 @@ pub mod hash;
 pub mod lanes;
 pub mod seeds;
 pub mod setup;
+pub mod shared_tree;
 pub mod softspoken;
 mod transpose;
 pub mod tree;
@@ -59,6 +60,9 @@ pub enum TransferError {
     /// Not an element of the group.
     #[error("the peer sent an invalid point")]
     Point,
+    /// Openings of shared trees whose bits do not sum to an odd number.
+    #[error("the peer sent openings that fit no tree")]
+    Openings,
     /// A ciphertext is none.
     #[error(transparent)]
     Ciphertext(crate::preprocess::rlwe::Malformed),
@@ -68,4 +72,14 @@ pub enum TransferError {
 pub(crate) fn expect_length(message: &[u8], expected: usize) -> Result<(), TransferError> {
     let found = message.len();
     if found == expected { Ok(()) } else { Err(TransferError::Length { found, expected }) }
+}
+
+/// Unpacks `count` elements of `bits` bits.
+pub(crate) fn unpack_exact(
+    bytes: &[u8],
+    count: usize,
+    bits: u32,
+) -> Result<Vec<u64>, TransferError> {
+    expect_length(bytes, ir::ring::packed_bytes(count, bits))?;
+    ir::ring::unpack(bytes, count, bits).ok_or(TransferError::Padding)
 }

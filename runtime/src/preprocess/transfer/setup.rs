@@ -7,7 +7,8 @@
 //! | 3 | [`SEEDS_BYTES`] | the trees of seeds of which it owns all leaves |
 //!
 //! A party *receives* in the base transfers of the direction in which it later sends, as SoftSpokenOT
-//! has it. The first messages of both name the session: base keys and fixed keys depend on them.
+//! has it. The first messages of both name the session: base keys and fixed keys depend on them. The lowest bit of
+//! party 0's `Δ` is 1 and that of party 1's is 0, so that their sum is odd ([`super::shared_tree`]).
 
 use super::base::{self, BaseSender, Context, POINT_BYTES};
 use super::hash::{Block, Hashes};
@@ -78,7 +79,8 @@ impl Begun {
         };
         let hash = Sha256::new().chain_update(b"polyrt transfers");
         let session = hash.chain_update(first).chain_update(second).finalize().into();
-        let delta = Zeroizing::new(seed.strings(1, Domain::Blocks, 1)[0]);
+        let mut delta: Zeroizing<Block> = Zeroizing::new(seed.strings(1, Domain::Blocks, 1)[0]);
+        delta[0] = delta[0] & !1 | u8::from(role == Role::Party0);
         let mut randomness = Zeroizing::new([[0; base::SCALAR_BYTES]; base::COUNT]);
         randomness.copy_from_slice(&seed.strings(1, Domain::Scalars, base::COUNT));
         let mut point = [0; POINT_BYTES];
@@ -158,7 +160,9 @@ mod tests {
     fn transfers_are_correlated_in_both_directions() {
         let seed = Seed::insecure_for_tests;
         let (mut party0, mut party1) = both(seed(1), seed(2));
-        assert_ne!(party0.sender.delta(), party1.sender.delta());
+        assert_eq!(party0.sender.delta()[0] & 1, 1);
+        assert_eq!(party1.sender.delta()[0] & 1, 0);
+        assert_ne!(party0.sender.delta()[1..], party1.sender.delta()[1..]);
         for count in [1, 127, 128, 129, 8191, 8192, 8193, 20_000] {
             let a = check(&mut party0.sender, &mut party1.receiver, count);
             let b = check(&mut party1.sender, &mut party0.receiver, count);

@@ -36,10 +36,10 @@
 use super::forest::{EARLY, Forest, Grow0, Grow1, Pads, is_early};
 use super::hash::{Block, Cipher, Hashes, WithCipher};
 use super::lanes::{Lane, add_all};
-use super::{TransferError, expect_length};
+use super::{TransferError, expect_length, unpack_exact};
 use crate::secret::Elements;
 use ir::plan::preprocess::transfers::tree_bytes;
-use ir::ring::{low_mask, pack, unpack};
+use ir::ring::{low_mask, pack};
 use rayon::prelude::*;
 use std::iter;
 use zeroize::Zeroizing;
@@ -88,13 +88,13 @@ impl Shape {
 
 /// `δ` of every element, packed: party 1's message, for its places and the choices of its transfers.
 pub fn shifts(shape: &Shape, places: &[u64], choices: &[u8]) -> Vec<u8> {
-    let ends = choices.chunks_exact(shape.p as usize).map(path);
+    let ends = choices.chunks_exact(shape.p as usize).map(end);
     let shift = |(place, end): (&u64, u64)| place ^ end;
     pack(&places.iter().zip(ends).map(shift).collect::<Vec<_>>(), shape.p)
 }
 
-/// `M'`, the leaf that party 1 does not know.
-fn path(choices: &[u8]) -> u64 {
+/// `M'`, the leaf that party 1 does not know: the place that needs no shift.
+pub fn end(choices: &[u8]) -> u64 {
     choices.iter().rev().fold(0, |path, &bit| path << 1 | u64::from(bit ^ 1))
 }
 
@@ -176,11 +176,6 @@ pub fn party1<F: Fold>(
             },
         );
     Ok(shares)
-}
-
-fn unpack_exact(bytes: &[u8], count: usize, bits: u32) -> Result<Vec<u64>, TransferError> {
-    expect_length(bytes, ir::ring::packed_bytes(count, bits))?;
-    unpack(bytes, count, bits).ok_or(TransferError::Padding)
 }
 
 /// Bytes to party 1 for one element's levels.

@@ -47,7 +47,7 @@ fn shares_sum_to_the_ideal_products() {
         let short = &second[1..];
         assert!(finish(&mut transfers1, &secret, &packing, short).is_err());
         let (third, share1) = finish(&mut transfers1, &secret, &packing, &second).unwrap();
-        assert_eq!([first.len(), second.len(), third.len()], cost.bytes);
+        assert_eq!(cost.bytes, [first.len(), second.len(), third.len()]);
         let share0 = open.finish_slots(&transfers0, &packing, &third).unwrap();
         assert_eq!((share0.len(), share1.len()), (ideal.len(), ideal.len()));
         for ((a, b), product) in share0.iter().zip(share1.iter()).zip(ideal.iter()) {

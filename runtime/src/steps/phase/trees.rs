@@ -275,7 +275,7 @@ pub(super) mod tests {
             share0.iter().chain(&*share1).for_each(|share| hash.update(share.to_le_bytes()));
         }
         let digest: String = hash.finalize()[..8].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(digest, "1749f74dcc412e9a");
+        assert_eq!(digest, "8dbaee6af1da7521");
     }
 
     /// What the fold relies on, for every table that a plan may have.

@@ -2,8 +2,8 @@
 
 use super::Phase;
 use crate::plan::StepWeights;
-use crate::plan::evaluate::{Coins, Rounding, per_channel};
-use crate::plan::formula::{evaluated_phase, trigonometric, truncated};
+use crate::plan::evaluate::{Coins, Rounding, evaluated_index, per_channel};
+use crate::plan::formula::{trigonometric, truncated};
 use crate::plan::step::{Exact, Step};
 use crate::ring::{low_mask, to_signed};
 use crate::tensor::Tensor;
@@ -72,7 +72,8 @@ impl Exact for ExactPhase<'_> {
             let channel = block % shape.channels();
             let row = per_channel(&self.rows, channel);
             data.extend(run.iter().map(|&y| {
-                let index = phase_index(y, self.ring, self.phase, coins);
+                let bits = (self.phase.p, self.phase.spare_bits());
+                let index = evaluated_index(y, self.ring, bits, coins);
                 match sampled {
                     Some(sampled) => sampled.value(channel, index, coins) & mask,
                     None => row[index as usize],
@@ -99,24 +100,6 @@ fn phase_row(
             (value.round() as i64 as u64) & low_mask(ring)
         })
         .collect()
-}
-
-/// The phase at which a `y` of `k` bits is evaluated: the top `p` bits of `y + m` less those of a mask `m`; or
-/// the nearest one.
-fn phase_index(y: u64, k: u32, phase: &Phase, coins: &mut Coins) -> u64 {
-    let (dropped, spare) = (k - phase.p, phase.spare_bits());
-    let finest = dropped - spare;
-    let index = if dropped == 0 {
-        y
-    } else if coins.sampled() {
-        let low = coins.low(dropped);
-        evaluated_phase(y, low, spare, finest)
-    } else {
-        // In halves of a step: half a step up, and what the centre adds down.
-        let up = (2i128 << finest) - (1i128 << (spare + finest));
-        ((2 * i128::from(y) + up) >> (finest + 1)) as u64
-    };
-    index & low_mask(phase.mask_bits)
 }
 
 /// What the protocol computes of phases, rounded tables and truncation included.
