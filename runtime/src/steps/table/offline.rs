@@ -182,7 +182,7 @@ impl Making {
                 let other = self.transferred(transfers, message)?;
                 [self.level(1), other].concat()
             }
-            _ if taken <= self.parameters.levels - 1 => {
+            _ if taken < self.parameters.levels => {
                 let (corrections, rest) = message.split_at_checked(16 * self.places.len()).ok_or(
                     TransferError::Length {
                         found: message.len(),

@@ -137,7 +137,8 @@ impl Trees {
             seeds.iter_mut().zip(words).for_each(|(seed, words)| *seed = block(words));
             let (permutations, offset) = &self.items[i / self.elements];
             leaves.take(permutations, offset, &seeds);
-            let first = (usize::from(e) << self.spare) + usize::from(self.shifts[i]) & self.wrap;
+            let first = (usize::from(e) << self.spare) + usize::from(self.shifts[i]);
+            let first = first & self.wrap;
             let of_element = &factors[ENTRIES * i..][..ENTRIES];
             look_up(&leaves, &table[first..], of_element).element()
         })
