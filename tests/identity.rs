@@ -60,7 +60,7 @@ fn compiled(family: Family) -> Compiled {
     let passes = PassOptions { max_pool: MaxPool::Fit };
     let prepared = prepare_plain(imported, &passes).unwrap();
     let calibration = Calibration::new(inputs(300, 1), "made up");
-    let options = CompileOptions { passes, family, ..CompileOptions::default() };
+    let options = CompileOptions { passes, families: family.into(), ..CompileOptions::default() };
     compile("net", &prepared, &calibration, &options, &mut |_| ()).unwrap()
 }
 
@@ -93,7 +93,7 @@ fn names(compiled: &Compiled, reference: &Reference) -> Vec<[String; 3]> {
 
 #[test]
 fn activations_keep_their_identity_through_passes_fit_and_lowering() {
-    for family in [CompileOptions::default().family, Family::Polynomial { degree: 4 }] {
+    for family in [CompileOptions::default().families.usual, Family::Polynomial { degree: 4 }] {
         let compiled = compiled(family);
         let reference = &compiled.reference;
         let expected: [[&str; 3]; 5] = [
@@ -133,7 +133,7 @@ fn activations_keep_their_identity_through_passes_fit_and_lowering() {
 
 #[test]
 fn identities_survive_the_file() {
-    let compiled = compiled(CompileOptions::default().family);
+    let compiled = compiled(CompileOptions::default().families.usual);
     let bytes = compiled.weights.to_bytes(Some(&compiled.reference));
     let read = Weights::reference_from_bytes(&bytes).unwrap().unwrap();
     assert_eq!(names(&compiled, &read), names(&compiled, &compiled.reference));

@@ -212,7 +212,7 @@ fn rings_become_finer_where_rounding_loses() {
 fn plans_that_lose_or_escape_are_refused_with_their_layers() {
     let mut network = network("digits_resnet.onnx", 300);
     let family = Family::Polynomial { degree: 2 };
-    let options = CompileOptions { family, ..CompileOptions::default() };
+    let options = CompileOptions { families: family.into(), ..CompileOptions::default() };
     let gate = Gate { max_escape: 0.005, max_loss: 0.1 };
     let found = network.search(&options, Goal::AsGiven).unwrap();
     check(&found, gate).unwrap();

@@ -1,5 +1,6 @@
 //! `polyc`: ONNX bytes → [`ir::graph::Graph`] → passes → fit → [`ir::plan::Plan`].
 
+pub mod choice;
 mod constants;
 pub mod data;
 pub mod error;
@@ -9,6 +10,7 @@ pub mod lower;
 pub mod onnx;
 pub mod oracle;
 pub mod passes;
+mod piecewise;
 mod pipeline;
 pub mod ports;
 pub mod report;

@@ -2,13 +2,13 @@
 
 use crate::constants::combine;
 use crate::error::CompileError;
-use crate::fit::{Calibration, Family, Fitted, FittedLayer, Harmonics, Stretched};
+use crate::fit::{Calibration, Families, Family, Fitted, FittedLayer, Harmonics, Stretched};
 use crate::lower::phases::PhaseLayer;
 use crate::onnx::Imported;
 use crate::passes::{Observer, PassOptions};
 use crate::scales::Scales;
 use crate::scales::bits::{Allocation, RingOptions};
-use crate::{fit, lower, passes, ports};
+use crate::{choice, fit, lower, passes, ports};
 use ir::graph::{Graph, NodeId, Op};
 use ir::input::Preprocessing;
 use ir::op::Activation;
@@ -23,8 +23,8 @@ use std::collections::HashMap;
 pub struct CompileOptions {
     /// Options of the passes.
     pub passes: PassOptions,
-    /// What activations are fitted with.
-    pub family: Family,
+    /// What activations are computed with.
+    pub families: Families,
     /// Bits and margins.
     pub rings: RingOptions,
     /// Activations with bits of their own.
@@ -36,7 +36,7 @@ impl Default for CompileOptions {
         let family = Family::Phase { harmonics: Harmonics::default() };
         Self {
             passes: PassOptions::default(),
-            family,
+            families: family.into(),
             rings: RingOptions::default(),
             allocation: Allocation::new(),
         }
@@ -157,28 +157,28 @@ pub fn compile(
     progress: &mut dyn FnMut(f64),
 ) -> Result<Compiled, CompileError> {
     let Prepared { original, mut graph, inputs, outputs } = prepared.clone();
-    let scales_of = adapt(&mut graph, calibration, options.family, &mut |_, _| ());
+    let families = &choice::settle(&mut graph, &options.families);
+    let scales_of = adapt(&mut graph, calibration, families, &mut |_, _| ());
     let mut layers = Vec::new();
-    if let Family::Polynomial { .. } = options.family {
-        let first =
-            fit::fit(&graph, calibration, options.family, None, &mut |p| progress(p / 2.0))?;
+    let has_polynomials = families.has_polynomials();
+    if has_polynomials {
+        let first = fit::fit(&graph, calibration, families, None, &mut |p| progress(p / 2.0))?;
         layers = first.layers;
         graph = first.graph;
     }
     let fitted_graph = graph.clone();
     let moved = complete_squares(&mut graph, calibration)?;
     let scales = Some(Scales::new(options.rings, options.allocation.clone()));
-    let fitted: Fitted = fit::fit(&graph, calibration, options.family, scales, progress)?;
+    let fitted: Fitted = fit::fit(&graph, calibration, families, scales, progress)?;
     let lowered = lower::lower(name, &fitted, inputs, outputs)?;
     let phases = PhaseLayer::of(&fitted, &lowered);
     let (_, digest) = lowered.plan.to_bytes();
     let mut salt = [0; 32];
     getrandom::fill(&mut salt).map_err(CompileError::Randomness)?;
     let weights = Weights { plan: digest, salt, steps: lowered.secrets };
-    let is_polynomial = matches!(options.family, Family::Polynomial { .. });
     // Fitted polynomials are shown as they were fitted, not as the squares that they became.
     let (reference_graph, moved) =
-        if is_polynomial { (fitted_graph, HashMap::new()) } else { (fitted.graph, moved) };
+        if has_polynomials { (fitted_graph, HashMap::new()) } else { (fitted.graph, moved) };
     let outliers = fitted.outliers;
     let stretched = fitted.stretched;
     layers.extend(fitted.layers);
@@ -242,7 +242,7 @@ fn reference_layers(
 pub fn adapt(
     graph: &mut Graph,
     calibration: &Calibration,
-    family: Family,
+    families: &Families,
     observer: Observer<'_>,
 ) -> HashMap<NodeId, Tensor<f32>> {
     // Made-up inputs say nothing about the channels' ranges.
@@ -251,7 +251,7 @@ pub fn adapt(
     }
     // Polynomials are fitted per channel anyway.
     let mut scales = HashMap::new();
-    if matches!(family, Family::Phase { .. }) {
+    if !families.has_polynomials() {
         scales = passes::equalise_channels(graph, &calibration.inputs);
         observer("equalise channels", graph);
     }

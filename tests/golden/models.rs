@@ -52,7 +52,7 @@ fn graphs(model: &str, sections: &mut Sections) {
     prepared.open_clips(&calibration, &options).unwrap();
     observe("open clips", &prepared.graph);
     let family = Family::Phase { harmonics: Harmonics::default() };
-    adapt(&mut prepared.graph, &calibration, family, &mut observe);
+    adapt(&mut prepared.graph, &calibration, &family.into(), &mut observe);
     complete_squares(&mut prepared.graph, &calibration).unwrap();
     observe("complete squares", &prepared.graph);
 }

@@ -5,7 +5,7 @@ use super::least_squares::{choose_widening, fit_polynomial, fit_trigonometric};
 use super::resolve::resolve;
 use super::rounding::Compensation;
 use super::samples::Samples;
-use super::{Calibration, Family, FittedLayer, Harmonics, Stretched, Values, simulate};
+use super::{Calibration, Families, Family, FittedLayer, Harmonics, Stretched, Values, simulate};
 use crate::error::CompileError;
 use crate::scales::spread::{relative_error, weights};
 use crate::scales::{Scale, Scales, Spread, has_channel_scales};
@@ -28,6 +28,9 @@ const COMPARED_HARMONICS: usize = 4;
 /// than those seen, unless a normalisation's statistics vouch for them.
 const SYNTHETIC_MARGIN: f64 = 2.0;
 
+/// Operands of exact rectifiers may be this much larger than on the calibration inputs.
+const WINDOW_MARGIN: f64 = 1.25;
+
 /// A layer is stretched by rare inputs if they make its range this many times wider.
 const STRETCHED: f64 = 3.0;
 
@@ -39,7 +42,7 @@ pub(super) struct LockStep<'a> {
     /// The student with rounded weights, as far as they are settled: what is run.
     pub rounded: Graph,
     calibration: &'a Calibration,
-    family: Option<Family>,
+    families: Option<&'a Families>,
     pub scales: Option<Scales>,
     pub spreads: HashMap<NodeId, Spread>,
     pub layers: Vec<FittedLayer>,
@@ -63,7 +66,7 @@ impl<'a> LockStep<'a> {
     pub fn run(
         teacher: &'a Graph,
         calibration: &'a Calibration,
-        family: Option<Family>,
+        families: Option<&'a Families>,
         scales: Option<Scales>,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Self, CompileError> {
@@ -73,7 +76,7 @@ impl<'a> LockStep<'a> {
             student: teacher.clone(),
             rounded: teacher.clone(),
             calibration,
-            family,
+            families,
             scales,
             spreads: HashMap::new(),
             layers: Vec::new(),
@@ -251,7 +254,7 @@ impl<'a> LockStep<'a> {
         });
         let teacher = self.apply(id, &node.op, |pair| &pair.0);
         let is_linear = matches!(node.op, Op::Convolution { .. } | Op::MatrixProduct { .. });
-        if is_linear && self.family.is_some() {
+        if is_linear && self.families.is_some() {
             self.resolve(id, &teacher, is_same);
         }
         let student = if is_same {
@@ -340,7 +343,7 @@ impl<'a> LockStep<'a> {
             let bits = (spread.largest / spread.usual.max(1e-30)).log2();
             scales.stretch.insert(id, bits.max(0.0) as u32);
         }
-        let fitted = match (exact, self.family) {
+        let fitted = match (exact, self.families.map(|families| families.of(id))) {
             (Activation::Exact(_), Some(Family::Phase { harmonics })) => {
                 let bits = self.scales.as_ref().map_or(Scales::default().bits(id), |s| s.bits(id));
                 let harmonics = bits.harmonics.map_or(harmonics, Harmonics::Fixed);
@@ -373,7 +376,16 @@ impl<'a> LockStep<'a> {
             (Activation::Exact(_), Some(Family::Polynomial { degree })) => {
                 Some(Activation::Polynomial(fit_polynomial(&samples, degree, exact)))
             }
-            _ => None,
+            (Activation::Exact(_), Some(Family::Select)) => {
+                let value = Spread::of(&of_teacher, &self.outliers, false);
+                let bound = self.bound(operand);
+                if let Some(scales) = &mut self.scales {
+                    scales.window(&self.student, id, (bound, &value), &self.spreads)?;
+                }
+                self.settled();
+                None
+            }
+            (Activation::Polynomial(_) | Activation::Trigonometric(_), _) | (_, None) => None,
         };
         let (teacher, student) = &self.values[&operand];
         let of_student = match &fitted {
@@ -407,6 +419,16 @@ impl<'a> LockStep<'a> {
         samples
     }
 
+    /// What the operand of an exact rectifier may be.
+    fn bound(&self, operand: NodeId) -> f64 {
+        let is_vouched = self.teacher.node(operand).statistics.is_some();
+        let margin = match self.calibration.is_synthetic && !is_vouched {
+            true => SYNTHETIC_MARGIN,
+            false => WINDOW_MARGIN,
+        };
+        self.spreads[&operand].largest * margin
+    }
+
     /// Replaces the student's values of an activation whose scales are settled by what a run computes.
     fn simulate(&mut self, id: NodeId) {
         let Some(scales) = &self.scales else { return };
@@ -419,6 +441,17 @@ impl<'a> LockStep<'a> {
             }
             Op::Activation(Activation::Polynomial(fit)) => match scales.line.get(&id) {
                 Some(&line) => simulate::polynomial(fit, line, student),
+                None => return,
+            },
+            Op::Activation(Activation::Exact(_)) => match scales.select.get(&id) {
+                // Its values are in units already.
+                Some(select) => {
+                    let values = simulate::select(select, scale, student);
+                    if let Some(own) = self.values.get_mut(&id) {
+                        own.1 = values;
+                    }
+                    return;
+                }
                 None => return,
             },
             _ => return,

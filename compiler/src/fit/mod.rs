@@ -46,6 +46,36 @@ pub enum Family {
         /// Degree.
         degree: usize,
     },
+    /// Rectifiers as they are.
+    Select,
+}
+
+/// What every activation is computed with.
+#[derive(Clone, Debug)]
+pub struct Families {
+    /// Those that have no choice of their own.
+    pub usual: Family,
+    /// Choices for some.
+    pub own: HashMap<NodeId, Family>,
+}
+
+impl From<Family> for Families {
+    fn from(usual: Family) -> Self {
+        Self { usual, own: HashMap::new() }
+    }
+}
+
+impl Families {
+    /// What an activation is computed with.
+    pub fn of(&self, id: NodeId) -> Family {
+        self.own.get(&id).copied().unwrap_or(self.usual)
+    }
+
+    /// Whether some are fitted with polynomials.
+    pub fn has_polynomials(&self) -> bool {
+        let all = self.own.values().chain([&self.usual]);
+        all.into_iter().any(|family| matches!(family, Family::Polynomial { .. }))
+    }
 }
 
 /// A fitted network with everything that the lowering needs to know about it.
@@ -110,11 +140,11 @@ pub fn measure(
 pub fn fit(
     graph: &Graph,
     calibration: &Calibration,
-    family: Family,
+    families: &Families,
     scales: Option<Scales>,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Fitted, CompileError> {
-    let run = LockStep::run(graph, calibration, Some(family), scales, progress)?;
+    let run = LockStep::run(graph, calibration, Some(families), scales, progress)?;
     let stretched = run.stretched();
     Ok(Fitted {
         graph: run.student,

@@ -9,7 +9,10 @@ use super::Values;
 use crate::scales::Line;
 use ir::Tensor;
 use ir::op::{Activation, Polynomial, Trigonometric};
-use ir::plan::formula::{evaluated_phase, phase_angle, trigonometric, truncated, value_centre};
+use ir::plan::Select;
+use ir::plan::formula::{
+    evaluated_phase, phase_angle, rectified, trigonometric, truncated, value_centre,
+};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -49,6 +52,19 @@ pub(super) fn polynomial(fit: &Polynomial, line: Line, values: &[Tensor<f32>]) -
     each(values, |channel, x, carry| {
         let units = truncated(f64::from(x) * scale, f64::from(carry), 0);
         fit.at(channel, units / scale) as f32
+    })
+}
+
+/// Exact rectifiers whose values have units of `1/scale`. One number of the mask decides the sign of operands within
+/// half a bucket of zero, by its highest bits, and the carry, by its lowest ones.
+pub(super) fn select(select: &Select, scale: f64, values: &[Tensor<f32>]) -> Values {
+    let Select { k, p, t } = *select;
+    let (bucket, per_unit) = (f64::from(k - p).exp2(), f64::from(t).exp2());
+    let (operand_scale, unit) = (scale * per_unit, (1.0 / scale) as f32);
+    each(values, |_, x, carry| {
+        let mask = (f64::from(carry) * bucket.max(per_unit)).floor();
+        let low = (mask.rem_euclid(bucket), mask.rem_euclid(per_unit));
+        rectified(f64::from(x) * operand_scale, bucket / 2.0, low, t) as f32 * unit
     })
 }
 

@@ -372,7 +372,11 @@ impl Lowering<'_> {
         let mut operand = self.operands(id)[0];
         match activation {
             Activation::Exact(_) => {
-                return Err(internal(format!("node {} was not fitted", graph.node(id).name)));
+                let Some(select) = self.fitted.scales.select.get(&id) else {
+                    return Err(internal(format!("node {} was not fitted", graph.node(id).name)));
+                };
+                let op = StepOp::Interactive(Interactive::Select(*select));
+                self.emit(id, op, &[operand], StepWeights::None);
             }
             Activation::Trigonometric(trigonometric) => {
                 let k = self.fitted.scales.circle[&id];

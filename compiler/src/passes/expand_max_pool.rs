@@ -1,6 +1,6 @@
-//! Maximum pooling as a tree of maxima of two values, `max(a, b) = ½·(a + b + |a − b|)`: exact here,
-//! and `|·|` is an activation that the fit replaces like any other. An even function closes the circle
-//! without a jump, so few harmonics do.
+//! Maximum pooling as a tree of maxima of two values: `b + relu(a − b)` where rectifiers are computed exactly, or
+//! `½·(a + b + |a − b|)`, where `|·|` is an activation that the fit replaces like any other. An even function closes the
+//! circle without a jump, so few harmonics do.
 //!
 //! Windows are taken along the width, then along the height. Along an axis, the maxima over windows of
 //! `n` taps come from those over the first `2^i` (the largest power below `n`) and those over the rest;
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 type Taps = Vec<u32>;
 
 pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Result<(), CompileError> {
-    if options.max_pool != MaxPool::Fit {
+    if options.max_pool == MaxPool::Average {
         return Ok(());
     }
     for id in graph.order() {
@@ -43,8 +43,9 @@ pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Result<(), Compil
         };
         let (columns, mut rows) = (windows(1), windows(0));
         let image = drop_unused(graph, &name, image, &mut rows);
-        let value = maxima(graph, &name, image, 3, &columns);
-        let value = maxima(graph, &name, value, 2, &rows);
+        let by = (name.as_str(), options.max_pool);
+        let value = maxima(graph, by, image, 3, &columns);
+        let value = maxima(graph, by, value, 2, &rows);
         match moved {
             // The activation's values are now those that the pool had, and so is its id.
             Some(op) => {
@@ -90,7 +91,13 @@ fn drop_unused(graph: &mut Graph, name: &str, image: NodeId, rows: &mut [Taps]) 
 }
 
 /// The maxima over windows of one length along an axis, one entry per window.
-fn maxima(graph: &mut Graph, name: &str, x: NodeId, axis: usize, windows: &[Taps]) -> NodeId {
+fn maxima(
+    graph: &mut Graph,
+    (name, by): (&str, MaxPool),
+    x: NodeId,
+    axis: usize,
+    windows: &[Taps],
+) -> NodeId {
     // Which windows are needed of every length, from the longest down.
     let kernel = windows.first().map_or(1, Vec::len);
     let mut needed = BTreeMap::from([(kernel, BTreeSet::from_iter(windows.iter().cloned()))]);
@@ -113,7 +120,11 @@ fn maxima(graph: &mut Graph, name: &str, x: NodeId, axis: usize, windows: &[Taps
         let middle = half(length);
         let first = select(graph, name, axis, &known[&middle], &part(0..middle));
         let rest = select(graph, name, axis, &known[&(length - middle)], &part(middle..length));
-        known.insert(length, (maximum(graph, name, first, rest), windows));
+        let value = match by {
+            MaxPool::Fit => fitted_maximum(graph, name, first, rest),
+            MaxPool::Exact | MaxPool::Average => exact_maximum(graph, name, first, rest),
+        };
+        known.insert(length, (value, windows));
     }
     select(graph, name, axis, &known[&kernel], windows)
 }
@@ -141,9 +152,20 @@ fn select(
     graph.add(name, Op::Take { axis, indices }, shape, &[*node])
 }
 
+/// `b + relu(a − b)`
+fn exact_maximum(graph: &mut Graph, name: &str, a: NodeId, b: NodeId) -> NodeId {
+    let shape: Shape = graph.node(a).shape.clone();
+    let mut add = |op, operands: &[NodeId]| graph.add(name, op, shape.clone(), operands);
+    let times = |factor| Op::Affine { scale: Tensor::scalar(factor), shift: Tensor::scalar(0.0) };
+    let negative = add(times(-1.0), &[b]);
+    let difference = add(Op::Add, &[a, negative]);
+    let excess = add(Op::Activation(Activation::function(Function::Relu)), &[difference]);
+    add(Op::Add, &[b, excess])
+}
+
 /// `½·(a + (b + |a − b|))`: both sums stand behind the distance, whose circle settles what `a` and `b` are
 /// scaled by.
-fn maximum(graph: &mut Graph, name: &str, a: NodeId, b: NodeId) -> NodeId {
+fn fitted_maximum(graph: &mut Graph, name: &str, a: NodeId, b: NodeId) -> NodeId {
     let shape: Shape = graph.node(a).shape.clone();
     let mut add = |op, operands: &[NodeId]| graph.add(name, op, shape.clone(), operands);
     let times = |factor| Op::Affine { scale: Tensor::scalar(factor), shift: Tensor::scalar(0.0) };
@@ -185,10 +207,15 @@ mod tests {
         graph
     }
 
-    /// Expands, checks the values, and returns the number of absolute values and the graph.
+    /// Expands either way, checks the values, and returns the number of absolute values and the graph that has them.
     fn check(graph: &Graph) -> (usize, Graph) {
+        check_by(graph, MaxPool::Exact);
+        check_by(graph, MaxPool::Fit)
+    }
+
+    fn check_by(graph: &Graph, max_pool: MaxPool) -> (usize, Graph) {
         let mut expanded = graph.clone();
-        run(&mut expanded, &PassOptions { max_pool: MaxPool::Fit }).unwrap();
+        run(&mut expanded, &PassOptions { max_pool }).unwrap();
         expanded.remove_dead();
         expanded.verify().unwrap();
         let shape = &graph.node(graph.input()).shape.0;
@@ -275,12 +302,9 @@ mod tests {
     }
 
     #[test]
-    fn other_choices_leave_pools_alone() {
-        let graph = pool(geometry([2, 2], [2, 2]), [1, 1, 4, 4], None);
-        for max_pool in [MaxPool::Refuse, MaxPool::Average] {
-            let mut same = graph.clone();
-            run(&mut same, &PassOptions { max_pool }).unwrap();
-            assert_eq!(same.order().len(), 2);
-        }
+    fn averages_leave_pools_alone() {
+        let mut graph = pool(geometry([2, 2], [2, 2]), [1, 1, 4, 4], None);
+        run(&mut graph, &PassOptions { max_pool: MaxPool::Average }).unwrap();
+        assert_eq!(graph.order().len(), 2);
     }
 }

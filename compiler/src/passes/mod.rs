@@ -17,6 +17,7 @@ mod open_clips;
 mod recognise_activations;
 mod refuse_leftovers;
 mod split_client;
+mod split_rectifiers;
 #[cfg(test)]
 mod testing;
 
@@ -25,6 +26,7 @@ pub use complete_square::complete_square;
 pub use equalise_channels::equalise_channels;
 pub use open_clips::open_clips;
 pub use split_client::{Scores, split_client};
+pub use split_rectifiers::split_rectifiers;
 
 use crate::error::CompileError;
 use ir::graph::Graph;
@@ -32,9 +34,9 @@ use ir::graph::Graph;
 /// What to do with maximum pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum MaxPool {
-    /// Refuse it, saying what the choices are.
+    /// Compute it exactly, as a tree of comparisons.
     #[default]
-    Refuse,
+    Exact,
     /// Average over the window instead.
     Average,
     /// Compute it as a tree of fitted absolute values.

@@ -24,15 +24,10 @@ pub(super) fn run(graph: &mut Graph, options: &PassOptions) -> Result<(), Compil
             Op::MaxWindows { dilation: [1, 1], .. } if options.max_pool == MaxPool::Average => {
                 continue;
             }
-            Op::MaxWindows { dilation: [1, 1], .. } => (
-                "MaxPool",
-                "a maximum needs comparisons",
-                "compile with --max-pool fit to approximate it or --max-pool average to replace it, or train with average pooling",
-            ),
             Op::MaxWindows { .. } => (
                 "MaxPool",
-                "a maximum over dilated windows needs comparisons",
-                "compile with --max-pool fit to approximate it, or train with average pooling",
+                "there are no averages over dilated windows",
+                "compile with --max-pool exact or fit, or train with average pooling",
             ),
             Op::Softmax(_) => (
                 "Softmax",

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 pub struct RingOptions {
     /// Bits of a phase: `p`.
     pub phase_bits: u32,
+    /// Bits of a bucket's number, of an exact rectifier: `p`.
+    pub bucket_bits: u32,
     /// Bits of one deviation of an activation's output.
     pub value_bits: f64,
     /// A phase has steps of `2^rounding_bits` times the error of rounding the weights before it (times
@@ -37,6 +39,7 @@ impl Default for RingOptions {
     fn default() -> Self {
         Self {
             phase_bits: 8,
+            bucket_bits: 6,
             value_bits: 5.0,
             rounding_bits: -0.5,
             max_phase_ring: 20,
@@ -85,6 +88,8 @@ pub(crate) const WORD: u32 = 16;
 pub struct LayerBits {
     /// [`RingOptions::phase_bits`].
     pub phase: u32,
+    /// [`RingOptions::bucket_bits`].
+    pub bucket: u32,
     /// [`RingOptions::value_bits`].
     pub value: f64,
     /// [`RingOptions::rounding_bits`].

@@ -22,13 +22,14 @@ mod open;
 mod operators;
 mod settle;
 pub(crate) mod spread;
+mod window;
 
 pub(crate) use operators::{has_channel_scales, is_secret, uniform_factor};
 pub use spread::Spread;
 
 use bits::{Allocation, LayerBits, RingOptions};
 use ir::graph::NodeId;
-use ir::plan::MOST_PHASE_BITS;
+use ir::plan::{MOST_PHASE_BITS, Select};
 use std::collections::HashMap;
 
 /// Bits of one deviation of the input; it is sent once.
@@ -74,6 +75,8 @@ pub struct Scales {
     /// Per phase, and for the output, the error of rounding the weights before it in units of its
     /// circle, times `√12`.
     pub units: HashMap<NodeId, f64>,
+    /// Window and truncation per exact rectifier.
+    pub select: HashMap<NodeId, Select>,
     /// Truncation per square and polynomial.
     pub line: HashMap<NodeId, Line>,
     /// Measured error of rounding an operator's weights, in units of its output times `√12`, per unit
@@ -104,10 +107,11 @@ impl Scales {
 
     /// The bits of an activation.
     pub fn bits(&self, id: NodeId) -> LayerBits {
-        let RingOptions { phase_bits, value_bits, rounding_bits, .. } = self.options;
+        let RingOptions { phase_bits, bucket_bits, value_bits, rounding_bits, .. } = self.options;
         let stretch = self.stretch.get(&id).copied().unwrap_or(0);
         let uniform = LayerBits {
             phase: (phase_bits + stretch).min(FINEST_PHASE.max(phase_bits)),
+            bucket: bucket_bits,
             value: value_bits,
             rounding: rounding_bits,
             harmonics: None,

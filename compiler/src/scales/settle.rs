@@ -18,7 +18,7 @@ const LEAST_RING: u32 = 12;
 const TOLERATED_BITS: f64 = 2.0;
 /// By how many bits a ring may be narrower than its fan-in asks for to fit in a word, in which products cost
 /// least: the weights' rounding then makes at most twice the noise of a phase.
-const WORD_SLACK: f64 = 0.5;
+pub(super) const WORD_SLACK: f64 = 0.5;
 /// A shared value has at least this factor in front of a phase, so that any period is met to an eighth.
 const HEADROOM: f64 = 4.0;
 
@@ -55,6 +55,12 @@ impl Scales {
                 let scale = match activation {
                     // The truncation behind a square divides by a power of two.
                     Activation::Polynomial(_) => power_of_two(bits + 1.0, spread.width()),
+                    Activation::Exact(_) if self.select.contains_key(&id) => {
+                        let operand = graph.operands(id)[0];
+                        let (scale, factor) = (self.uniform(operand), self.factor.get(&(id, 0)));
+                        let scale = scale.unwrap_or(1.0) * factor.map_or(1.0, |&f| f as f64);
+                        scale / f64::from(self.select[&id].t).exp2()
+                    }
                     Activation::Exact(_) | Activation::Trigonometric(_) => {
                         let wanted = (bits - spread.width().log2()).exp2();
                         // Beside a summand that is known, a power of two times its unit makes the sum
@@ -140,7 +146,25 @@ impl Scales {
         let period = minimum.iter().copied().fold(0.0, f64::max);
         let units = self.open_rounding_units(graph, operand, spreads).max(1.0);
         self.units.insert(id, units);
-        let mut k = by_fan_in(units);
+        let k = by_fan_in(units);
+        let (k, scale) = self.meet(graph, id, period, k)?;
+        self.circle.insert(id, k);
+        Ok(vec![f64::from(k).exp2() / scale])
+    }
+
+    /// Lets the operand of a phase or rectifier arrive at one scale for all channels, of which `period` takes at
+    /// most `2^k` units: the ring, wider where a settled summand asks for it, and the scale.
+    ///
+    /// # Errors
+    /// If no ring holds both.
+    pub(super) fn meet(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        period: f64,
+        mut k: u32,
+    ) -> Result<(u32, f64), CompileError> {
+        let operand = graph.operands(id)[0];
         let unit = self.unit(graph, operand);
         let shared = graph.only_user(operand) != Some(id);
         let unit = match (unit, shared && self.uniform(operand).is_none()) {
@@ -172,8 +196,7 @@ impl Scales {
             self.resolve(graph, operand, unit);
         }
         self.connect(graph, id, 0, scale);
-        self.circle.insert(id, k);
-        Ok(vec![f64::from(k).exp2() / scale])
+        Ok((k, scale))
     }
 
     /// Settles the operand of a square or polynomial whose output changes by `slope` deviations of the

@@ -120,7 +120,8 @@ pub fn search(
     let mut notes = Vec::new();
     let mut at = |index: usize| -> Result<(Measured, bool), CompileError> {
         let harmonics = Harmonics::Within { tolerance: TOLERANCES[index], most: 6 };
-        let options = CompileOptions { family: Family::Phase { harmonics }, ..options.clone() };
+        let families = Family::Phase { harmonics }.into();
+        let options = CompileOptions { families, ..options.clone() };
         let (measured, _) = trial.refined(&options)?;
         let (lost, cost) = (measured.evaluation.loss().unwrap_or(0.0), cost(&measured.compiled));
         notes.push(format!(
@@ -307,7 +308,8 @@ impl Trial<'_> {
             Ok(goal - accuracy.of(&self.outputs(compiled, &unseen)?))
         };
         let before = loss(&given.compiled)?;
-        if let Family::Phase { harmonics: fewest @ Harmonics::Within { .. } } = &mut options.family
+        if let Family::Phase { harmonics: fewest @ Harmonics::Within { .. } } =
+            &mut options.families.usual
             && minimise == Minimise::Online
         {
             *fewest = FREE_HARMONICS;

@@ -257,6 +257,7 @@ impl<'a> Descent<'a> {
             };
             let bits = LayerBits {
                 phase: state.phase[i],
+                bucket: layer.bits.bucket,
                 value: layer.bits.value - f64::from(coarser),
                 rounding: f64::from(state.ring[i])
                     - f64::from(state.phase[i])

@@ -51,7 +51,7 @@ fn layers(plan: &Plan) -> Vec<PhaseLayer> {
             node,
             step,
             circle,
-            bits: LayerBits { phase, value: 5.0, rounding: -0.5, harmonics: None },
+            bits: LayerBits { phase, bucket: 6, value: 5.0, rounding: -0.5, harmonics: None },
             ring: plan.steps[circle.unwrap_or(step)].ring,
             phase,
             harmonics: if is_phase { 4 } else { 0 },

@@ -53,7 +53,7 @@ macro_rules! reals {
     )*};
 }
 
-integers!(u64 i64);
+integers!(u64 i64 i128);
 reals!(f32 f64);
 
 /// Truncates a masked value by `bits` bits; `low`, the mask's bits below, decides the carry.
@@ -66,6 +66,13 @@ pub fn truncated<T: Cut>(value: T, low: T, bits: u32) -> T {
 /// of an opening.
 pub fn evaluated_phase<T: Cut>(value: T, low: T, spare: u32, finest: u32) -> T {
     truncated(value, low, finest + spare).times(spare).minus(low.cut(finest))
+}
+
+/// The positive part of a value, truncated by `bits` bits. `offset` is where the mask lies in its bucket, which is
+/// `2·half` wide and decides the sign of values within half of it; `low` is what the mask has below a unit, which
+/// decides the carry.
+pub fn rectified<T: Cut + PartialOrd>(value: T, half: T, (offset, low): (T, T), bits: u32) -> T {
+    if value.plus(offset) > half { truncated(value, low, bits) } else { value.minus(value) }
 }
 
 /// What party 0 adds to its phase so that the error has mean zero, in steps of an opening: half of

@@ -11,6 +11,7 @@
 
 use super::{Exact, Field, Protocol, Step, Trip, err, widest};
 use crate::plan::evaluate::Coins;
+use crate::plan::formula::rectified;
 use crate::plan::preprocess::transfers::extension_bytes;
 use crate::plan::preprocess::{Cost, Method};
 use crate::plan::{RingLwe, StepWeights};
@@ -163,15 +164,15 @@ impl Exact for ExactSelect<'_> {
         let value = |&y: &u64| {
             let y = i128::from(to_signed(y & low_mask(k), k));
             // One mask decides both: its offset in the bucket, and the carry.
-            let offset = if coins.sampled() { coins.low(bucket.max(t).max(1)) } else { 0 };
-            let (sign, carry) = match coins.sampled() {
-                true => (
-                    y + i128::from(offset & low_mask(bucket)) - (1 << bucket >> 1),
-                    i128::from(offset & low_mask(t)),
-                ),
-                false => (y, 1 << t >> 1),
+            let half = 1i128 << bucket >> 1;
+            let (offset, low) = match coins.sampled() {
+                true => {
+                    let mask = coins.low(bucket.max(t).max(1));
+                    (mask & low_mask(bucket), mask & low_mask(t))
+                }
+                false => (half as u64, 1 << t >> 1),
             };
-            if sign > 0 { ((y + carry) >> t) as u64 & ring } else { 0 }
+            rectified(y, half, (offset.into(), low.into()), t) as u64 & ring
         };
         Tensor::new(step.shape.clone(), operands[0].data.iter().map(value).collect())
     }

@@ -75,11 +75,15 @@ pub struct Args {
     /// Write the plan even if it loses too much or escapes
     #[arg(long)]
     pub force: bool,
+    /// Bits of an exact rectifier's bucket: one more halves the values near zero whose sign the masks decide, and
+    /// doubles the table that party 0 sends [default: 6]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=6), value_name = "BITS")]
+    pub bucket_bits: Option<u8>,
     /// Bits of a phase [default: 8]
     #[arg(long, value_parser = clap::value_parser!(u8).range(5..=12), value_name = "BITS")]
     pub phase_bits: Option<u8>,
     /// What to do with maximum pooling, which needs comparisons
-    #[arg(long, value_enum, default_value_t = Pool::Refuse)]
+    #[arg(long, value_enum, default_value_t = Pool::Exact)]
     pub max_pool: Pool,
     /// The outputs to compute, by name [default: all]
     #[arg(long = "output-name", value_name = "NAME")]
@@ -147,6 +151,8 @@ impl PreprocessingArgs {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Activation {
+    /// Rectifiers and maxima as they are, in two round trips each; other functions by phases
+    Exact,
     /// Trigonometric polynomials of the value's phase on the ring: cannot escape
     Phase,
     /// Polynomials of degree 2
@@ -180,8 +186,8 @@ pub enum MinimiseArg {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub enum Pool {
-    /// Refuse the model, naming the nodes
-    Refuse,
+    /// Compute it: log2 of the window's size comparisons one after the other, two round trips each
+    Exact,
     /// Average over the window instead: no rounds and no correlations, but another network, for which the
     /// layers behind are re-solved
     Average,

@@ -96,10 +96,14 @@ pub fn compile_options(args: &Args) -> CompileOptions {
                 args.harmonics.map_or(Harmonics::default(), |n| Harmonics::Fixed(n.into()));
             Family::Phase { harmonics }
         }
+        Activation::Exact => Family::Select,
         Activation::Square => Family::Polynomial { degree: 2 },
         Activation::Quartic => Family::Polynomial { degree: 4 },
     };
-    let mut options = CompileOptions { family, ..CompileOptions::default() };
+    let mut options = CompileOptions { families: family.into(), ..CompileOptions::default() };
+    if let Some(bits) = args.bucket_bits {
+        options.rings.bucket_bits = bits.into();
+    }
     if let Some(bits) = args.phase_bits {
         options.rings.phase_bits = bits.into();
     }

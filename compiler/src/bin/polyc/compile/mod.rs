@@ -79,7 +79,7 @@ fn prepared(
     sample: &[Tensor<f32>],
 ) -> Result<(Prepared, PassOptions)> {
     let max_pool = match args.max_pool {
-        Pool::Refuse => MaxPool::Refuse,
+        Pool::Exact => MaxPool::Exact,
         Pool::Average => MaxPool::Average,
         Pool::Fit => MaxPool::Fit,
     };
