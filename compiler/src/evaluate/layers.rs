@@ -144,6 +144,9 @@ impl<'a> Layers<'a> {
                 name: layer.name.to_owned(),
                 fit: match &layer.of.fit {
                     Some(known) => format!("{} by {fit}", known.exact.name()),
+                    None if matches!(layer.activation, Activation::Exact(_)) => {
+                        format!("{fit}, exact")
+                    }
                     None => fit,
                 },
                 interval: layer.of.fit.as_ref().map(|known| known.interval),

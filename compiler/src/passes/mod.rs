@@ -26,7 +26,7 @@ pub use complete_square::complete_square;
 pub use equalise_channels::equalise_channels;
 pub use open_clips::open_clips;
 pub use split_client::{Scores, split_client};
-pub use split_rectifiers::split_rectifiers;
+pub use split_rectifiers::{rectifiers, split_rectifiers};
 
 use crate::error::CompileError;
 use ir::graph::Graph;

@@ -17,6 +17,13 @@ fn relu() -> Activation {
     Activation::function(Function::Relu)
 }
 
+/// How many rectifiers an activation is, if its function has straight pieces in all channels.
+pub fn rectifiers(graph: &Graph, id: NodeId) -> Option<usize> {
+    let node = graph.node(id);
+    let Op::Activation(Activation::Exact(expression)) = &node.op else { return None };
+    Some(terms(expression, node.shape.channels())?.rectifiers.len())
+}
+
 /// Splits an activation whose function has straight pieces in all channels; the rectifiers, or `None` if it has not.
 /// The node keeps its id and values.
 pub fn split_rectifiers(graph: &mut Graph, id: NodeId) -> Option<Vec<NodeId>> {

@@ -1,8 +1,10 @@
 //! What a plan costs before anything runs: rounds, bytes, correlations, and time on named networks.
 
+mod layer;
 mod offline;
 mod online;
 
+pub use layer::LayerTime;
 pub use offline::{OfflineEstimate, OfflineReport, offline};
 pub use online::{NetworkReport, online};
 
@@ -22,6 +24,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// What `wan` is.
+    pub fn wan() -> Self {
+        Self { name: "wan".into(), rtt_ms: 40.0, mbit: 400.0 }
+    }
+
     /// `lan`, `wan`, `far`, or `RTT_MS:MBIT`.
     ///
     /// # Errors
@@ -30,7 +37,7 @@ impl Network {
         let network = |rtt_ms, mbit| Self { name: text.to_owned(), rtt_ms, mbit };
         match text {
             "lan" => return Ok(network(0.3, 3000.0)),
-            "wan" => return Ok(network(40.0, 400.0)),
+            "wan" => return Ok(Self::wan()),
             "far" => return Ok(network(100.0, 100.0)),
             _ => {}
         }

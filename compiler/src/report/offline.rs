@@ -2,7 +2,7 @@
 
 use super::Network;
 use crate::text::thousands;
-use ir::plan::{MAX_GROUP, Method, Plan, StepOp};
+use ir::plan::{Cost, MAX_GROUP, Method, Plan, StepOp};
 use serde::Serialize;
 
 /// Seconds of one core for a transform of 4096 coefficients with the work around it, for a correlated
@@ -102,33 +102,26 @@ fn each_group(plan: &Plan, batch: usize, mut visit: impl FnMut(&ir::plan::Offlin
 pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport {
     let (to0, to1, messages) = plan.offline_traffic(batch);
     let sixteen = plan.offline_traffic(MAX_GROUP);
-    let (mut linear_bytes, mut transfers, mut leaves, mut pads, mut slots) = (0, 0, 0, 0, 0);
-    let mut key_blocks = 0;
-    let (mut own, mut other, mut flights) = (0, 0, 0);
+    let (mut linear_bytes, mut flights, mut all) = (0, 0, Cost::default());
     each_group(plan, batch, |schedule, times| {
         for exchange in &schedule.exchanges {
             let cost = &exchange.cost;
             if let Method::Encryption(_) = exchange.method {
                 linear_bytes += times * cost.total_bytes();
             }
-            own += times * cost.transforms[1];
-            other += times * cost.transforms[0];
-            transfers += times * (cost.transfers + cost.reverse_transfers);
-            leaves += times * cost.leaves;
-            pads += times * cost.pads;
-            key_blocks += times * cost.key_blocks;
-            slots += times * cost.slots;
+            all.transforms[0] += times * cost.transforms[0];
+            all.transforms[1] += times * cost.transforms[1];
+            all.transfers += times * cost.transfers;
+            all.reverse_transfers += times * cost.reverse_transfers;
+            all.leaves += times * cost.leaves;
+            all.pads += times * cost.pads;
+            all.key_blocks += times * cost.key_blocks;
+            all.slots += times * cost.slots;
             if exchange.method.is_mutual() {
                 flights = cost.bytes.len().div_ceil(2).max(flights);
             }
         }
     });
-    let seconds = own.max(other) as f64 * TRANSFORM
-        + transfers as f64 * TRANSFER
-        + leaves as f64 * LEAF
-        + pads as f64 * PAD
-        + key_blocks as f64 * KEY_BLOCK
-        + slots as f64 * SLOT;
     let depth = linear_depth(plan);
     let estimate = |network: &Network| {
         // The setup's three flights, then a wait per linear step that needs another one's result, and
@@ -137,7 +130,7 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
         let last = (flights as f64 / 2.0).max(1.0);
         let latency_ms = (2.0 + depth as f64 + last) * network.rtt_ms;
         let transfer_ms = to0.max(to1) as f64 * 8.0 / (network.mbit * 1e3);
-        let compute_ms = seconds * 1e3 / CORES;
+        let compute_ms = seconds(&all) * 1e3;
         let total_ms = latency_ms + transfer_ms.max(compute_ms);
         let network = network.clone();
         OfflineEstimate { network, latency_ms, transfer_ms, compute_ms, total_ms }
@@ -149,14 +142,26 @@ pub fn offline(plan: &Plan, batch: usize, networks: &[Network]) -> OfflineReport
         bytes_to_party1: to1,
         bytes_each_in_sixteen: (sixteen.0 + sixteen.1) / MAX_GROUP,
         linear_bytes,
-        transfers,
-        transforms: own + other,
-        leaves,
-        slots,
+        transfers: all.transfers + all.reverse_transfers,
+        transforms: all.transforms.iter().sum(),
+        leaves: all.leaves,
+        slots: all.slots,
         encryption: plan.rlwe.iter().map(|set| (set.degree(), set.modulus_bits())).collect(),
         item_bytes: plan.item_bytes()[0],
         networks: networks.iter().map(estimate).collect(),
     }
+}
+
+/// Seconds of the slower party.
+pub(super) fn seconds(cost: &Cost) -> f64 {
+    let transfers = cost.transfers + cost.reverse_transfers;
+    let of_all = cost.transforms.into_iter().max().unwrap_or(0) as f64 * TRANSFORM
+        + transfers as f64 * TRANSFER
+        + cost.leaves as f64 * LEAF
+        + cost.pads as f64 * PAD
+        + cost.key_blocks as f64 * KEY_BLOCK
+        + cost.slots as f64 * SLOT;
+    of_all / CORES
 }
 
 /// The longest chain of linear steps without an interactive step between.

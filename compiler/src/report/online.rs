@@ -8,7 +8,7 @@
 //! on fast networks only.
 
 use super::{Network, round_trips};
-use ir::plan::{Field, PART, Plan, Round, RoundTrip, Trip};
+use ir::plan::{Field, PART, Plan, Round, RoundTrip, Step, Trip};
 use ir::ring::packed_bytes;
 use serde::Serialize;
 
@@ -80,15 +80,18 @@ fn round_bytes(round: &Round, batch: usize) -> (usize, usize) {
     (bytes(|t| t.opening), bytes(|t| t.response))
 }
 
+/// Seconds of both parties for an interactive step of one inference.
+pub(super) fn interactive_seconds(step: &Step) -> f64 {
+    let products = step.op.interactive().map_or(0, |kind| kind.protocol().online_work());
+    step.shape.elements() as f64 * (ELEMENT + HARMONIC * f64::from(products))
+}
+
 /// Seconds of both parties for a step of one inference.
 fn seconds(plan: &Plan, index: usize) -> f64 {
     let step = &plan.steps[index];
     let rate = RATES.iter().find(|(bits, _)| step.ring <= *bits).map_or(RATES[3].1, |r| r.1);
     match step.op.interactive() {
-        Some(kind) => {
-            let products = f64::from(kind.protocol().online_work());
-            step.shape.elements() as f64 * (ELEMENT + HARMONIC * products)
-        }
+        Some(_) => interactive_seconds(step),
         None => plan.multiplications(index) as f64 / rate,
     }
 }
@@ -98,7 +101,7 @@ mod tests {
     use super::super::{report, steps};
     use super::*;
     use ir::Shape;
-    use ir::plan::{Digest, Direction, Linear, Phase, Step, StepOp, ValueId};
+    use ir::plan::{Digest, Direction, Linear, Phase, StepOp, ValueId};
 
     /// input → product → phase → product → phase, which is the output too; the first phase's values have
     /// guard bits.

@@ -9,6 +9,9 @@ use crate::error::CompileError;
 use ir::graph::{Graph, NodeId};
 use ir::plan::Select;
 
+/// By how many bits the error of rounding the weights may be larger, over a unit of the value, than
+/// [`RingOptions::rounding_bits`](super::bits::RingOptions::rounding_bits) has it over a step of a phase: units of values are that much finer than steps.
+const FINER_UNITS: f64 = 1.5;
 /// Nothing is gained by a rectifier's window of fewer bits.
 const LEAST_WINDOW: u32 = 4;
 
@@ -34,7 +37,7 @@ impl Scales {
         let kept = (value_bits - value.width().log2() + period.log2()).max(1.0);
         let units = self.open_rounding_units(graph, operand, spreads).max(1.0);
         self.units.insert(id, units);
-        let wanted = kept + (units.log2() + bits.rounding).max(0.0);
+        let wanted = kept + (units.log2() + bits.rounding - FINER_UNITS).max(0.0);
         let word = f64::from(WORD);
         let wanted = if wanted <= word + WORD_SLACK { wanted.min(word) } else { wanted };
         let k = (wanted.ceil() as u32).max(p + 1).max(LEAST_WINDOW);

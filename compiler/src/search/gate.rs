@@ -2,7 +2,7 @@
 
 use super::Measured;
 use crate::error::CompileError;
-use crate::evaluate::{Judged, LayerEvaluation};
+use crate::evaluate::{Evaluation, Judged, LayerEvaluation};
 use crate::fit::name_rows;
 use ir::plan::Task;
 
@@ -66,6 +66,19 @@ pub fn check(measured: &Measured, gate: Gate) -> Result<(), CompileError> {
         }
     }
     Ok(())
+}
+
+/// Whether an output surely loses more than is allowed of what it had right: answers that only became right by chance
+/// make up for none.
+pub(super) fn loses_more(evaluation: &Evaluation, allowed: f64) -> bool {
+    evaluation.outputs.iter().any(|output| {
+        let counted = output.counted;
+        let lost = match output.accuracy {
+            Some(_) => Some(counted.lost / counted.count.max(1.0)),
+            None => output.loss,
+        };
+        lost.is_some_and(|lost| lost > allowed && !is_chance(output, lost, allowed))
+    })
 }
 
 /// Whether a loss may be the luck of few inputs: a plan that loses what is allowed shows as much in one

@@ -4,11 +4,13 @@
 //! bits.
 
 mod accuracy;
+mod fastest;
 mod flips;
 mod gate;
 mod narrow;
 mod sensitivity;
 
+pub use fastest::{Candidate, Fastest, candidates};
 pub use gate::{Gate, check};
 pub use narrow::Minimise;
 
@@ -22,17 +24,19 @@ use crate::text::thousands;
 use accuracy::Accuracies;
 use ir::Tensor;
 use ir::graph::{evaluate as evaluate_graph, evaluate_batch};
-use ir::plan::{Evaluator, Interactive, Plan, Rounding};
+use ir::plan::{Evaluator, Interactive, Plan, Rounding, Select};
 use narrow::Descent;
 use rayon::prelude::*;
 use sensitivity::sensitivities;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is searched for.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Goal {
     /// The plan that the options describe.
     AsGiven,
+    /// Every layer in the family that takes least time.
+    Fastest(Fastest),
     /// Phases with the fewest harmonics whose loss on the held-out inputs (see [`Evaluation::loss`]) is within
     /// `loss`, a share, and whose cost (see [`cost`]) is within `bytes`; one of both may be missing.
     Cheapest {
@@ -114,6 +118,7 @@ pub fn search(
     let trial = Trial { name, prepared, calibration, held_out, progress };
     let (allowed, bytes) = match goal {
         Goal::AsGiven => return Ok(trial.refined(options)?.0),
+        Goal::Fastest(goal) => return trial.fastest(options, &goal),
         Goal::Narrowest { loss, minimise } => return trial.narrowest(options, loss, minimise),
         Goal::Cheapest { loss, bytes } => (loss, bytes),
     };
@@ -266,12 +271,15 @@ impl Trial<'_> {
             finer.rings.value_bits += 1.0;
             finer.rings.rounding_bits += 1.0;
             finer.rings.phase_bits = (finer.rings.phase_bits + 1).min(12);
+            finer.rings.bucket_bits =
+                (finer.rings.bucket_bits + 1).min(*Select::BUCKET_BITS.end());
             finer.rings.max_phase_ring += 2;
             let next = self.measured(self.compiled(&finer, "fitting")?)?;
             notes.push(format!(
-                "rounding lost {:.1}{of}: {} phase bits and finer rings instead",
+                "rounding lost {:.1}{of}: {} phase bits, {} bucket bits and finer rings instead",
                 100.0 * lost,
-                finer.rings.phase_bits
+                finer.rings.phase_bits,
+                finer.rings.bucket_bits
             ));
             if gap(&next).0 >= excess {
                 break;

@@ -5,6 +5,7 @@ use crate::task::TaskArgs;
 use clap::ValueEnum;
 use ir::input::options::PreprocessingOptions;
 use polyc::onnx::{BatchAxis, ImportOptions, MAX_VALUE};
+use polyc::report::Network;
 use polyc::search::Gate;
 use std::path::PathBuf;
 
@@ -38,23 +39,36 @@ pub struct Args {
     memory: Option<usize>,
     #[command(flatten)]
     pub task: TaskArgs,
-    /// What activations are fitted with
-    #[arg(long, value_enum, default_value_t = Activation::Phase)]
+    /// What activations are computed with
+    #[arg(long, value_enum, default_value_t = Activation::Auto)]
     pub activation: Activation,
-    /// Harmonics of every phase fit [default: per layer, as few as fit it well, at most 6]: more are more
-    /// accurate and need more correlations, not more traffic
+    /// For auto: the network that the plan is to be fast on: lan, wan, far, or RTT_MS:MBIT [default: wan]
+    #[arg(long, value_name = "NETWORK", value_parser = Network::parse)]
+    pub network: Option<Network>,
+    /// For auto: correlations are prepared before anyone waits, so that only the online phase's time counts
+    #[arg(long)]
+    pub prepared: bool,
+    /// Activations that are computed exactly, whatever the others are, by the names of their nodes
+    #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
+    pub exact: Vec<String>,
+    /// Activations that are fitted with phases, likewise
+    #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
+    pub fit: Vec<String>,
+    /// Fit phases with so many harmonics each [default: per layer, as few as fit it well, at most 6]: more are more
+    /// accurate and need more correlations, not more traffic online
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8), value_name = "N")]
     pub harmonics: Option<u8>,
-    /// Search the plan of the fewest bits that loses at most this: points of accuracy, on the calibration
-    /// inputs, of what two parties compute against the fitted network in float (agreement with the network
-    /// in float where labels are not known; of numbers, percent of the spread). Inputs that the network was not trained on tell more, and a
-    /// thousand or two more than a few hundred. Compiles about a dozen times; fewer bytes online cost more
-    /// offline. For auto, harmonics are searched instead, against the network in float on held-out inputs
-    /// [default for auto: 1]
+    /// What the plan may lose [default: 1]
+    ///
+    /// For auto: points of accuracy that simulated runs of two parties lose against the network in float, on held-out
+    /// inputs (classes that change where labels are not known; of numbers, percent of the spread). For phases, or with
+    /// --minimise: search the plan of the fewest bits that loses at most this against the fitted network in float, on the
+    /// calibration inputs. Inputs that the network was not trained on tell more, and a thousand or two more than a few
+    /// hundred. That compiles about a dozen times; fewer bytes online cost more offline.
     #[arg(long, value_name = "POINTS", value_parser = parse_points)]
     pub accuracy_loss: Option<f64>,
-    /// What --accuracy-loss has as little of as it can [default: online]
-    #[arg(long, value_enum, requires = "accuracy_loss")]
+    /// Fit phases, and search the plan that has as little of this as --accuracy-loss allows
+    #[arg(long, value_enum)]
     pub minimise: Option<MinimiseArg>,
     /// Refuse a plan whose simulated runs lose more than this against the network in float, on held-out
     /// inputs [default: 10]
@@ -149,7 +163,7 @@ impl PreprocessingArgs {
     }
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub enum Activation {
     /// Rectifiers and maxima as they are, in two round trips each; other functions by phases
     Exact,
@@ -159,7 +173,8 @@ pub enum Activation {
     Square,
     /// Polynomials of degree 4
     Quartic,
-    /// Phases with the fewest harmonics that --accuracy-loss or --byte-budget allow; compiles a few times
+    /// Of every layer, phases or rectifiers as they are, whichever takes least time on --network, as long as the plan
+    /// loses no more than --accuracy-loss; with --byte-budget, the most accurate phases within it
     Auto,
 }
 

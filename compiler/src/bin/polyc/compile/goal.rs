@@ -3,17 +3,34 @@
 
 use super::arguments::{Activation, Args, MinimiseArg};
 use anyhow::{Result, bail};
+use ir::graph::{Graph, NodeId, Op};
 use polyc::CompileOptions;
 use polyc::fit::{Family, Harmonics};
-use polyc::search::{Goal, Minimise};
+use polyc::report::Network;
+use polyc::search::{Fastest, Goal, Minimise};
+
+/// What a search may lose unless the user says it, a share.
+const DEFAULT_LOSS: f64 = 0.01;
+
+/// What activations are computed with: harmonics and --minimise are of phases.
+fn activation(args: &Args) -> Activation {
+    match args.activation {
+        Activation::Auto if args.harmonics.is_some() || args.minimise.is_some() => {
+            Activation::Phase
+        }
+        given => given,
+    }
+}
 
 /// Refuses options of which one has nothing to do beside the other.
 ///
 /// # Errors
 /// One line that names both.
 pub fn check(args: &Args) -> Result<()> {
-    let is_auto = matches!(args.activation, Activation::Auto);
-    let is_polynomial = matches!(args.activation, Activation::Square | Activation::Quartic);
+    let activation = activation(args);
+    let is_auto = activation == Activation::Auto;
+    let is_exact = activation == Activation::Exact;
+    let is_polynomial = matches!(activation, Activation::Square | Activation::Quartic);
     let is_made_up = args.calibration().is_none();
     let is_limited = args.max_loss.is_some() || args.max_escape.is_some();
     let refused = [
@@ -22,25 +39,37 @@ pub fn check(args: &Args) -> Result<()> {
             "--harmonics are of phases; --activation square and quartic fit polynomials",
         ),
         (
-            is_auto && args.harmonics.is_some(),
-            "--harmonics fixes what --activation auto searches for",
-        ),
-        (
             is_polynomial && args.phase_bits.is_some(),
             "--phase-bits are of phases; --activation square and quartic fit polynomials",
         ),
         (
-            is_polynomial && args.accuracy_loss.is_some(),
-            "--accuracy-loss searches the bits of phases; --max-loss refuses plans that lose too much",
+            (is_polynomial || is_exact) && args.accuracy_loss.is_some(),
+            "--accuracy-loss chooses between families or the bits of phases; --max-loss refuses plans that lose too much",
         ),
         (
-            is_auto && args.minimise.is_some(),
-            "--minimise is for phases; auto looks for the fewest harmonics",
+            (is_polynomial || is_exact) && args.minimise.is_some(),
+            "--minimise is for phases",
+        ),
+        (
+            !is_auto && args.network.is_some(),
+            "--network is what --activation auto chooses for; polyc report shows a plan's time on networks",
+        ),
+        (
+            !is_auto && args.prepared,
+            "--prepared is for --activation auto, which chooses families by time",
         ),
         (!is_auto && args.byte_budget.is_some(), "--byte-budget needs --activation auto"),
         (
-            is_made_up && is_auto,
-            "--activation auto measures accuracy: it needs --calibrate with real inputs",
+            args.byte_budget.is_some() && (args.network.is_some() || args.prepared),
+            "--byte-budget counts bytes; --network and --prepared count time",
+        ),
+        (
+            is_made_up && args.byte_budget.is_some(),
+            "--byte-budget looks for the most accurate plan: it needs --calibrate with real inputs",
+        ),
+        (
+            is_made_up && args.minimise.is_some(),
+            "--minimise measures accuracy: it needs --calibrate with real inputs",
         ),
         (
             is_made_up && args.accuracy_loss.is_some(),
@@ -78,19 +107,31 @@ pub fn goal(args: &Args) -> Goal {
         Some(MinimiseArg::Offline) => Minimise::Offline,
         Some(MinimiseArg::Latency) => Minimise::Latency,
     };
-    match (args.activation, loss, args.byte_budget) {
-        (Activation::Auto, None, bytes @ Some(_)) => Goal::Cheapest { loss: None, bytes },
-        (Activation::Auto, loss, bytes) => {
-            Goal::Cheapest { loss: Some(loss.unwrap_or(0.01)), bytes }
+    match (activation(args), loss, args.byte_budget) {
+        (Activation::Auto, loss, bytes @ Some(_)) => Goal::Cheapest { loss, bytes },
+        (Activation::Auto, loss, None) => Goal::Fastest(Fastest {
+            network: args.network.clone().unwrap_or_else(Network::wan),
+            is_prepared: args.prepared,
+            loss: loss.unwrap_or(DEFAULT_LOSS),
+        }),
+        (Activation::Phase, loss, None) if loss.is_some() || args.minimise.is_some() => {
+            Goal::Narrowest { loss: loss.unwrap_or(DEFAULT_LOSS), minimise }
         }
-        (_, Some(loss), _) => Goal::Narrowest { loss, minimise },
-        (_, None, _) => Goal::AsGiven,
+        (
+            Activation::Exact | Activation::Phase | Activation::Square | Activation::Quartic,
+            _,
+            _,
+        ) => Goal::AsGiven,
     }
 }
 
 /// How the model is compiled.
-pub fn compile_options(args: &Args) -> CompileOptions {
-    let family = match args.activation {
+///
+/// # Errors
+/// If a node that is named is no activation.
+pub fn compile_options(args: &Args, graph: &Graph) -> Result<CompileOptions> {
+    let family = match activation(args) {
+        // For auto it is what functions have that no rectifiers are.
         Activation::Phase | Activation::Auto => {
             let harmonics =
                 args.harmonics.map_or(Harmonics::default(), |n| Harmonics::Fixed(n.into()));
@@ -107,5 +148,33 @@ pub fn compile_options(args: &Args) -> CompileOptions {
     if let Some(bits) = args.phase_bits {
         options.rings.phase_bits = bits.into();
     }
-    options
+    let phase = Family::Phase { harmonics: Harmonics::default() };
+    for (names, option, family) in
+        [(&args.exact, "--exact", Family::Select), (&args.fit, "--fit", phase)]
+    {
+        for name in names {
+            for id in named(graph, name, option)? {
+                if options.families.own.insert(id, family).is_some_and(|other| other != family) {
+                    bail!("node {name} is given to --exact and to --fit");
+                }
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// The activations of a node.
+fn named(graph: &Graph, name: &str, option: &str) -> Result<Vec<NodeId>> {
+    let is_exact = |id: &NodeId| {
+        matches!(graph.node(*id).op, Op::Activation(ir::op::Activation::Exact(_)))
+    };
+    let all: Vec<NodeId> = graph.order().into_iter().filter(is_exact).collect();
+    let found: Vec<NodeId> =
+        all.iter().copied().filter(|&id| graph.node(id).name == name).collect();
+    if found.is_empty() {
+        let mut names: Vec<&str> = all.iter().map(|&id| graph.node(id).name.as_str()).collect();
+        names.dedup();
+        bail!("{option} {name}: no activation has this name; there are {}", names.join(", "));
+    }
+    Ok(found)
 }

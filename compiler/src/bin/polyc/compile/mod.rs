@@ -95,7 +95,7 @@ fn prepared(
 /// Compiles until the goal is reached, and refuses what nobody should ship.
 fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs) -> Result<Measured> {
     let Inputs { calibration, measured, truths, float, .. } = inputs;
-    let (goal, options) = (goal::goal(args), goal::compile_options(args));
+    let (goal, options) = (goal::goal(args), goal::compile_options(args, &prepared.graph)?);
     // The plan's identity is what is computed: the model's file may have any name.
     let name = prepared.outputs.first().map_or("model", |output| output.name.as_str());
     let bar = files::bar("fitting")?;
