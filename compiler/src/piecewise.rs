@@ -70,12 +70,8 @@ impl Piecewise {
 
     fn sum(&self, other: &Self) -> Self {
         let knots = self.knots.iter().chain(&other.knots).copied().collect();
-        Self {
-            slope: self.slope + other.slope,
-            intercept: self.intercept + other.intercept,
-            knots,
-        }
-        .tidy()
+        Self { slope: self.slope + other.slope, intercept: self.intercept + other.intercept, knots }
+            .tidy()
     }
 
     /// Knots in order, each once, and none that changes nothing.
@@ -145,16 +141,15 @@ impl Piecewise {
         let above = |bound: f64| self.plus(-bound).relu();
         Some(match function {
             Function::Relu => self.relu(),
-            Function::LeakyRelu { alpha } => {
-                self.times(alpha).sum(&self.relu().times(1.0 - alpha))
+            Function::LeakyRelu { alpha } => self.times(alpha).sum(&self.relu().times(1.0 - alpha)),
+            Function::Clip { low, high } if low <= high => {
+                match (low.is_finite(), high.is_finite()) {
+                    (true, true) => above(low).sum(&above(high).times(-1.0)).plus(low),
+                    (true, false) => above(low).plus(low),
+                    (false, true) => self.sum(&above(high).times(-1.0)),
+                    (false, false) => self.clone(),
+                }
             }
-            Function::Clip { low, high } if low <= high => match (low.is_finite(), high.is_finite())
-            {
-                (true, true) => above(low).sum(&above(high).times(-1.0)).plus(low),
-                (true, false) => above(low).plus(low),
-                (false, true) => self.sum(&above(high).times(-1.0)),
-                (false, false) => self.clone(),
-            },
             Function::HardSigmoid { alpha, beta } => {
                 let line = self.times(alpha).plus(beta);
                 let high = line.plus(-1.0).relu();
@@ -249,7 +244,16 @@ mod tests {
         assert_eq!(knots(slope(1.0)), 1);
         assert_eq!(knots(slope(-1.0)), 1);
         // Nothing but a line is left.
-        assert_eq!(knots(vec![apply(Relu, 0), affine(0, -1.0, 0.0), apply(Relu, 2), affine(3, -1.0, 0.0), Elementary::Sum(1, 4)]), 0);
+        assert_eq!(
+            knots(vec![
+                apply(Relu, 0),
+                affine(0, -1.0, 0.0),
+                apply(Relu, 2),
+                affine(3, -1.0, 0.0),
+                Elementary::Sum(1, 4)
+            ]),
+            0
+        );
         assert_eq!(knots(vec![affine(0, 0.0, -1.0), apply(Relu, 1)]), 0);
     }
 

@@ -5,7 +5,7 @@ use ir::op::{Activation, Convolution, Function, Polynomial};
 use ir::{Shape, Tensor};
 use polyc::passes::{
     MaxPool, PassOptions, balance_channels, complete_square, equalise_channels, open_clips,
-    run_observed, split_client,
+    run_observed, split_client, split_rectifiers,
 };
 use support::Numbers;
 use support::golden::{Sections, all_equal, compare, unused};
@@ -218,10 +218,20 @@ fn refuse_leftovers() -> Graph {
     let (p, q) = (b.convolution("p", b.input(), 2, 1), b.convolution("q", b.input(), 2, 1));
     let gated = b.same("gate", Op::Multiply, &[p, q]);
     let over = b.same("over", Op::Divide, &[gated, q]);
-    let op = Op::MaxWindows { kernel: [2, 2], stride: [2, 2], dilation: [1, 1], padding: [0; 4] };
+    let op = Op::MaxWindows { kernel: [2, 2], stride: [1, 1], dilation: [2, 2], padding: [0; 4] };
     let pooled = b.node("pool", op, &[1, 2, 2, 2], &[over]);
     let softmax = b.same("softmax", Op::Softmax(1), &[pooled]);
     let last = b.convolution("conv", softmax, 1, 1);
+    b.finish(last)
+}
+
+fn straight_pieces() -> Graph {
+    let mut b = Builder::new(&[1, 2, 2, 2]);
+    let made = b.convolution("conv", b.input(), 2, 1);
+    let leaky = b.function("leaky", Function::LeakyRelu { alpha: 0.1 }, made);
+    let sum = b.same("sum", Op::Add, &[leaky, b.input()]);
+    let clip = b.function("clip", Function::Clip { low: -1.0, high: 2.0 }, sum);
+    let last = b.convolution("last", clip, 1, 1);
     b.finish(last)
 }
 
@@ -303,15 +313,22 @@ const LISTED: [&str; 7] = [
     "expand max pool",
     "refuse leftovers",
 ];
-const ALONE: [&str; 5] =
-    ["split client", "open clips", "equalise channels", "balance channels", "complete squares"];
+const ALONE: [&str; 6] = [
+    "split client",
+    "open clips",
+    "split rectifiers",
+    "equalise channels",
+    "balance channels",
+    "complete squares",
+];
 
 #[test]
 fn every_pass_does_this_to_a_small_graph() {
     let plain = PassOptions::default();
     let fit = PassOptions { max_pool: MaxPool::Fit };
     let [constants, producers, activations, consumers, linear, pool, leftovers] = LISTED;
-    let [client, clip, equalise, balance, squares] = ALONE;
+    let average = PassOptions { max_pool: MaxPool::Average };
+    let [client, clip, rectifiers, equalise, balance, squares] = ALONE;
     all_equal([
         listed(constants, fold_constants(), plain),
         listed(producers, into_producers(), plain),
@@ -319,7 +336,7 @@ fn every_pass_does_this_to_a_small_graph() {
         listed(consumers, into_consumers(), plain),
         listed(linear, merge_linear(), plain),
         listed(pool, expand_max_pool(), fit),
-        listed(leftovers, refuse_leftovers(), plain),
+        listed(leftovers, refuse_leftovers(), average),
         alone(client, client_steps(), |graph| {
             let shape = graph.node(graph.output()).shape.clone();
             format!("{:?}", split_client(graph, &[shape])[0].client)
@@ -327,6 +344,13 @@ fn every_pass_does_this_to_a_small_graph() {
         alone(clip, clips(), |graph| {
             let inputs = Builder::inputs(graph);
             open_clips(graph, &inputs).join(", ")
+        }),
+        alone(rectifiers, straight_pieces(), |graph| {
+            let is_activation = |id: &NodeId| matches!(graph.node(*id).op, Op::Activation(_));
+            let found: Vec<NodeId> = graph.order().into_iter().filter(is_activation).collect();
+            found.into_iter().for_each(|id| drop(split_rectifiers(graph, id)));
+            graph.remove_dead();
+            String::new()
         }),
         alone(equalise, equalised(), |graph| {
             let inputs = Builder::inputs(graph);

@@ -17,8 +17,7 @@ fn check(graph: &Graph) -> usize {
         let n = shape.elements();
         let values = (0..n).map(|i| ((i * 7919 % 97) as f32 - 48.0) * step).collect();
         let input = Tensor::new(shape, values);
-        let (want, got) =
-            (evaluate(graph, &input, |_, _| ()), evaluate(&split, &input, |_, _| ()));
+        let (want, got) = (evaluate(graph, &input, |_, _| ()), evaluate(&split, &input, |_, _| ()));
         for (a, b) in want.data.iter().zip(&got.data) {
             assert!((a - b).abs() < 1e-3, "{b} instead of {a}");
         }

@@ -160,9 +160,8 @@ impl Trial<'_> {
 }
 
 fn activations(graph: &Graph) -> impl Iterator<Item = NodeId> {
-    let is_exact = |id: &NodeId| {
-        matches!(&graph.node(*id).op, Op::Activation(Activation::Exact(_)))
-    };
+    let is_exact =
+        |id: &NodeId| matches!(&graph.node(*id).op, Op::Activation(Activation::Exact(_)));
     graph.order().into_iter().filter(is_exact)
 }
 

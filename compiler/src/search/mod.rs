@@ -271,8 +271,7 @@ impl Trial<'_> {
             finer.rings.value_bits += 1.0;
             finer.rings.rounding_bits += 1.0;
             finer.rings.phase_bits = (finer.rings.phase_bits + 1).min(12);
-            finer.rings.bucket_bits =
-                (finer.rings.bucket_bits + 1).min(*Select::BUCKET_BITS.end());
+            finer.rings.bucket_bits = (finer.rings.bucket_bits + 1).min(*Select::BUCKET_BITS.end());
             finer.rings.max_phase_ring += 2;
             let next = self.measured(self.compiled(&finer, "fitting")?)?;
             notes.push(format!(

@@ -46,10 +46,7 @@ pub fn check(args: &Args) -> Result<()> {
             (is_polynomial || is_exact) && args.accuracy_loss.is_some(),
             "--accuracy-loss chooses between families or the bits of phases; --max-loss refuses plans that lose too much",
         ),
-        (
-            (is_polynomial || is_exact) && args.minimise.is_some(),
-            "--minimise is for phases",
-        ),
+        ((is_polynomial || is_exact) && args.minimise.is_some(), "--minimise is for phases"),
         (
             !is_auto && args.network.is_some(),
             "--network is what --activation auto chooses for; polyc report shows a plan's time on networks",
@@ -165,9 +162,8 @@ pub fn compile_options(args: &Args, graph: &Graph) -> Result<CompileOptions> {
 
 /// The activations of a node.
 fn named(graph: &Graph, name: &str, option: &str) -> Result<Vec<NodeId>> {
-    let is_exact = |id: &NodeId| {
-        matches!(graph.node(*id).op, Op::Activation(ir::op::Activation::Exact(_)))
-    };
+    let is_exact =
+        |id: &NodeId| matches!(graph.node(*id).op, Op::Activation(ir::op::Activation::Exact(_)));
     let all: Vec<NodeId> = graph.order().into_iter().filter(is_exact).collect();
     let found: Vec<NodeId> =
         all.iter().copied().filter(|&id| graph.node(id).name == name).collect();
