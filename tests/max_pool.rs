@@ -1,11 +1,10 @@
-//! Fitted maximum pooling: a small network of somebody's, compiled, evaluated, and run by two parties.
+//! Maximum pooling, exact and fitted: a small network of somebody's, compiled, evaluated, and run by two parties.
 
 use ir::graph::{Graph, Op, evaluate_batch};
-use ir::op::Activation;
 use ir::plan::{Evaluator, Rounding, carry_noise};
 use ir::{Shape, Tensor};
 use polyc::evaluate::classes;
-use polyc::fit::Calibration;
+use polyc::fit::{Calibration, Family};
 use polyc::onnx::{ImportOptions, import_bytes};
 use polyc::passes::{MaxPool, PassOptions};
 use polyc::{CompileOptions, Compiled, compile, prepare_plain};
@@ -71,12 +70,13 @@ fn images(count: usize, seed: u64) -> Vec<Tensor<f32>> {
     (0..count).map(|_| image()).collect()
 }
 
-fn compiled(max_pool: MaxPool) -> Compiled {
+fn compiled(max_pool: MaxPool, family: Family) -> Compiled {
     let imported = import_bytes(&model(), &ImportOptions::default()).unwrap();
     let prepared = prepare_plain(imported, &PassOptions { max_pool }).unwrap();
     let description = "soft spots".to_owned();
     let calibration = Calibration::new(images(400, 1), description);
-    compile("pools", &prepared, &calibration, &CompileOptions::default(), &mut |_| ()).unwrap()
+    let options = CompileOptions { families: family.into(), ..CompileOptions::default() };
+    compile("pools", &prepared, &calibration, &options, &mut |_| ()).unwrap()
 }
 
 /// Largest difference of two lists of outputs over the largest output.
@@ -86,16 +86,20 @@ fn difference(a: &[Tensor<f32>], b: &[Tensor<f32>]) -> f64 {
     pairs().map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max) / largest
 }
 
+fn phases() -> Family {
+    CompileOptions::default().families.usual
+}
+
 fn activations(graph: &Graph) -> usize {
-    let is = |op: &Op| matches!(op, Op::Activation(Activation::Trigonometric(_)));
+    let is = |op: &Op| matches!(op, Op::Activation(_));
     graph.order().iter().filter(|&&id| is(&graph.node(id).op)).count()
 }
 
 #[test]
-fn fitted_maxima_are_closer_than_averages() {
+fn exact_maxima_are_closer_than_fitted_ones_and_those_than_averages() {
     let inputs = images(200, 2);
-    let error = |max_pool| {
-        let compiled = compiled(max_pool);
+    let error = |max_pool, family| {
+        let compiled = compiled(max_pool, family);
         let encoded: Vec<_> =
             inputs.iter().map(|x| compiled.plan.encode_input(x).unwrap()).collect();
         let evaluator = Evaluator::new(&compiled.plan, &compiled.weights);
@@ -104,18 +108,30 @@ fn fitted_maxima_are_closer_than_averages() {
         let same = classes(&float).iter().zip(&classes(&plan)).filter(|(a, b)| a == b).count();
         (same, difference(&float, &plan))
     };
-    let (fitted, averaged) = (error(MaxPool::Fit), error(MaxPool::Average));
+    let exact = error(MaxPool::Exact, Family::Select);
+    let (fitted, averaged) = (error(MaxPool::Fit, phases()), error(MaxPool::Average, phases()));
+    assert!(exact.0 >= 198 && exact.0 >= fitted.0, "exact {exact:?}, fitted {fitted:?}");
+    assert!(exact.1 < fitted.1 / 2.0, "exact {exact:?}, fitted {fitted:?}");
     assert!(fitted.0 > averaged.0 && fitted.0 >= 175, "fitted {fitted:?}, averaged {averaged:?}");
     assert!(fitted.1 < averaged.1 / 2.0, "fitted {fitted:?}, averaged {averaged:?}");
 }
 
 #[test]
 fn two_parties_agree_with_the_evaluator() {
-    let compiled = compiled(MaxPool::Fit);
+    agree(MaxPool::Fit, phases(), 1);
+    agree(MaxPool::Exact, Family::Select, 2);
+    // Only maxima are exact.
+    let compiled = compiled(MaxPool::Exact, phases());
+    let rounds = compiled.plan.rounds().into_iter().filter(|r| !r.trips.is_empty()).count();
+    assert_eq!(rounds, 6 * 2 + 1);
+}
+
+fn agree(max_pool: MaxPool, family: Family, round_trips: usize) {
+    let compiled = compiled(max_pool, family);
     let plan = &compiled.plan;
-    // Two distances, the ReLU behind them, and four distances.
+    // Two comparisons, the ReLU behind them, and four comparisons.
     assert_eq!(activations(&compiled.reference.fitted), 7);
-    assert_eq!(plan.traffic(1).2, 2 * 7 + 2);
+    assert_eq!(plan.traffic(1).2, 2 * 7 * round_trips + 2);
     let inputs = images(60, 3);
     let encoded: Vec<_> = inputs.iter().map(|x| plan.encode_input(x).unwrap()).collect();
     let evaluator = Evaluator::new(plan, &compiled.weights);
@@ -134,5 +150,5 @@ fn two_parties_agree_with_the_evaluator() {
             same += usize::from(classes(&run.logits)[i] == classes(&exact)[i]);
         }
     }
-    assert!(clear >= 8 && same == clear, "{same} of {clear} classes");
+    assert!(clear >= 5 && same == clear, "{same} of {clear} classes");
 }

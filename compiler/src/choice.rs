@@ -59,3 +59,7 @@ pub fn settle(graph: &mut Graph, families: &Families) -> Families {
     graph.remove_dead();
     settled
 }
+
+#[cfg(test)]
+#[path = "choice_tests.rs"]
+mod tests;

@@ -103,12 +103,12 @@ pub fn many_unsupported() -> Vec<u8> {
 
 fn max_pools() -> Vec<u8> {
     let window =
-        [("kernel_shape", Attribute::Ints(&[2, 2])), ("strides", Attribute::Ints(&[2, 2]))];
+        [("kernel_shape", Attribute::Ints(&[2, 2])), ("dilations", Attribute::Ints(&[2, 2]))];
     Model::new(&[1, 2, 8, 8])
         .node("MaxPool", "pool one", &["x"], &window)
         .node("Relu", "relu", &["pool one"], &[])
         .node("MaxPool", "pool two", &["relu"], &window)
-        .to_bytes("pool two", &[1, 2, 2, 2])
+        .to_bytes("pool two", &[1, 2, 4, 4])
 }
 
 fn random(count: usize) -> Vec<u8> {
@@ -147,7 +147,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         lines: 2,
-        ..case("onnx_max_pool", 2, "polyc compile model.onnx", |f| {
+        ..case("onnx_max_pool", 2, "polyc compile model.onnx --max-pool average", |f| {
             put(f, "model.onnx", max_pools())
         })
     },
@@ -210,17 +210,27 @@ pub const CASES: &[Case] = &[
         nothing,
     ),
     case("compile_loss_without_data", 2, "polyc compile model.onnx --accuracy-loss 1", nothing),
-    case("compile_auto_without_data", 2, "polyc compile model.onnx --activation auto", nothing),
+    case(
+        "compile_network_of_phases",
+        2,
+        "polyc compile model.onnx --activation phase --network lan",
+        nothing,
+    ),
+    Case {
+        lines: 2,
+        ..case("compile_network_unknown", 2, "polyc compile model.onnx --network moon", nothing)
+    },
+    Case {
+        lines: 2,
+        ..case("compile_exact_nowhere", 2, "polyc compile model.onnx --exact nowhere", nothing)
+    },
     case(
         "compile_minimise_auto",
         2,
         "polyc compile model.onnx --activation auto --accuracy-loss 1 --minimise offline",
         nothing,
     ),
-    Case {
-        lines: 4,
-        ..case("compile_minimise_what", 2, "polyc compile model.onnx --minimise offline", nothing)
-    },
+    case("compile_minimise_what", 2, "polyc compile model.onnx --minimise offline", nothing),
     case(
         "compile_harmonics_of_squares",
         2,

@@ -37,7 +37,10 @@ pub fn split_rectifiers(graph: &mut Graph, id: NodeId) -> Option<Vec<NodeId>> {
     let shape = graph.node(id).shape.clone();
     let tensor = |values: &[f64]| {
         let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-        compact(&along_axis(&values, &shape, shape.channel_axis()), &shape)
+        match values.as_slice() {
+            [only] => Tensor::scalar(*only),
+            all => compact(&along_axis(all, &shape, shape.channel_axis()), &shape),
+        }
     };
     let mut rectifiers = Vec::new();
     let mut sum: Option<NodeId> = None;
@@ -82,8 +85,7 @@ fn line(graph: &mut Graph, x: NodeId, scale: &Tensor<f32>, shift: &Tensor<f32>) 
     }
     let scale = match (is_sign, scale.data.as_slice()) {
         (false, &[factor]) => {
-            let factors = vec![factor; node.shape.channels()];
-            along_axis(&factors, &node.shape, node.shape.channel_axis())
+            Tensor::new(node.shape.clone(), vec![factor; node.shape.elements()])
         }
         _ => scale.clone(),
     };
@@ -104,6 +106,9 @@ struct Rectifier {
 }
 
 fn terms(expression: &Expression, channels: usize) -> Option<Terms> {
+    if channels == 0 {
+        return None;
+    }
     let pieces: Option<Vec<Piecewise>> =
         (0..channels).map(|channel| Piecewise::of(expression, channel)).collect();
     let pieces = pieces?;

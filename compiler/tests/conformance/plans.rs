@@ -1,4 +1,4 @@
-//! A sample of the backend tests through the whole chain: compiled as `polyc compile --force --max-pool fit` does,
+//! A sample of the backend tests through the whole chain: compiled as `polyc compile --force --activation exact` does,
 //! evaluated as two parties would, and compared with what the test expects.
 //!
 //! A network is fitted on the test's own input and on others made around it. The error is the root mean square over
@@ -10,7 +10,7 @@ use ir::graph::evaluate;
 use ir::plan::{Evaluator, Rounding};
 use ir::tensor::Tensor;
 use polyc::evaluate::Sample;
-use polyc::fit::Calibration;
+use polyc::fit::{Calibration, Family};
 use polyc::onnx::{ImportOptions, Imported};
 use polyc::oracle::{Oracle, compare};
 use polyc::passes::{MaxPool, PassOptions};
@@ -197,7 +197,7 @@ fn run(
     parts: Vec<Vec<Tensor<f32>>>,
     want: &[f32],
 ) -> Result<(f64, Option<f64>), Failed> {
-    let passes = PassOptions { max_pool: MaxPool::Fit };
+    let passes = PassOptions { max_pool: MaxPool::Exact };
     let around: Vec<Vec<Tensor<f32>>> =
         (0..).zip(&parts).map(|(seed, part)| around(part, seed)).collect();
     let plain = vec![Default::default(); imported.inputs.len()];
@@ -215,7 +215,8 @@ fn run(
     };
     let of_held_out: Vec<Vec<Tensor<f32>>> = held_out.iter().map(|x| vec![float(x)]).collect();
     let sample = Sample { inputs: &held_out, truths: &[], float: Some(&of_held_out) };
-    let options = CompileOptions::default();
+    let families = Family::Select.into();
+    let options = CompileOptions { families, ..CompileOptions::default() };
     let measured =
         search("y", &prepared, &calibration, sample, &options, Goal::AsGiven, &|_, _| ())?;
     let plan = &measured.compiled.plan;
