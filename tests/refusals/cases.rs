@@ -220,10 +220,6 @@ pub const CASES: &[Case] = &[
         lines: 2,
         ..case("compile_network_unknown", 2, "polyc compile model.onnx --network moon", nothing)
     },
-    Case {
-        lines: 2,
-        ..case("compile_exact_nowhere", 2, "polyc compile model.onnx --exact nowhere", nothing)
-    },
     case(
         "compile_minimise_auto",
         2,
@@ -238,9 +234,9 @@ pub const CASES: &[Case] = &[
         nothing,
     ),
     case(
-        "compile_harmonics_of_auto",
+        "compile_harmonics_of_exact",
         2,
-        "polyc compile model.onnx --activation auto --harmonics 2",
+        "polyc compile model.onnx --activation exact --harmonics 2",
         nothing,
     ),
     case(

@@ -42,9 +42,16 @@ impl Scales {
         if units.is_empty() { None } else { Some(common_scale(&units)) }
     }
 
-    /// The unit of the other operand, where a value only enters a sum and the other operand has one.
+    /// The unit of the other operand, where a value only enters a sum, with a sign perhaps, and the other operand
+    /// has one.
     pub(super) fn unit_beside(&self, graph: &Graph, id: NodeId) -> Option<f64> {
-        let user = graph.only_user(id).filter(|&user| matches!(graph.node(user).op, Op::Add))?;
+        let user = graph.only_user(id)?;
+        if uniform_factor(graph, user) == Some(1.0) {
+            return self.unit_beside(graph, user);
+        }
+        if graph.node(user).op != Op::Add {
+            return None;
+        }
         let other = graph.operands(user).into_iter().find(|&operand| operand != id)?;
         self.unit(graph, other)
     }

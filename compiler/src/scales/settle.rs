@@ -147,13 +147,14 @@ impl Scales {
         let units = self.open_rounding_units(graph, operand, spreads).max(1.0);
         self.units.insert(id, units);
         let k = by_fan_in(units);
-        let (k, scale) = self.meet(graph, id, period, k)?;
+        let (k, scale) = self.meet(graph, id, (period, None), k)?;
         self.circle.insert(id, k);
         Ok(vec![f64::from(k).exp2() / scale])
     }
 
     /// Lets the operand of a phase or rectifier arrive at one scale for all channels, of which `period` takes at
-    /// most `2^k` units: the ring, wider where a settled summand asks for it, and the scale.
+    /// most `2^k` units: the ring, wider where a settled summand asks for it, and the scale. Where nothing behind it
+    /// says otherwise, it is a power of two times `beside`.
     ///
     /// # Errors
     /// If no ring holds both.
@@ -161,7 +162,7 @@ impl Scales {
         &mut self,
         graph: &Graph,
         id: NodeId,
-        period: f64,
+        (period, beside): (f64, Option<f64>),
         mut k: u32,
     ) -> Result<(u32, f64), CompileError> {
         let operand = graph.operands(id)[0];
@@ -177,7 +178,10 @@ impl Scales {
             (unit, false) => unit,
         };
         let scale = match unit {
-            None => f64::from(k).exp2() / period,
+            None => {
+                let widest = f64::from(k).exp2() / period;
+                beside.map_or(widest, |unit| (widest / unit).log2().floor().exp2() * unit)
+            }
             Some(unit) => {
                 while is_too_coarse(f64::from(k).exp2() / period / unit) {
                     k += 1;

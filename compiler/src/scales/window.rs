@@ -41,7 +41,8 @@ impl Scales {
         let word = f64::from(WORD);
         let wanted = if wanted <= word + WORD_SLACK { wanted.min(word) } else { wanted };
         let k = (wanted.ceil() as u32).max(p + 1).max(LEAST_WINDOW);
-        let (k, scale) = self.meet(graph, id, period, k)?;
+        let beside = self.unit_beside(graph, id);
+        let (k, scale) = self.meet(graph, id, (period, beside), k)?;
         // What is left of the operand's bits when the value has those that it should have.
         let t = (scale.log2() - (value_bits - value.width().log2())).round().max(0.0) as u32;
         self.select.insert(id, Select { k, p, t: t.min(k - 1) });

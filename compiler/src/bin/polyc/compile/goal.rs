@@ -35,8 +35,8 @@ pub fn check(args: &Args) -> Result<()> {
     let is_limited = args.max_loss.is_some() || args.max_escape.is_some();
     let refused = [
         (
-            is_polynomial && args.harmonics.is_some(),
-            "--harmonics are of phases; --activation square and quartic fit polynomials",
+            (is_polynomial || is_exact) && args.harmonics.is_some(),
+            "--harmonics are of --activation phase",
         ),
         (
             is_polynomial && args.phase_bits.is_some(),
