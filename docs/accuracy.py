@@ -53,6 +53,7 @@ CALIBRATION = 500
 # Options per column, seeds, and images of the test file. Maximum pooling is averaged where a column says nothing else.
 SETTINGS = {
     "default": ([], [0, 1, 2], 5000),
+    "exact": (["--activation", "exact", "--max-pool", "exact"], [0, 1, 2], 5000),
     "fitted maximum": (["--max-pool", "fit"], [0], 5000),
     "square": (["--activation", "square", "--force"], [0], 1000),
     "quartic": (["--activation", "quartic", "--force"], [0], 1000),

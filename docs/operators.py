@@ -28,8 +28,8 @@ Written by `docs/operators.py` with {version} and by a test; do not edit.
 arithmetic that exporters leave in a model rarely matters. Functions of one value are fitted as activations.
 
 A model that cannot be compiled is refused as a whole, with one line per node that says why and what to do instead.
-`MaxPool` and `GlobalMaxPool` need comparisons: they are refused unless `--max-pool fit` computes them as trees of
-fitted `|a − b|`, or `--max-pool average` puts averages in their place. Both change the network, averages more;
+`MaxPool`, `GlobalMaxPool` and other maxima are computed exactly, as trees of `b + relu(a − b)`; `--max-pool fit` computes
+them as trees of fitted `|a − b|`, `--max-pool average` puts averages in their place. Both change the network, averages more;
 `polyc evaluate` says by how much."""
 
 

@@ -64,7 +64,9 @@ fn a_folder_of_images_is_a_labelled_array() {
     assert!((0..10).filter(|c| float.contains(c)).count() >= 8, "{float:?}");
     let mut command = polyc(&owner.folder);
     command.arg("compile").arg(shipped("digits_cnn.onnx")).args(["-o", "other.bin", "--json"]);
-    let compiled = json(command.args(DIGITS).arg("--calibrate").arg(folder.path()));
+    let compiled = json(
+        command.args(DIGITS).args(["--activation", "phase", "--calibrate"]).arg(folder.path()),
+    );
     assert_eq!(compiled["evaluation"]["inputs"], COUNT / 5);
     let steps = compiled["steps"].as_array().unwrap();
     assert_eq!((steps.len(), &compiled["round_trips"]), (owner.plan.steps.len(), &4.into()));

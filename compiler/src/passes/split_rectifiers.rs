@@ -84,9 +84,7 @@ fn line(graph: &mut Graph, x: NodeId, scale: &Tensor<f32>, shift: &Tensor<f32>) 
         }
     }
     let scale = match (is_sign, scale.data.as_slice()) {
-        (false, &[factor]) => {
-            Tensor::new(node.shape.clone(), vec![factor; node.shape.elements()])
-        }
+        (false, &[factor]) => Tensor::new(node.shape.clone(), vec![factor; node.shape.elements()]),
         _ => scale.clone(),
     };
     graph.add(&node.name, Op::Affine { scale, shift: shift.clone() }, node.shape, &[x])

@@ -11,6 +11,9 @@ const DOUBT: f64 = 0.05;
 /// The quantile of the normal distribution that leaves as much.
 const DOUBT_QUANTILE: f64 = 1.645;
 
+/// Answers that a plan may lose beside those that are seen.
+pub(super) const UNSEEN: f64 = 0.5;
+
 /// A binomial distribution of this variance is normal.
 const NORMAL: f64 = 1e4;
 
@@ -68,16 +71,17 @@ pub fn check(measured: &Measured, gate: Gate) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// Whether an output surely loses more than is allowed of what it had right: answers that only became right by chance
-/// make up for none.
-pub(super) fn loses_more(evaluation: &Evaluation, allowed: f64) -> bool {
-    evaluation.outputs.iter().any(|output| {
+/// Whether every output surely keeps what it must: with half an answer more lost than was seen, so that few inputs
+/// prove little. Answers that only became right by chance make up for none.
+pub(super) fn keeps(evaluation: &Evaluation, allowed: f64) -> bool {
+    evaluation.outputs.iter().all(|output| {
         let counted = output.counted;
-        let lost = match output.accuracy {
-            Some(_) => Some(counted.lost / counted.count.max(1.0)),
-            None => output.loss,
+        let lost = match (&output.accuracy, output.meaning) {
+            (Some(_), _) => Some((counted.lost + UNSEEN) / counted.count.max(1.0)),
+            (None, Task::Regress) => output.loss,
+            (None, _) => output.loss.map(|lost| lost + UNSEEN / counted.count.max(1.0)),
         };
-        lost.is_some_and(|lost| lost > allowed && !is_chance(output, lost, allowed))
+        lost.is_none_or(|lost| lost <= allowed)
     })
 }
 
