@@ -35,7 +35,8 @@ impl LayerTime {
             let own = if sets.is_empty() { kind.encryption(count) } else { sets.to_vec() };
             for (_, cost) in kind.exchanges(step, count, &own) {
                 all.offline_bytes += cost.total_bytes();
-                let busier = (cost.bytes[0] + cost.bytes[2]).max(cost.bytes[1]);
+                let (to0, to1) = cost.directions();
+                let busier = to0.max(to1);
                 all.offline_ms += (busier as f64 * per_byte).max(1e3 * offline::seconds(&cost));
             }
         }
