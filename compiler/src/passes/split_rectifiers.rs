@@ -77,11 +77,9 @@ fn line(graph: &mut Graph, x: NodeId, scale: &Tensor<f32>, shift: &Tensor<f32>) 
         return x;
     }
     let node = graph.node(x).clone();
-    if !is_sign {
-        if let Some(op) = scaled_outputs(&node.op, scale, shift, &node.shape) {
-            let operands = graph.operands(x);
-            return graph.add(&node.name, op, node.shape, &operands);
-        }
+    if !is_sign && let Some(op) = scaled_outputs(&node.op, scale, shift, &node.shape) {
+        let operands = graph.operands(x);
+        return graph.add(&node.name, op, node.shape, &operands);
     }
     let scale = match (is_sign, scale.data.as_slice()) {
         (false, &[factor]) => Tensor::new(node.shape.clone(), vec![factor; node.shape.elements()]),
