@@ -50,13 +50,12 @@ pub fn shared_trees(table: &Table, count: usize) -> Cost {
     bytes.extend((0..2 * (levels - 2)).map(|_| block));
     bytes.extend([last, last]);
     let nodes = count << levels;
-    let lanes = if table.q <= 16 { 1 } else { table.q.next_power_of_two() as usize / 16 };
     Cost {
         transfers,
         reverse_transfers: transfers,
         // A tree is grown anew for every level.
         leaves: 2 * nodes,
-        pads: nodes * (1 + lanes),
+        pads: nodes * table.pad_blocks() as usize,
         bytes,
         ..Cost::default()
     }

@@ -91,6 +91,11 @@ impl Table {
         unpack(&self.entries, 1 << self.mask_bits, self.q).unwrap_or_default()
     }
 
+    /// Blocks of 128 bits that a leaf of the tree is hashed to: one for its bit, and those of its entries.
+    pub fn pad_blocks(&self) -> u32 {
+        1 + self.q.next_power_of_two().max(16) / 16
+    }
+
     /// Levels of the tree of an element.
     pub fn levels(&self) -> u32 {
         self.mask_bits - Self::NODE_BITS
@@ -170,9 +175,10 @@ impl Protocol for Table {
         vec![(Method::SharedTrees, self.cost(count))]
     }
 
-    /// A node is hashed two or three times, with the tree above it once more, and each of its entries is multiplied.
+    /// A leaf is hashed to its pads, and the tree above it once more; a hash at both parties takes as long as three
+    /// sums.
     fn online_work(&self) -> u32 {
-        4 << self.levels()
+        3 * (1 + self.pad_blocks()) << self.levels()
     }
 
     fn fits(&self, _: &Step, secrets: &StepWeights) -> bool {

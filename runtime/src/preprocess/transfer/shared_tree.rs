@@ -25,7 +25,7 @@
 
 use super::Transfers;
 use super::hash::{Block, Cipher, Key, WithCipher, xor};
-use ir::word::Word;
+use ir::word::{Word, vectorized};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -121,8 +121,21 @@ pub trait Lane: Word + Zeroize {
     /// Lanes of a block.
     const PER_BLOCK: usize;
 
-    /// The lanes of a block.
-    fn spread(block: &Block, to: &mut [Self]);
+    /// The first lane of a block.
+    fn first(block: &Block) -> Self;
+
+    /// Adds the lanes of all blocks to `sums`. To be inlined.
+    fn add(blocks: &[Block], sums: &mut [Self]);
+
+    /// Adds the products of lanes with numbers of a table, [`ENTRIES`] for every block, of which those from `first` on
+    /// count, to the first of every pair; those of a factor per block with the same numbers to the second. To be inlined.
+    fn weigh(
+        blocks: &[Block],
+        factors: &[Self],
+        table: &[Self],
+        first: usize,
+        sums: &mut [(Self, Self)],
+    );
 }
 
 macro_rules! lane {
@@ -131,9 +144,45 @@ macro_rules! lane {
             const PER_BLOCK: usize = $per_block;
 
             #[inline(always)]
-            fn spread(block: &Block, to: &mut [Self]) {
-                let words = block.as_chunks::<{ 16 / $per_block }>().0;
-                to.iter_mut().zip(words).for_each(|(to, word)| *to = Self::from_le_bytes(*word));
+            fn first(block: &Block) -> Self {
+                Self::from_le_bytes(block.as_chunks().0[0])
+            }
+
+            #[inline(always)]
+            fn add(blocks: &[Block], sums: &mut [Self]) {
+                let mut all = [0; $per_block];
+                for block in blocks {
+                    let lanes = block.as_chunks().0;
+                    for i in 0..$per_block {
+                        all[i] = Self::wrapping_add(all[i], Self::from_le_bytes(lanes[i]));
+                    }
+                }
+                sums.iter_mut().zip(all).for_each(|(sum, lane)| *sum = sum.wrapping_add(lane));
+            }
+
+            #[inline(always)]
+            fn weigh(
+                blocks: &[Block],
+                factors: &[Self],
+                table: &[Self],
+                first: usize,
+                sums: &mut [(Self, Self)],
+            ) {
+                let (mut of_lanes, mut of_factors) = ([0; $per_block], [0; $per_block]);
+                let numbers = table.as_chunks::<ENTRIES>().0;
+                for ((block, factor), numbers) in blocks.iter().zip(factors).zip(numbers) {
+                    let lanes = block.as_chunks().0;
+                    let numbers = &numbers[first..first + $per_block];
+                    for i in 0..$per_block {
+                        let product = numbers[i].wrapping_mul(Self::from_le_bytes(lanes[i]));
+                        of_lanes[i] = Self::wrapping_add(of_lanes[i], product);
+                        let product = numbers[i].wrapping_mul(*factor);
+                        of_factors[i] = Self::wrapping_add(of_factors[i], product);
+                    }
+                }
+                for (sum, (a, b)) in sums.iter_mut().zip(of_lanes.into_iter().zip(of_factors)) {
+                    *sum = (sum.0.wrapping_add(a), sum.1.wrapping_add(b));
+                }
             }
         }
     };
@@ -148,54 +197,70 @@ pub const ENTRIES: usize = ir::plan::Table::NODE;
 /// The words of one tree's leaves, and room for its nodes. Wiped when dropped.
 pub struct Leaves<L: Lane> {
     nodes: Zeroizing<Vec<Block>>,
-    hashed: Zeroizing<Vec<Block>>,
     /// Of every leaf a pad whose lowest bit is that of the leaf: the two parties' words of a leaf are equal, or differ by
     /// an odd number.
-    pub bits: Zeroizing<Vec<L>>,
-    /// Of every leaf [`ENTRIES`] pads.
-    pub entries: Zeroizing<Vec<L>>,
+    bits: Zeroizing<Vec<L>>,
+    /// Of every leaf [`ENTRIES`] pads, the first blocks of all leaves before the second ones.
+    entries: Zeroizing<Vec<Block>>,
 }
 
 impl<L: Lane> Default for Leaves<L> {
     fn default() -> Self {
         let blocks = || Zeroizing::new(vec![]);
-        let lanes = || Zeroizing::new(vec![]);
-        Self { nodes: blocks(), hashed: blocks(), bits: lanes(), entries: lanes() }
+        Self { nodes: blocks(), bits: Zeroizing::new(vec![]), entries: blocks() }
     }
 }
 
 impl<L: Lane> Leaves<L> {
     /// Takes up the tree of these seeds.
     pub fn take(&mut self, permutations: &Permutations, offset: &Block, seeds: &[Block]) {
-        let Self { nodes, hashed, bits, entries } = self;
+        let Self { nodes, bits, entries } = self;
         permutations.grow(offset, seeds, nodes);
-        hashed.resize(nodes.len(), Block::default());
-        bits.resize(nodes.len(), L::default());
-        entries.resize(nodes.len() * ENTRIES, L::default());
+        let count = nodes.len();
+        bits.resize(count, L::default());
+        entries.resize(count * ENTRIES / L::PER_BLOCK, Block::default());
         let [of_bits, of_entries @ ..] = &permutations.pads;
-        of_bits.hash(nodes, hashed);
-        for ((word, hash), node) in bits.iter_mut().zip(hashed.iter()).zip(nodes.iter()) {
-            let mut first = [L::default()];
-            L::spread(hash, &mut first);
-            let low = L::low(u64::from(node[0] & 1));
-            *word = first[0].minus(first[0].and(L::low(1))).plus(low);
+        of_bits.hash(nodes, &mut entries[..count]);
+        for ((word, hash), node) in bits.iter_mut().zip(entries.iter()).zip(nodes.iter()) {
+            let pad = L::first(hash);
+            *word = pad.minus(pad.and(L::low(1))).plus(L::low(u64::from(node[0] & 1)));
         }
-        for (block, key) in of_entries.iter().enumerate().take(ENTRIES / L::PER_BLOCK) {
-            key.hash(nodes, hashed);
-            for (entries, hash) in entries.chunks_exact_mut(ENTRIES).zip(hashed.iter()) {
-                L::spread(hash, &mut entries[block * L::PER_BLOCK..][..L::PER_BLOCK]);
-            }
+        for (entries, key) in entries.chunks_exact_mut(count).zip(of_entries) {
+            key.hash(nodes, entries);
         }
     }
 
     /// The sum of all leaves' bits, then those of their entries.
     pub fn sums(&self) -> [L; ENTRIES + 1] {
         let mut sums = [L::default(); ENTRIES + 1];
-        for (bit, entries) in self.bits.iter().zip(self.entries.chunks_exact(ENTRIES)) {
-            sums[0] = sums[0].plus(*bit);
-            let sums = sums[1..].iter_mut().zip(entries);
-            sums.for_each(|(sum, entry)| *sum = sum.plus(*entry));
-        }
+        let (of_bits, of_entries) = sums.split_at_mut(1);
+        vectorized(
+            #[inline(always)]
+            || {
+                of_bits[0] = self.bits.iter().fold(L::default(), |sum, bit| sum.plus(*bit));
+                let planes = self.entries.chunks_exact(self.bits.len());
+                for (blocks, sums) in planes.zip(of_entries.chunks_exact_mut(L::PER_BLOCK)) {
+                    L::add(blocks, sums);
+                }
+            },
+        );
+        sums
+    }
+
+    /// Per entry of a leaf the sum of its pads times these numbers, one for every leaf and entry, and that of the leaf's
+    /// bits times the same numbers.
+    pub fn weigh(&self, numbers: &[L]) -> [(L, L); ENTRIES] {
+        let mut sums = [(L::default(), L::default()); ENTRIES];
+        vectorized(
+            #[inline(always)]
+            || {
+                let planes = self.entries.chunks_exact(self.bits.len());
+                let sums = sums.chunks_exact_mut(L::PER_BLOCK);
+                for (plane, (blocks, sums)) in planes.zip(sums).enumerate() {
+                    L::weigh(blocks, &self.bits, numbers, plane * L::PER_BLOCK, sums);
+                }
+            },
+        );
         sums
     }
 }

@@ -50,14 +50,19 @@ fn vector(table: &Table, name: &Block, offset: &Block, made: &Made, i: usize) ->
     let block = |w: &[u64]| (u128::from(w[0]) | u128::from(w[1]) << 64).to_le_bytes();
     let seeds: Vec<Block> = words.map(block).collect();
     let factors = &made.factors[ENTRIES * i..][..ENTRIES];
+    // Entry by entry, as the sum with a table of one entry.
     let entries: Vec<u64> = with_lane!(q, L => {
         let mut leaves = Leaves::<L>::default();
         leaves.take(&Permutations::new(name), offset, &seeds);
-        let leaves = leaves.entries.chunks_exact(ENTRIES).zip(leaves.bits.iter());
-        leaves.flat_map(|(v, w)| {
-            let (v, w): (Vec<u64>, u64) = (v.iter().map(|v| v.element()).collect(), w.element());
-            v.into_iter().zip(factors).map(move |(v, g)| v.wrapping_sub(g.wrapping_mul(w)))
-        }).collect()
+        let entry = |x: usize| {
+            let mut one = vec![L::default(); 1 << bits];
+            one[x] = 1;
+            let sums = leaves.weigh(&one).map(|(v, w)| (v.element(), w.element()));
+            sums.iter().zip(factors).fold(0u64, |all, ((v, w), g)| {
+                all.wrapping_add(*v).wrapping_sub(g.wrapping_mul(*w))
+            })
+        };
+        (0..1 << bits).map(entry).collect()
     });
     let at = |place: u64| place.wrapping_sub(made.shifts[i]) & low_mask(bits);
     (0..1u64 << bits).map(|place| entries[at(place) as usize] & low_mask(q)).collect()

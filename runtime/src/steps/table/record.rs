@@ -157,20 +157,7 @@ impl Trees {
 
 /// `Σ f_x·(V_x − g·W)` over all leaves and entries.
 fn look_up<L: Lane>(leaves: &Leaves<L>, table: &[L], factors: &[L]) -> L {
-    let mut sums = [(L::default(), L::default()); ENTRIES];
-    ir::word::vectorized(
-        #[inline(always)]
-        || {
-            let (tables, entries) =
-                (table.chunks_exact(ENTRIES), leaves.entries.chunks_exact(ENTRIES));
-            for ((f, v), w) in tables.zip(entries).zip(leaves.bits.iter()) {
-                for (sum, (f, v)) in sums.iter_mut().zip(f.iter().zip(v)) {
-                    sum.0 = sum.0.multiply_add(*f, *v);
-                    sum.1 = sum.1.multiply_add(*f, *w);
-                }
-            }
-        },
-    );
+    let sums = leaves.weigh(table);
     let pairs = sums.iter().zip(factors);
     pairs.fold(L::default(), |all, ((v, w), g)| all.plus(v.minus(g.times(*w))))
 }
