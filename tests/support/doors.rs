@@ -158,7 +158,7 @@ pub fn payload(sealed: &[u8]) -> &[u8] {
 pub fn seal(magic: &[u8; 8], payload: &[u8]) -> Vec<u8> {
     let version = ir::plan::TOOL_VERSION;
     let mut bytes = magic.to_vec();
-    bytes.extend([6, 0, version.len() as u8]);
+    bytes.extend([7, 0, version.len() as u8]);
     bytes.extend_from_slice(version.as_bytes());
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
     let digest = Sha256::new().chain_update(&bytes).chain_update(payload).finalize();
