@@ -178,7 +178,7 @@ impl Protocol for Table {
     /// A leaf is hashed to its pads, and the tree above it once more; a hash at both parties takes as long as three
     /// sums.
     fn online_work(&self) -> u32 {
-        3 * (1 + self.pad_blocks()) << self.levels()
+        (3 * (1 + self.pad_blocks())) << self.levels()
     }
 
     fn fits(&self, _: &Step, secrets: &StepWeights) -> bool {
