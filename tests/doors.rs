@@ -1,7 +1,8 @@
 //! A few thousand damaged files and greetings: refused in a line, never with a panic. The same doors
 //! stand open to the fuzzers in `fuzz/`.
 
-use ir::plan::Plan;
+use ir::Shape;
+use ir::plan::{Plan, Step, StepOp, Table, ValueId};
 use polyrt::net::{Channel, MemoryChannel, Tap, memory_pair};
 use polyrt::preprocess::Role;
 use std::time::Duration;
@@ -68,6 +69,24 @@ fn plans() {
         let plan = support::compiled(model).bytes("plan.bin");
         knock(doors::plan, doors::payload(&plan), 3000, 4);
     }
+    knock(doors::plan, doors::payload(&table().to_bytes().0), 4000, 6);
+}
+
+/// A plan of one table step, whose entries are most of its bytes.
+fn table() -> Plan {
+    let table = Table::of((9, 6, 7, 12), |y| y.abs() * 5.0).unwrap();
+    let step = |op: StepOp, operands, ring| Step {
+        name: op.name().into(),
+        op,
+        operands,
+        shape: Shape::new([1, 5]),
+        ring,
+        fraction_bits: 0,
+    };
+    let steps = vec![step(StepOp::Input, vec![], 9), step(table.into(), vec![ValueId(0)], 12)];
+    let plan = Plan::of_steps("table", steps, ValueId(1), (4.0, 60.0), 60.0);
+    plan.verify().unwrap();
+    plan
 }
 
 #[test]
