@@ -11,13 +11,13 @@
 //! `u` or `M`, and entry `x` of the tree stands for place `x + δ`.
 //!
 //! *The lowest bits.* Shares `ρ` of the one-hot vector at the lowest three bits come of a small one-sided tree
-//! ([`tree`]), whose place is party 0's part of them: party 1 has the one-hot vector at its own part for scalars, and the sum
-//! of entry `x` of scalar `v ⊕ x` is one where `v` is the XOR of the parts.
+//! ([`tree`]), whose place is party 0's part of them. Party 1's scalars are the one-hot vector at its own part; the sum over `x` of
+//! entry `x` of scalar `v ⊕ x` is one where `v` is the XOR of the parts, and zero elsewhere.
 //!
-//! *The entries.* Either party has words `W_n` and `V_nv` of every leaf `n`. They are the parties' equal but at the leaf of `α`. `w = ΣW⁰ −
-//! ΣW¹` is odd, as the leaves differ in their lowest bits there. With `c_v = Σ(V⁰_nv − V¹_nv) − ρ_v` and `g_v = c_v/w` the
-//! shares of entry `8n + v` are `V_nv − g_v·W_n` at party 0 and the negative of that at party 1. Both open their sums, and
-//! keep `g`.
+//! *The entries.* Either party has words `W_n` and `V_nv` of every leaf `n`, the same as the other's but at the leaf of `α`. The
+//! difference `w = ΣW⁰ − ΣW¹` is odd, as the leaves differ in their lowest bits there. With `c_v = Σ(V⁰_nv − V¹_nv) − ρ_v` and
+//! `g_v = c_v/w` the shares of entry `8n + v` are `V_nv − g_v·W_n` at party 0 and the negative of that at party 1: they cancel
+//! at every other leaf, and at that of `α` they leave `V⁰ − V¹ − c_v = ρ_v`. Both open their sums, and keep `g`.
 
 use super::mask_number;
 use crate::preprocess::Role;
