@@ -1,5 +1,6 @@
 //! Teacher and student side by side, node by node.
 
+use super::bounds::Bounds;
 use super::calibration::impose_statistics;
 use super::least_squares::{choose_widening, fit_polynomial, fit_trigonometric};
 use super::resolve::resolve;
@@ -28,8 +29,16 @@ const COMPARED_HARMONICS: usize = 4;
 /// than those seen, unless a normalisation's statistics vouch for them.
 const SYNTHETIC_MARGIN: f64 = 2.0;
 
-/// Operands of exact rectifiers may be this much larger than on the calibration inputs.
-const WINDOW_MARGIN: f64 = 1.25;
+/// Operands of exact rectifiers may be this much larger than on the calibration inputs, and by this over the root of
+/// the inputs' number: of 26 images, the largest of 500 others were up to 1.5 times as large.
+const WINDOW_MARGIN: f64 = 1.15;
+const FEW_INPUTS: f64 = 1.8;
+/// What intervals say is taken up to so many times what was seen of made-up inputs: behind several layers they
+/// say nothing any more.
+const SYNTHETIC_WINDOW: f64 = 6.0;
+
+/// Real inputs may have values so many bits smaller than made-up ones.
+const SYNTHETIC_BITS: f64 = 2.0;
 
 /// A layer is stretched by rare inputs if they make its range this many times wider.
 const STRETCHED: f64 = 3.0;
@@ -60,6 +69,8 @@ pub(super) struct LockStep<'a> {
     closed: Vec<NodeId>,
     /// How the weights of open operators will be rounded.
     unrounded: HashMap<NodeId, Compensation>,
+    /// Of made-up inputs, what values cannot exceed.
+    bounds: HashMap<NodeId, Bounds>,
 }
 
 impl<'a> LockStep<'a> {
@@ -87,6 +98,7 @@ impl<'a> LockStep<'a> {
             open: Vec::new(),
             closed: Vec::new(),
             unrounded: HashMap::new(),
+            bounds: HashMap::new(),
         };
         let work: Vec<f64> = order.iter().map(|&id| work(teacher, id)).collect();
         let total: f64 = work.iter().sum();
@@ -122,6 +134,9 @@ impl<'a> LockStep<'a> {
         }
         self.settled();
         let node = self.teacher.node(id);
+        if self.calibration.is_synthetic {
+            self.bound_by_intervals(id);
+        }
         let values = match &node.op {
             Op::Input => {
                 let inputs: Values = Arc::new(self.calibration.inputs.clone());
@@ -379,8 +394,10 @@ impl<'a> LockStep<'a> {
             (Activation::Exact(_), Some(Family::Select)) => {
                 let value = Spread::of(&of_teacher, &self.outliers, false);
                 let bound = self.bound(operand);
+                let finer = if self.calibration.is_synthetic { SYNTHETIC_BITS } else { 0.0 };
                 if let Some(scales) = &mut self.scales {
-                    scales.window(&self.student, id, (bound, &value), &self.spreads)?;
+                    let width = value.width() / f64::exp2(finer);
+                    scales.window(&self.student, id, (bound, width), &self.spreads)?;
                 }
                 self.settled();
                 None
@@ -419,14 +436,31 @@ impl<'a> LockStep<'a> {
         samples
     }
 
-    /// What the operand of an exact rectifier may be.
-    fn bound(&self, operand: NodeId) -> f64 {
-        let is_vouched = self.teacher.node(operand).statistics.is_some();
-        let margin = match self.calibration.is_synthetic && !is_vouched {
-            true => SYNTHETIC_MARGIN,
-            false => WINDOW_MARGIN,
+    fn bound_by_intervals(&mut self, id: NodeId) {
+        let node = self.teacher.node(id);
+        let bounds = match &node.op {
+            Op::Input => Bounds::of_inputs(&self.calibration.inputs),
+            op => {
+                let operands = self.teacher.operands(id);
+                let known: Option<Vec<&Bounds>> =
+                    operands.iter().map(|operand| self.bounds.get(operand)).collect();
+                known.and_then(|known| Bounds::of(op, &node.shape, &known))
+            }
         };
-        self.spreads[&operand].largest * margin
+        self.bounds.extend(bounds.map(|bounds| (id, bounds)));
+    }
+
+    /// What the operand of an exact rectifier may be: more than was seen, and the more so the fewer inputs were seen. Of
+    /// made-up inputs what intervals say, up to a point, unless a normalisation's statistics vouch for what was seen.
+    fn bound(&self, operand: NodeId) -> f64 {
+        let seen = self.spreads[&operand].largest;
+        let is_vouched = self.teacher.node(operand).statistics.is_some();
+        if self.calibration.is_synthetic && !is_vouched {
+            let certain = self.bounds.get(&operand).map_or(f64::INFINITY, Bounds::largest);
+            return certain.clamp(seen, seen * SYNTHETIC_WINDOW);
+        }
+        let count = self.calibration.inputs.len().max(1) as f64;
+        seen * (WINDOW_MARGIN + FEW_INPUTS / count.sqrt())
     }
 
     /// Replaces the student's values of an activation whose scales are settled by what a run computes.

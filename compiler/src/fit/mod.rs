@@ -10,6 +10,7 @@
 //! settled (`rounding.rs`). The student computes what the plan will compute, carries included
 //! (`simulate.rs`), so that everything downstream is solved for the errors of rounding too.
 
+mod bounds;
 pub mod calibration;
 mod least_squares;
 mod lock_step;

@@ -1,8 +1,113 @@
 //! What one layer of interactive steps takes on a network, to compare kinds of them.
 
 use super::{Network, offline, online};
-use ir::plan::{RingLwe, Step};
+use crate::text::{tail, thousands};
+use ir::plan::{Interactive, Phase, Plan, RingLwe, Select, Step, StepOp};
 use serde::Serialize;
+
+/// Harmonics of the phase that a rectifier is compared with.
+const COMPARED: u32 = 3;
+/// Bits of a phase, and of the words of its correlations, likewise.
+const COMPARED_BITS: (u32, u32) = (8, 32);
+/// Bits of a bucket's number of the rectifier that a phase is compared with, and what it drops.
+const COMPARED_SELECT: (u32, u32) = (6, 7);
+
+/// An activation layer as a phase or as a rectifier.
+#[derive(Debug, Serialize)]
+pub struct LayerChoice {
+    /// The node.
+    pub name: String,
+    /// Elements of one inference.
+    pub elements: usize,
+    /// What the plan has.
+    pub chosen: Alternative,
+    /// The other family.
+    pub other: Alternative,
+}
+
+/// What a layer takes in one family.
+#[derive(Debug, Serialize)]
+pub struct Alternative {
+    /// The step.
+    pub step: String,
+    /// On every network of the report, for one inference.
+    pub times: Vec<LayerTime>,
+}
+
+/// The layers of a plan that may be phases or rectifiers, with what either takes.
+pub fn choices(plan: &Plan, networks: &[Network]) -> Vec<LayerChoice> {
+    let choice = |step: &Step| {
+        let ring = step.ring - step.op.guard();
+        let other: Interactive = match step.op.interactive()? {
+            Interactive::Phase(_) => {
+                let (k, (p, t)) = (plan.steps[step.operands[0].index()].ring, COMPARED_SELECT);
+                Select { k: k.max(p + 1), p, t: t.min(k - 1) }.into()
+            }
+            Interactive::Select(_) => {
+                let (p, q) = COMPARED_BITS;
+                let (harmonics, shift) = (COMPARED, q.saturating_sub(ring));
+                let (mask_bits, guard) = (p, 0);
+                Phase { p, mask_bits, q, shift, g2: 7, h: 7, guard, harmonics, amplitude: 8 }.into()
+            }
+            Interactive::Square(_) | Interactive::Polynomial(_) | Interactive::Table(_) => {
+                return None;
+            }
+        };
+        let other = Step { op: StepOp::Interactive(other), ring, ..step.clone() };
+        let alternative = |step: &Step| Alternative {
+            step: match step.op.interactive() {
+                Some(Interactive::Phase(phase)) => format!("phase, {} harmonics", phase.harmonics),
+                Some(Interactive::Select(select)) => format!("select, p {}", select.p),
+                _ => step.op.name().into(),
+            },
+            times: networks
+                .iter()
+                .map(|network| LayerTime::of(std::slice::from_ref(step), &[], network))
+                .collect(),
+        };
+        Some(LayerChoice {
+            name: step.name.clone(),
+            elements: step.shape.elements(),
+            chosen: alternative(step),
+            other: alternative(&other),
+        })
+    };
+    plan.steps.iter().filter_map(choice).collect()
+}
+
+/// The lines that people read.
+pub(super) fn lines(choices: &[LayerChoice], networks: &[Network]) -> Vec<String> {
+    if choices.is_empty() {
+        return vec![];
+    }
+    let names: Vec<&str> = networks.iter().map(|n| n.name.as_str()).collect();
+    let mut lines = vec![
+        format!(
+            "activation layers, one inference with nothing prepared: bytes of both phases, ms on {}",
+            names.join(" / ")
+        ),
+        format!(
+            "  {:<28} {:>9}  {:<20} {:>10} {:>20}   {:<20} {:>10} {:>20}",
+            "node", "elements", "chosen", "bytes", "ms", "other", "bytes", "ms"
+        ),
+    ];
+    let column = |alternative: &Alternative| {
+        let bytes = alternative.times.first().map_or(0, |t| t.online_bytes + t.offline_bytes);
+        let times: Vec<String> =
+            alternative.times.iter().map(|t| format!("{:.1}", t.total_ms(false))).collect();
+        format!("{:<20} {:>10} {:>20}", alternative.step, thousands(bytes), times.join(" / "))
+    };
+    lines.extend(choices.iter().map(|choice| {
+        format!(
+            "  {:<28} {:>9}  {}   {}",
+            tail(&choice.name, 28),
+            thousands(choice.elements),
+            column(&choice.chosen),
+            column(&choice.other)
+        )
+    }));
+    lines
+}
 
 /// What a layer takes for one inference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]

@@ -4,7 +4,7 @@ mod layer;
 mod offline;
 mod online;
 
-pub use layer::LayerTime;
+pub use layer::{Alternative, LayerChoice, LayerTime, choices};
 pub use offline::{OfflineEstimate, OfflineReport, offline};
 pub use online::{NetworkReport, online};
 
@@ -83,6 +83,8 @@ pub struct Report {
     pub multiplications: usize,
     /// Estimated time per network.
     pub networks: Vec<NetworkReport>,
+    /// Of every layer that may be a phase or a rectifier, what either takes.
+    pub choices: Vec<LayerChoice>,
 }
 
 /// One step of the plan.
@@ -215,6 +217,7 @@ pub fn report(plan: &Plan, digest: Digest, batch: usize, networks: &[Network]) -
         correlations,
         multiplications: steps.iter().map(|s| s.multiplications).sum(),
         networks: networks.iter().map(|network| online(plan, batch, network)).collect(),
+        choices: choices(plan, networks),
         steps,
     }
 }
@@ -297,6 +300,8 @@ impl Report {
             ));
         }
         lines.extend(self.offline.lines());
+        let networks: Vec<Network> = self.networks.iter().map(|n| n.network.clone()).collect();
+        lines.extend(layer::lines(&self.choices, &networks));
         lines.join("\n")
     }
 }

@@ -1,6 +1,7 @@
 //! How many bits: one choice for all layers, or one per layer, and the errors that they make.
 
 use ir::graph::NodeId;
+use ir::plan::Select;
 use std::collections::HashMap;
 
 /// Bits and margins.
@@ -8,8 +9,10 @@ use std::collections::HashMap;
 pub struct RingOptions {
     /// Bits of a phase: `p`.
     pub phase_bits: u32,
-    /// Bits of a bucket's number, of an exact rectifier: `p`.
+    /// Bits of a bucket's number, of exact rectifiers of large layers: `p`. Small ones have more, where it costs little.
     pub bucket_bits: u32,
+    /// Whether small layers have no more than these.
+    pub same_buckets: bool,
     /// Bits of one deviation of an activation's output.
     pub value_bits: f64,
     /// A phase has steps of `2^rounding_bits` times the error of rounding the weights before it (times
@@ -40,6 +43,7 @@ impl Default for RingOptions {
         Self {
             phase_bits: 8,
             bucket_bits: 6,
+            same_buckets: false,
             value_bits: 5.0,
             rounding_bits: -0.5,
             max_phase_ring: 20,
@@ -90,12 +94,31 @@ pub struct LayerBits {
     pub phase: u32,
     /// [`RingOptions::bucket_bits`].
     pub bucket: u32,
+    /// [`RingOptions::same_buckets`].
+    pub same_buckets: bool,
     /// [`RingOptions::value_bits`].
     pub value: f64,
     /// [`RingOptions::rounding_bits`].
     pub rounding: f64,
     /// Harmonics, where they are not those of the options.
     pub harmonics: Option<usize>,
+}
+
+/// Layers of at most so many elements have one bit more in a bucket's number; a table of 512 bits each costs them a
+/// few kilobytes.
+const SMALL: [usize; 2] = [2048, 512];
+
+/// Bits of a bucket's number for a layer of so many elements.
+pub(crate) fn buckets(bits: u32, is_same: bool, elements: usize) -> u32 {
+    let more = SMALL.iter().filter(|&&small| elements <= small && !is_same).count() as u32;
+    (bits + more).min(*Select::BUCKET_BITS.end())
+}
+
+impl LayerBits {
+    /// Bits of a bucket's number for a layer of so many elements.
+    pub(crate) fn buckets(&self, elements: usize) -> u32 {
+        buckets(self.bucket, self.same_buckets, elements)
+    }
 }
 
 /// Activations whose bits are not those of the options; of the input and the output only the value's

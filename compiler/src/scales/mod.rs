@@ -107,11 +107,14 @@ impl Scales {
 
     /// The bits of an activation.
     pub fn bits(&self, id: NodeId) -> LayerBits {
-        let RingOptions { phase_bits, bucket_bits, value_bits, rounding_bits, .. } = self.options;
+        let RingOptions {
+            phase_bits, bucket_bits, same_buckets, value_bits, rounding_bits, ..
+        } = self.options;
         let stretch = self.stretch.get(&id).copied().unwrap_or(0);
         let uniform = LayerBits {
             phase: (phase_bits + stretch).min(FINEST_PHASE.max(phase_bits)),
             bucket: bucket_bits,
+            same_buckets,
             value: value_bits,
             rounding: rounding_bits,
             harmonics: None,

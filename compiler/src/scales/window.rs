@@ -1,10 +1,10 @@
 //! Windows of rectifiers that are computed exactly: which bits of the operand count, and how many are dropped.
 
 use super::Scales;
+use super::Spreads;
 use super::bits::WORD;
 use super::operators::is_summed;
 use super::settle::WORD_SLACK;
-use super::{Spread, Spreads};
 use crate::error::CompileError;
 use ir::graph::{Graph, NodeId};
 use ir::plan::Select;
@@ -16,8 +16,8 @@ const FINER_UNITS: f64 = 1.5;
 const LEAST_WINDOW: u32 = 4;
 
 impl Scales {
-    /// Settles the operand of an exact rectifier whose values look like `value`, and what the step drops. Operands
-    /// are at most `bound`; beyond it their sign may come out wrong.
+    /// Settles the operand of an exact rectifier whose values have the deviation `width`, and what the step drops.
+    /// Operands are at most `bound`; beyond it their sign may come out wrong.
     ///
     /// # Errors
     /// If no ring holds the operand.
@@ -25,16 +25,16 @@ impl Scales {
         &mut self,
         graph: &Graph,
         id: NodeId,
-        (bound, value): (f64, &Spread),
+        (bound, width): (f64, f64),
         spreads: &Spreads,
     ) -> Result<(), CompileError> {
         let operand = graph.operands(id)[0];
         let bits = self.bits(id);
-        let p = bits.bucket;
+        let p = bits.buckets(graph.node(id).shape.elements());
         // Magnitudes up to 2^(k−1) − 2^(k−p−1) have their sign.
         let period = 2.0 * bound.max(1e-9) / (1.0 - (-f64::from(p)).exp2());
         let value_bits = bits.value - if is_summed(graph, id) { 1.0 } else { 0.0 };
-        let kept = (value_bits - value.width().log2() + period.log2()).max(1.0);
+        let kept = (value_bits - width.log2() + period.log2()).max(1.0);
         let units = self.open_rounding_units(graph, operand, spreads).max(1.0);
         self.units.insert(id, units);
         let wanted = kept + (units.log2() + bits.rounding - FINER_UNITS).max(0.0);
@@ -44,7 +44,7 @@ impl Scales {
         let beside = self.unit_beside(graph, id);
         let (k, scale) = self.meet(graph, id, (period, beside), k)?;
         // What is left of the operand's bits when the value has those that it should have.
-        let t = (scale.log2() - (value_bits - value.width().log2())).round().max(0.0) as u32;
+        let t = (scale.log2() - (value_bits - width.log2())).round().max(0.0) as u32;
         self.select.insert(id, Select { k, p, t: t.min(k - 1) });
         Ok(())
     }

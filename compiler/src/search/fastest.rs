@@ -13,7 +13,7 @@ use crate::fit::{Families, Family, Harmonics};
 use crate::passes::rectifiers;
 use crate::pipeline::CompileOptions;
 use crate::report::{LayerTime, Network};
-use crate::scales::bits::{RingOptions, WORD};
+use crate::scales::bits::{RingOptions, WORD, buckets};
 use ir::Shape;
 use ir::graph::{Graph, NodeId, Op};
 use ir::op::Activation;
@@ -57,7 +57,8 @@ pub fn candidates(
     let candidate = |node: NodeId| {
         let count = rectifiers(graph, node).filter(|_| !is_maximum(graph, node))?;
         let shape = &graph.node(node).shape;
-        let select = Select { k: WORD, p: rings.bucket_bits, t: DROPPED };
+        let p = buckets(rings.bucket_bits, rings.same_buckets, shape.elements());
+        let select = Select { k: WORD, p, t: DROPPED };
         let select = vec![step(Interactive::Select(select), shape); count.max(1)];
         let phase = Phase {
             p: rings.phase_bits,

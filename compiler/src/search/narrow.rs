@@ -258,6 +258,7 @@ impl<'a> Descent<'a> {
             let bits = LayerBits {
                 phase: state.phase[i],
                 bucket: layer.bits.bucket,
+                same_buckets: layer.bits.same_buckets,
                 value: layer.bits.value - f64::from(coarser),
                 rounding: f64::from(state.ring[i])
                     - f64::from(state.phase[i])

@@ -90,8 +90,8 @@ pub struct Args {
     #[arg(long)]
     pub force: bool,
     /// Bits of an exact rectifier's bucket: one more halves the values near zero whose sign the masks decide, and
-    /// doubles the table that party 0 sends [default: 6]
-    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=6), value_name = "BITS")]
+    /// doubles the table that party 0 sends [default: 6, up to 8 of small layers]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=8), value_name = "BITS")]
     pub bucket_bits: Option<u8>,
     /// Bits of a phase [default: 8]
     #[arg(long, value_parser = clap::value_parser!(u8).range(5..=12), value_name = "BITS")]

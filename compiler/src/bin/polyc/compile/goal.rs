@@ -140,7 +140,7 @@ pub fn compile_options(args: &Args, graph: &Graph) -> Result<CompileOptions> {
     };
     let mut options = CompileOptions { families: family.into(), ..CompileOptions::default() };
     if let Some(bits) = args.bucket_bits {
-        options.rings.bucket_bits = bits.into();
+        (options.rings.bucket_bits, options.rings.same_buckets) = (bits.into(), true);
     }
     if let Some(bits) = args.phase_bits {
         options.rings.phase_bits = bits.into();
