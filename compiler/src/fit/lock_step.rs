@@ -30,7 +30,7 @@ const COMPARED_HARMONICS: usize = 4;
 const SYNTHETIC_MARGIN: f64 = 2.0;
 
 /// Operands of exact rectifiers may be this much larger than on the calibration inputs, and by this over the root of
-/// the inputs' number: of 26 images, the largest of 500 others were up to 1.5 times as large.
+/// the inputs' number. Wider windows have wider buckets, narrower ones let the largest values of other inputs wrap.
 const WINDOW_MARGIN: f64 = 1.15;
 const FEW_INPUTS: f64 = 1.8;
 /// What intervals say is taken up to so many times what was seen of made-up inputs: behind several layers they

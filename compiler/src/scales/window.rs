@@ -11,7 +11,7 @@ use ir::plan::Select;
 
 /// By how many bits the error of rounding the weights may be larger, over a unit of the value, than
 /// [`RingOptions::rounding_bits`](super::bits::RingOptions::rounding_bits) has it over a step of a phase: units of values are that much finer than steps.
-const FINER_UNITS: f64 = 1.5;
+const FINER_UNITS: f64 = 1.0;
 /// Nothing is gained by a rectifier's window of fewer bits.
 const LEAST_WINDOW: u32 = 4;
 
