@@ -2,6 +2,7 @@
 
 use crate::fit::{Families, Family, Harmonics};
 use crate::passes::split_rectifiers;
+use crate::scales::is_public;
 use ir::graph::{Graph, NodeId, Op};
 use ir::op::{Activation, Function};
 
@@ -29,16 +30,17 @@ pub fn is_maximum(graph: &Graph, id: NodeId) -> bool {
     operands.iter().any(|&operand| negated(operand).is_some_and(|value| other == Some(value)))
 }
 
-/// Splits what is to be computed exactly into rectifiers, and says what every activation is computed with: phases
-/// where there are no straight pieces, rectifiers where two values are compared.
+/// Splits what is to be computed exactly into rectifiers, and says what every activation is computed with: where there
+/// are no straight pieces, tables of public functions and phases of others; rectifiers where two values are compared.
 pub fn settle(graph: &mut Graph, families: &Families) -> Families {
     let mut settled = families.clone();
     let fitted = match families.usual {
-        Family::Select => Family::Phase { harmonics: Harmonics::default() },
+        Family::Select | Family::Table => Family::Phase { harmonics: Harmonics::default() },
         usual @ (Family::Phase { .. } | Family::Polynomial { .. }) => usual,
     };
     for id in graph.order() {
-        let Op::Activation(Activation::Exact(_)) = &graph.node(id).op else { continue };
+        let Op::Activation(Activation::Exact(function)) = &graph.node(id).op else { continue };
+        let is_public = is_public(function);
         let is_chosen = families.own.contains_key(&id);
         let family = match families.of(id) {
             Family::Phase { .. } if !is_chosen && is_maximum(graph, id) => Family::Select,
@@ -46,13 +48,16 @@ pub fn settle(graph: &mut Graph, families: &Families) -> Families {
         };
         let rectifiers = match family {
             Family::Select => split_rectifiers(graph, id),
-            Family::Phase { .. } | Family::Polynomial { .. } => None,
+            Family::Phase { .. } | Family::Polynomial { .. } | Family::Table => None,
         };
         match (family, rectifiers) {
             (Family::Select, Some(all)) => {
                 settled.own.extend(all.into_iter().map(|rectifier| (rectifier, Family::Select)));
             }
-            (Family::Select, None) => drop(settled.own.insert(id, fitted)),
+            (Family::Select | Family::Table, None) if is_public => {
+                settled.own.insert(id, Family::Table);
+            }
+            (Family::Select | Family::Table, None) => drop(settled.own.insert(id, fitted)),
             (family, _) => drop(settled.own.insert(id, family)),
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
 use ir::graph::Op;
-use ir::op::Function;
+use ir::op::{Elementary, Expression, Function};
 use ir::{Shape, Tensor};
 
 fn phases() -> Family {
@@ -57,9 +57,9 @@ fn families_are_settled_by_what_functions_allow() {
             ids.iter().filter(is_activation).map(|&id| settled.of(id)).collect::<Vec<_>>()
         })
     };
-    // Rectifiers side by side where there are straight pieces, phases where there are none.
+    // Rectifiers side by side where there are straight pieces, tables where there are none.
     let exact = of(Family::Select.into());
-    assert_eq!(exact, [vec![Family::Select; 2], vec![phases()], vec![Family::Select]]);
+    assert_eq!(exact, [vec![Family::Select; 2], vec![Family::Table], vec![Family::Select]]);
     // Only comparisons are exact unless somebody wants more.
     assert_eq!(of(phases().into()), [vec![phases()], vec![phases()], vec![Family::Select]]);
     let graph = network();
@@ -67,4 +67,21 @@ fn families_are_settled_by_what_functions_allow() {
     chosen.own.insert(named(&graph, leaky)[0], Family::Select);
     chosen.own.insert(named(&graph, excess)[0], phases());
     assert_eq!(of(chosen), [vec![Family::Select; 2], vec![phases()], vec![phases()]]);
+    // Somebody wants one curve as it is.
+    let mut chosen = Families::from(phases());
+    chosen.own.insert(named(&graph, curve)[0], Family::Select);
+    assert_eq!(of(chosen), [vec![phases()], vec![Family::Table], vec![Family::Select]]);
+}
+
+/// A factor is the file's: its function must not stand in a plan.
+#[test]
+fn functions_with_constants_of_the_file_are_fitted() {
+    let mut graph = network();
+    let curve = named(&graph, "curve")[0];
+    let operations = vec![
+        Elementary::Affine { operand: 0, scale: vec![1.7], shift: vec![0.0] },
+        Elementary::Apply { function: Function::Tanh, operand: 1 },
+    ];
+    graph.node_mut(curve).op = Op::Activation(Activation::Exact(Expression::new(operations)));
+    assert_eq!(settle(&mut graph, &Family::Select.into()).of(curve), phases());
 }

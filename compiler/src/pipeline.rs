@@ -252,7 +252,8 @@ pub fn adapt(
     // Polynomials are fitted per channel anyway.
     let mut scales = HashMap::new();
     if !families.has_polynomials() {
-        scales = passes::equalise_channels(graph, &calibration.inputs);
+        let is_public = |id| families.of(id) == Family::Table;
+        scales = passes::equalise_channels(graph, &calibration.inputs, is_public);
         observer("equalise channels", graph);
     }
     for (id, balanced) in passes::balance_channels(graph, &calibration.inputs) {

@@ -3,7 +3,7 @@
 use ir::Tensor;
 use ir::graph::{NodeId, Op, evaluate};
 use ir::op::Activation;
-use ir::plan::{CarryNoise, Reference, ReferenceLayer};
+use ir::plan::{CarryNoise, Interactive, Plan, Reference, ReferenceLayer};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
@@ -68,6 +68,8 @@ struct Layer<'a> {
     operand: NodeId,
     /// The plan's step.
     step: Option<usize>,
+    /// Whether it is a table.
+    is_table: bool,
 }
 
 /// What both networks in float make of an input.
@@ -81,16 +83,19 @@ pub(super) struct InFloat {
 }
 
 impl<'a> Layers<'a> {
-    pub fn new(reference: &'a Reference) -> Self {
+    pub fn new(reference: &'a Reference, plan: &Plan) -> Self {
         let fitted = &reference.fitted;
         let layer = |of: &'a ReferenceLayer| {
             let Op::Activation(activation) = &fitted.node(of.node).op else { return None };
+            let step = reference.values.get(&of.node).map(|value| value.index());
+            let op = step.and_then(|step| plan.steps.get(step)).and_then(|s| s.op.interactive());
             Some(Layer {
                 of,
                 name: &fitted.node(of.node).name,
                 activation,
                 operand: *fitted.operands(of.node).first()?,
-                step: reference.values.get(&of.node).map(|value| value.index()),
+                step,
+                is_table: matches!(op, Some(Interactive::Table(_))),
             })
         };
         Self { reference, layers: reference.layers.iter().filter_map(layer).collect() }
@@ -144,6 +149,7 @@ impl<'a> Layers<'a> {
                 name: layer.name.to_owned(),
                 fit: match &layer.of.fit {
                     Some(known) => format!("{} by {fit}", known.exact.name()),
+                    None if layer.is_table => format!("{fit}, table"),
                     None if matches!(layer.activation, Activation::Exact(_)) => {
                         format!("{fit}, exact")
                     }

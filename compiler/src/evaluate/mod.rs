@@ -231,7 +231,7 @@ pub fn run(
     let encode = |(input, x)| plan.encode_input(x).map_err(|reason| RefusedInput { input, reason });
     let encoded = inputs.iter().enumerate().map(encode).collect::<Result<Vec<_>, _>>()?;
     let evaluator = Evaluator::new(plan, weights);
-    let layers = reference.map(Layers::new);
+    let layers = reference.map(|reference| Layers::new(reference, plan));
     let done = AtomicUsize::new(0);
     let evaluate_one = |(i, (x, encoded)): (usize, (&Tensor<f32>, &Tensor<u64>))| {
         let (rounded, runs, noise) = simulate(plan, &evaluator, encoded, i, inputs.len());

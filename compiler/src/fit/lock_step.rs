@@ -1,5 +1,7 @@
 //! Teacher and student side by side, node by node.
 
+mod exact;
+
 use super::bounds::Bounds;
 use super::calibration::impose_statistics;
 use super::least_squares::{choose_widening, fit_polynomial, fit_trigonometric};
@@ -28,17 +30,6 @@ const COMPARED_HARMONICS: usize = 4;
 /// On made-up inputs nobody knows how large values really are: pre-activations may be this much larger
 /// than those seen, unless a normalisation's statistics vouch for them.
 const SYNTHETIC_MARGIN: f64 = 2.0;
-
-/// Operands of exact rectifiers may be this much larger than on the calibration inputs, and by this over the root of
-/// the inputs' number. Wider windows have wider buckets, narrower ones let the largest values of other inputs wrap.
-const WINDOW_MARGIN: f64 = 1.15;
-const FEW_INPUTS: f64 = 1.8;
-/// What intervals say is taken up to so many times what was seen of made-up inputs: behind several layers they
-/// say nothing any more.
-const SYNTHETIC_WINDOW: f64 = 6.0;
-
-/// Real inputs may have values so many bits smaller than made-up ones.
-const SYNTHETIC_BITS: f64 = 2.0;
 
 /// A layer is stretched by rare inputs if they make its range this many times wider.
 const STRETCHED: f64 = 3.0;
@@ -167,7 +158,7 @@ impl<'a> LockStep<'a> {
         }
         self.settled();
         if let Op::Activation(_) = node.op {
-            self.simulate(id);
+            self.simulate(id)?;
         }
         self.release();
         Ok(())
@@ -392,14 +383,11 @@ impl<'a> LockStep<'a> {
                 Some(Activation::Polynomial(fit_polynomial(&samples, degree, exact)))
             }
             (Activation::Exact(_), Some(Family::Select)) => {
-                let value = Spread::of(&of_teacher, &self.outliers, false);
-                let bound = self.bound(operand);
-                let finer = if self.calibration.is_synthetic { SYNTHETIC_BITS } else { 0.0 };
-                if let Some(scales) = &mut self.scales {
-                    let width = value.width() / f64::exp2(finer);
-                    scales.window(&self.student, id, (bound, width), &self.spreads)?;
-                }
-                self.settled();
+                self.settle_window(id, &of_teacher)?;
+                None
+            }
+            (Activation::Exact(_), Some(Family::Table)) => {
+                self.settle_lookup(id)?;
                 None
             }
             (Activation::Polynomial(_) | Activation::Trigonometric(_), _) | (_, None) => None,
@@ -434,65 +422,6 @@ impl<'a> LockStep<'a> {
             samples.centre();
         }
         samples
-    }
-
-    fn bound_by_intervals(&mut self, id: NodeId) {
-        let node = self.teacher.node(id);
-        let bounds = match &node.op {
-            Op::Input => Bounds::of_inputs(&self.calibration.inputs),
-            op => {
-                let operands = self.teacher.operands(id);
-                let known: Option<Vec<&Bounds>> =
-                    operands.iter().map(|operand| self.bounds.get(operand)).collect();
-                known.and_then(|known| Bounds::of(op, &node.shape, &known))
-            }
-        };
-        self.bounds.extend(bounds.map(|bounds| (id, bounds)));
-    }
-
-    /// What the operand of an exact rectifier may be: more than was seen, and the more so the fewer inputs were seen. Of
-    /// made-up inputs what intervals say, up to a point, unless a normalisation's statistics vouch for what was seen.
-    fn bound(&self, operand: NodeId) -> f64 {
-        let seen = self.spreads[&operand].largest;
-        let is_vouched = self.teacher.node(operand).statistics.is_some();
-        if self.calibration.is_synthetic && !is_vouched {
-            let certain = self.bounds.get(&operand).map_or(f64::INFINITY, Bounds::largest);
-            return certain.clamp(seen, seen * SYNTHETIC_WINDOW);
-        }
-        let count = self.calibration.inputs.len().max(1) as f64;
-        seen * (WINDOW_MARGIN + FEW_INPUTS / count.sqrt())
-    }
-
-    /// Replaces the student's values of an activation whose scales are settled by what a run computes.
-    fn simulate(&mut self, id: NodeId) {
-        let Some(scales) = &self.scales else { return };
-        let Some(scale) = scales.uniform(id) else { return };
-        let Some((_, student)) = self.values.get(&self.teacher.operands(id)[0]) else { return };
-        let values = match &self.rounded.node(id).op {
-            Op::Activation(Activation::Trigonometric(fit)) => {
-                let bits = (scales.bits(id).phase, scales.spare_bits(id));
-                simulate::phases(fit, bits, student)
-            }
-            Op::Activation(Activation::Polynomial(fit)) => match scales.line.get(&id) {
-                Some(&line) => simulate::polynomial(fit, line, student),
-                None => return,
-            },
-            Op::Activation(Activation::Exact(_)) => match scales.select.get(&id) {
-                // Its values are in units already.
-                Some(select) => {
-                    let values = simulate::select(select, scale, student);
-                    if let Some(own) = self.values.get_mut(&id) {
-                        own.1 = values;
-                    }
-                    return;
-                }
-                None => return,
-            },
-            _ => return,
-        };
-        if let Some(own) = self.values.get_mut(&id) {
-            own.1 = simulate::units(scale, scales.options.spare_bits(), &values);
-        }
     }
 }
 

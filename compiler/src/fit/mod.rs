@@ -47,8 +47,10 @@ pub enum Family {
         /// Degree.
         degree: usize,
     },
-    /// Rectifiers as they are.
+    /// Rectifiers as they are; what has no straight pieces by a public table, if its function is public.
     Select,
+    /// A public table of the function.
+    Table,
 }
 
 /// What every activation is computed with.

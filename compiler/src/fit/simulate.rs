@@ -9,10 +9,11 @@ use super::Values;
 use crate::scales::Line;
 use ir::Tensor;
 use ir::op::{Activation, Polynomial, Trigonometric};
-use ir::plan::Select;
 use ir::plan::formula::{
     evaluated_phase, phase_angle, rectified, trigonometric, truncated, value_centre,
 };
+use ir::plan::{Select, Table};
+use ir::ring::to_signed;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -65,6 +66,18 @@ pub(super) fn select(select: &Select, scale: f64, values: &[Tensor<f32>]) -> Val
         let mask = (f64::from(carry) * bucket.max(per_unit)).floor();
         let low = (mask.rem_euclid(bucket), mask.rem_euclid(per_unit));
         rectified(f64::from(x) * operand_scale, bucket / 2.0, low, t) as f32 * unit
+    })
+}
+
+/// A table that is looked up by operands of scale `scale`, and whose values have units of `unit`.
+pub(super) fn table(table: &Table, (scale, unit): (f64, f64), values: &[Tensor<f32>]) -> Values {
+    let (spare, finer) = (table.spare_bits(), f64::from(table.spare_bits()).exp2());
+    let per_unit = scale * (f64::from(table.mask_bits) - f64::from(table.k)).exp2();
+    let value = |&entry: &u64| (to_signed(entry, table.q) as f64 * unit) as f32;
+    let entries: Vec<f32> = table.entries().iter().map(value).collect();
+    each(values, |_, x, carry| {
+        let number = evaluated_phase(f64::from(x) * per_unit, f64::from(carry) * finer, spare, 0);
+        entries[number as i64 as usize & (entries.len() - 1)]
     })
 }
 

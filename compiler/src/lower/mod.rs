@@ -371,12 +371,17 @@ impl Lowering<'_> {
         let scale = self.uniform(id)?;
         let mut operand = self.operands(id)[0];
         match activation {
-            Activation::Exact(_) => {
-                let Some(select) = self.fitted.scales.select.get(&id) else {
-                    return Err(internal(format!("node {} was not fitted", graph.node(id).name)));
+            Activation::Exact(function) => {
+                let (scales, name) = (&self.fitted.scales, &graph.node(id).name);
+                let kind: Interactive = match (scales.select.get(&id), scales.lookup.get(&id)) {
+                    (Some(select), None) => (*select).into(),
+                    // In its ring when rings are planned.
+                    (None, Some(lookup)) => lookup.table(name, function, scale)?.into(),
+                    (None, None) | (Some(_), Some(_)) => {
+                        return Err(internal(format!("node {name} was not fitted")));
+                    }
                 };
-                let op = StepOp::Interactive(Interactive::Select(*select));
-                self.emit(id, op, &[operand], StepWeights::None);
+                self.emit(id, StepOp::Interactive(kind), &[operand], StepWeights::None);
             }
             Activation::Trigonometric(trigonometric) => {
                 let k = self.fitted.scales.circle[&id];

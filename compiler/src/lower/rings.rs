@@ -50,7 +50,8 @@ pub(crate) fn rings(
     Ok(rings)
 }
 
-/// Sets the ring of every step and `Q` of squares and polynomials, and reduces the secrets to their rings.
+/// Sets the ring of every step and `Q` of squares and polynomials, and reduces secrets and the entries of tables to their
+/// rings.
 ///
 /// # Errors
 /// Those of [`rings`].
@@ -67,10 +68,9 @@ pub(super) fn plan_rings(
             StepOp::Interactive(
                 Interactive::Square(square) | Interactive::Polynomial(Polynomial { square, .. }),
             ) => square.q = square.shift + k,
+            StepOp::Interactive(Interactive::Table(table)) => *table = table.in_ring(k),
             // Its tables come later, and with them Q.
-            StepOp::Interactive(
-                Interactive::Phase(_) | Interactive::Select(_) | Interactive::Table(_),
-            )
+            StepOp::Interactive(Interactive::Phase(_) | Interactive::Select(_))
             | StepOp::Input
             | StepOp::Constant
             | StepOp::Local(_)

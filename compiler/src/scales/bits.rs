@@ -13,6 +13,8 @@ pub struct RingOptions {
     pub bucket_bits: u32,
     /// Whether small layers have no more than these.
     pub same_buckets: bool,
+    /// Bits of an operand that a public table is looked up by: `p`. Masks have one more.
+    pub table_bits: u32,
     /// Bits of one deviation of an activation's output.
     pub value_bits: f64,
     /// A phase has steps of `2^rounding_bits` times the error of rounding the weights before it (times
@@ -44,6 +46,7 @@ impl Default for RingOptions {
             phase_bits: 8,
             bucket_bits: 6,
             same_buckets: false,
+            table_bits: 9,
             value_bits: 5.0,
             rounding_bits: -0.5,
             max_phase_ring: 20,
@@ -96,6 +99,8 @@ pub struct LayerBits {
     pub bucket: u32,
     /// [`RingOptions::same_buckets`].
     pub same_buckets: bool,
+    /// [`RingOptions::table_bits`].
+    pub table: u32,
     /// [`RingOptions::value_bits`].
     pub value: f64,
     /// [`RingOptions::rounding_bits`].

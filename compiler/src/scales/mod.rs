@@ -17,6 +17,7 @@
 //! itself, and what is behind is solved for both.
 
 pub mod bits;
+mod lookup;
 mod multiples;
 mod open;
 mod operators;
@@ -24,12 +25,13 @@ mod settle;
 pub(crate) mod spread;
 mod window;
 
+pub use lookup::{Lookup, is_public};
 pub(crate) use operators::{has_channel_scales, is_secret, uniform_factor};
 pub use spread::Spread;
 
 use bits::{Allocation, LayerBits, RingOptions};
 use ir::graph::NodeId;
-use ir::plan::{MOST_PHASE_BITS, Select};
+use ir::plan::{MOST_PHASE_BITS, Select, Table};
 use std::collections::HashMap;
 
 /// Bits of one deviation of the input; it is sent once.
@@ -77,6 +79,8 @@ pub struct Scales {
     pub units: HashMap<NodeId, f64>,
     /// Window and truncation per exact rectifier.
     pub select: HashMap<NodeId, Select>,
+    /// What is looked up per function of a public table.
+    pub lookup: HashMap<NodeId, Lookup>,
     /// Truncation per square and polynomial.
     pub line: HashMap<NodeId, Line>,
     /// Measured error of rounding an operator's weights, in units of its output times `√12`, per unit
@@ -108,13 +112,20 @@ impl Scales {
     /// The bits of an activation.
     pub fn bits(&self, id: NodeId) -> LayerBits {
         let RingOptions {
-            phase_bits, bucket_bits, same_buckets, value_bits, rounding_bits, ..
+            phase_bits,
+            bucket_bits,
+            same_buckets,
+            table_bits,
+            value_bits,
+            rounding_bits,
+            ..
         } = self.options;
         let stretch = self.stretch.get(&id).copied().unwrap_or(0);
         let uniform = LayerBits {
             phase: (phase_bits + stretch).min(FINEST_PHASE.max(phase_bits)),
             bucket: bucket_bits,
             same_buckets,
+            table: (table_bits + stretch).min(*Table::OPENING_BITS.end()),
             value: value_bits,
             rounding: rounding_bits,
             harmonics: None,

@@ -1,6 +1,6 @@
 //! Settling values in the order in which they are visited.
 
-use super::bits::{LEAST_SPARE_BITS, LayerBits, WORD};
+use super::bits::{LEAST_SPARE_BITS, WORD};
 use super::multiples::{common_scale, is_too_coarse, power_of_two};
 use super::operators::{has_channel_scales, is_secret, is_summed, uniform_factor};
 use super::{LINE_BITS, Line, Scale, Scales, Spreads};
@@ -120,23 +120,10 @@ impl Scales {
         spreads: &Spreads,
     ) -> Result<Vec<f64>, CompileError> {
         let operand = graph.operands(id)[0];
-        let LayerBits { phase: p, rounding, .. } = self.bits(id);
-        let max_phase_ring = self.options.max_phase_ring;
-        let least = match self.allocation.contains_key(&id) {
-            true => p + LEAST_SPARE_BITS,
-            false => p.max(LEAST_RING),
-        };
-        let by_fan_in = |units: f64| {
-            let bits = f64::from(p) + units.log2() + rounding;
-            let word = f64::from(WORD);
-            let bits = if bits <= word + WORD_SLACK { bits.min(word) } else { bits };
-            let wanted = bits.ceil().max(f64::from(least));
-            let widest = f64::from(max_phase_ring).max(wanted - TOLERATED_BITS);
-            wanted.min(widest) as u32
-        };
+        let p = self.bits(id).phase;
         if graph.only_user(operand) == Some(id) && has_channel_scales(graph, operand) {
             let units = self.rounding_units(graph, operand, spreads).max(1.0);
-            let k = by_fan_in(units);
+            let k = self.turn_bits(id, p, units);
             self.units.insert(id, units);
             let scales = minimum.iter().map(|period| f64::from(k).exp2() / period).collect();
             self.value.insert(operand, Scale::PerChannel(scales));
@@ -146,13 +133,27 @@ impl Scales {
         let period = minimum.iter().copied().fold(0.0, f64::max);
         let units = self.open_rounding_units(graph, operand, spreads).max(1.0);
         self.units.insert(id, units);
-        let k = by_fan_in(units);
+        let k = self.turn_bits(id, p, units);
         let (k, scale) = self.meet(graph, id, (period, None), k)?;
         self.circle.insert(id, k);
         Ok(vec![f64::from(k).exp2() / scale])
     }
 
-    /// Lets the operand of a phase or rectifier arrive at one scale for all channels, of which `period` takes at
+    /// Bits of a turn of which an opening has `p`, behind weights whose rounding makes an error of `units/√12`.
+    pub(super) fn turn_bits(&self, id: NodeId, p: u32, units: f64) -> u32 {
+        let least = match self.allocation.contains_key(&id) {
+            true => p + LEAST_SPARE_BITS,
+            false => p.max(LEAST_RING),
+        };
+        let bits = f64::from(p) + units.log2() + self.bits(id).rounding;
+        let word = f64::from(WORD);
+        let bits = if bits <= word + WORD_SLACK { bits.min(word) } else { bits };
+        let wanted = bits.ceil().max(f64::from(least));
+        let widest = f64::from(self.options.max_phase_ring).max(wanted - TOLERATED_BITS);
+        wanted.min(widest) as u32
+    }
+
+    /// Lets the operand of a phase, rectifier or table arrive at one scale for all channels, of which `period` takes at
     /// most `2^k` units: the ring, wider where a settled summand asks for it, and the scale. Where nothing behind it
     /// says otherwise, it is a power of two times `beside`.
     ///

@@ -24,7 +24,7 @@ use crate::text::thousands;
 use accuracy::Accuracies;
 use ir::Tensor;
 use ir::graph::{evaluate as evaluate_graph, evaluate_batch};
-use ir::plan::{Evaluator, Interactive, Plan, Rounding, Select};
+use ir::plan::{Evaluator, Interactive, Plan, Rounding, Select, Table};
 use narrow::Descent;
 use rayon::prelude::*;
 use sensitivity::sensitivities;
@@ -272,13 +272,15 @@ impl Trial<'_> {
             finer.rings.rounding_bits += 1.0;
             finer.rings.phase_bits = (finer.rings.phase_bits + 1).min(12);
             finer.rings.bucket_bits = (finer.rings.bucket_bits + 1).min(*Select::BUCKET_BITS.end());
+            finer.rings.table_bits = (finer.rings.table_bits + 1).min(*Table::OPENING_BITS.end());
             finer.rings.max_phase_ring += 2;
             let next = self.measured(self.compiled(&finer, "fitting")?)?;
             notes.push(format!(
-                "rounding lost {:.1}{of}: {} phase bits, {} bucket bits and finer rings instead",
+                "rounding lost {:.1}{of}: {} phase bits, {} bucket bits, {} table bits and finer rings instead",
                 100.0 * lost,
                 finer.rings.phase_bits,
-                finer.rings.bucket_bits
+                finer.rings.bucket_bits,
+                finer.rings.table_bits
             ));
             if gap(&next).0 >= excess {
                 break;

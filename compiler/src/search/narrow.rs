@@ -259,6 +259,7 @@ impl<'a> Descent<'a> {
                 phase: state.phase[i],
                 bucket: layer.bits.bucket,
                 same_buckets: layer.bits.same_buckets,
+                table: layer.bits.table,
                 value: layer.bits.value - f64::from(coarser),
                 rounding: f64::from(state.ring[i])
                     - f64::from(state.phase[i])

@@ -55,6 +55,7 @@ fn layers(plan: &Plan) -> Vec<PhaseLayer> {
                 phase,
                 bucket: 6,
                 same_buckets: false,
+                table: 9,
                 value: 5.0,
                 rounding: -0.5,
                 harmonics: None,

@@ -81,6 +81,14 @@ impl Table {
         Self::new(k, p, mask_bits, q, &entries)
     }
 
+    /// The same entries reduced to a ring of `q` bits, at most those they have.
+    #[must_use]
+    pub fn in_ring(&self, q: u32) -> Self {
+        let q = q.min(self.q);
+        let entries: Vec<u64> = self.entries().iter().map(|&e| e & low_mask(q)).collect();
+        Self { q, entries: pack(&entries, q), ..self.clone() }
+    }
+
     /// Bits by which party 1's mask is finer than party 0's opening.
     pub fn spare_bits(&self) -> u32 {
         self.mask_bits - self.p
