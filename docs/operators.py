@@ -25,7 +25,9 @@ INTRO = """# Operators
 Written by `docs/operators.py` with {version} and by a test; do not edit.
 
 `polyc` reads ONNX models of one input. What depends on constants alone is computed at compile time, so the shape
-arithmetic that exporters leave in a model rarely matters. Functions of one value are fitted as activations.
+arithmetic that exporters leave in a model rarely matters. Functions of one value are activations: those of
+straight pieces are rectifiers, others fitted phases or, with `--activation exact`, public tables where no constant of the
+model is part of them and they are defined everywhere.
 
 A model that cannot be compiled is refused as a whole, with one line per node that says why and what to do instead.
 `MaxPool`, `GlobalMaxPool` and other maxima are computed exactly, as trees of `b + relu(a − b)`; `--max-pool fit` computes

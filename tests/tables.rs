@@ -169,27 +169,36 @@ fn plans_of_different_weights_have_the_same_tables() {
     assert!(payload(&a) == payload(&b), "{a:?} {b:?}");
 }
 
-/// All that a table holds is the function at two scales: those that its own entries show.
-#[test]
-fn entries_follow_from_the_function_and_two_scales() {
-    let compiled = compiled(network(&[Function::Tanh]), Family::Select);
-    let table = tables(&compiled)[0];
+/// Units by which entries are off from `s·tanh(t·x)` with the scales that suit them best.
+fn off_tanh(table: &Table) -> f64 {
     let signed = |entry: u64| ir::ring::to_signed(entry, table.q) as f64;
     let entries: Vec<f64> = table.entries().into_iter().map(signed).collect();
-    let count = entries.len();
-    // tanh(2x) = 2·tanh(x)/(1 + tanh²(x)), with the value's scale from the largest entry.
-    let steep = |scale: f64| {
-        let at = |i: usize| entries[i] / scale;
-        (1..count / 4)
-            .map(|i| (at(2 * i) - 2.0 * at(i) / (1.0 + at(i).powi(2))).abs())
-            .fold(0.0, f64::max)
+    let half = &entries[..entries.len() / 2];
+    let largest = half.iter().copied().fold(0.0, f64::max);
+    let middle = half.iter().position(|&entry| 2.0 * entry >= largest).unwrap();
+    let place = |i: usize| i as f64 + 0.5;
+    let off = |s: f64, t: f64| {
+        let errors = (0..half.len()).map(|i| (half[i] - s * (t * place(i)).tanh()).abs());
+        errors.fold(0.0, f64::max)
     };
-    let largest = entries.iter().copied().fold(0.0, f64::max);
-    let scales = (0..400).map(|i| largest * (1.0 + f64::from(i) / 400.0));
-    let worst = scales.map(|scale| steep(scale) * scale).fold(f64::INFINITY, f64::min);
-    assert!(worst < 3.0, "off by {worst} units from any tanh");
-    let odd = (1..count / 2).map(|i| (entries[i] + entries[count - 1 - i]).abs());
-    assert!(odd.fold(0.0, f64::max) <= 1.0);
+    let scales = (0..100).flat_map(|i| {
+        let s = largest * (0.98 + f64::from(i) / 2000.0);
+        let t = (half[middle] / s).atanh() / place(middle);
+        (0..100).map(move |j| (s, t * (0.95 + f64::from(j) / 1000.0)))
+    });
+    scales.map(|(s, t)| off(s, t)).fold(f64::INFINITY, f64::min)
+}
+
+/// All that a table holds is the function at two scales.
+#[test]
+fn entries_follow_from_the_function_and_two_scales() {
+    let of = |function| {
+        let compiled = compiled(network(&[function]), Family::Select);
+        off_tanh(tables(&compiled)[0])
+    };
+    let (of_tanh, of_erf) = (of(Function::Tanh), of(Function::Erf));
+    assert!(of_tanh < 0.6, "off by {of_tanh} units from any tanh");
+    assert!(of_erf > 0.9, "erf is off by {of_erf} units");
 }
 
 #[test]

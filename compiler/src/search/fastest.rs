@@ -112,7 +112,7 @@ impl Trial<'_> {
         if is_few && !self.calibration.is_synthetic {
             notes.push(format!(
                 "{count} held-out inputs cannot show a loss of {:.2} points: what is fitted might lose more, so \
-                 rectifiers are computed as they are",
+                 activations are computed as they are",
                 100.0 * goal.loss
             ));
         }
@@ -152,7 +152,7 @@ impl Trial<'_> {
             let lost = |m: &Measured| m.evaluation.loss().unwrap_or(0.0);
             let of = match level {
                 Some((_, most)) => format!("with at most {most} harmonics a layer"),
-                None => "with rectifiers as they are".into(),
+                None => "with activations as they are".into(),
             };
             let percent = 100.0 * lost(&measured);
             notes.push(format!(

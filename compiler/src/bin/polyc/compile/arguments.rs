@@ -165,7 +165,8 @@ impl PreprocessingArgs {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub enum Activation {
-    /// Rectifiers and maxima as they are, in two round trips each; other functions by phases
+    /// Rectifiers and maxima as they are, in two round trips each; other functions by public tables, in one, or by
+    /// phases where a constant of the model is part of them
     Exact,
     /// Trigonometric polynomials of the value's phase on the ring: cannot escape
     Phase,
