@@ -156,6 +156,35 @@ mod tests {
         assert!((0.48..0.58).contains(&ratio), "{ratio}, expected 17/32");
     }
 
+    /// The real values of operands give what the exact evaluator gives of their integers, but for the carries.
+    #[test]
+    fn tables_are_right_on_average_and_wrap() {
+        let values = line();
+        let (scale, unit) = (512.0, 1.0 / 256.0);
+        // A window of four: the operands' other half comes from its other end.
+        let of = |mask_bits: u32| {
+            let of = (11, 6, mask_bits, 64);
+            Table::of(of, |y| ((y / scale * std::f64::consts::FRAC_PI_2).sin() / unit).round())
+                .unwrap()
+        };
+        let errors = |mask_bits: u32| {
+            let got = table(&of(mask_bits), (scale, unit), &values);
+            let errors =
+                got[0].data.iter().zip(&values[0].data).map(|(&g, &x)| {
+                    f64::from(g) - (f64::from(x) * std::f64::consts::FRAC_PI_2).sin()
+                });
+            let errors: Vec<f64> = errors.collect();
+            let worst = errors.iter().fold(0.0, |a: f64, e| a.max(e.abs()));
+            // One step of 4/64 times the slope, and half a unit.
+            assert!(worst < 0.102 && worst > 0.04, "{worst}");
+            let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+            assert!(mean.abs() < 0.005, "{mean}");
+            errors.iter().map(|e| e * e).sum::<f64>()
+        };
+        let ratio = errors(8) / errors(6);
+        assert!((0.48..0.58).contains(&ratio), "{ratio}, expected 17/32");
+    }
+
     #[test]
     fn units_are_unbiased() {
         let values = line();

@@ -39,7 +39,13 @@ impl Lookup {
             return Err(CompileError::Internal { stage: "tables", reason });
         }
         let Self { k, p, mask_bits, .. } = *self;
-        let value = |y: f64| expression.at(0, y / self.scale) * scale;
+        // Zero is looked up within half a step of an opening: there a function that jumps at it has its value at it.
+        let half_step = (f64::from(k - p) - 1.0).exp2();
+        let jumps = jumps_at_zero(expression);
+        let value = |y: f64| {
+            let y = if jumps && y.abs() < half_step { 0.0 } else { y };
+            expression.at(0, y / self.scale) * scale
+        };
         Table::of((k, p, mask_bits, WIDEST), value).map_err(|reason| {
             let width = (f64::from(k) - 1.0).exp2() / self.scale;
             CompileError::Range(format!(
@@ -85,6 +91,13 @@ pub fn is_public(expression: &Expression) -> bool {
     })
 }
 
+fn jumps_at_zero(expression: &Expression) -> bool {
+    let sign = |operation: &Elementary| {
+        matches!(operation, Elementary::Apply { function: Function::Sign, .. })
+    };
+    expression.operations.iter().any(sign)
+}
+
 fn has_only_attributes(function: Function) -> bool {
     match function {
         Function::Relu
@@ -126,6 +139,7 @@ fn has_only_attributes(function: Function) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ir::plan::formula::evaluated_phase;
 
     fn apply(function: Function) -> Elementary {
         Elementary::Apply { function, operand: 0 }
@@ -156,6 +170,24 @@ mod tests {
         assert!(!public(vec![apply(Function::LeakyRelu { alpha: 0.2 })]));
         assert!(!public(vec![apply(Function::Log)]));
         assert!(!public(vec![apply(Function::Tanh), Elementary::Quotient(1, 0)]));
+    }
+
+    /// Whatever a mask makes of zero, its sign is zero, and that of what is a step away its own.
+    #[test]
+    fn the_sign_of_zero_is_zero() {
+        let lookup = Lookup { k: 14, p: 9, mask_bits: 10, scale: 4.0 };
+        let sign = Expression::new(vec![apply(Function::Sign)]);
+        let entries = lookup.table("n", &sign, 8.0).unwrap().entries();
+        let value = |y: i64, low: i64| {
+            let number = evaluated_phase(y, low, 1, 4);
+            entries[number as usize & (entries.len() - 1)] as i64
+        };
+        let step = 1 << 5;
+        for low in 0..step {
+            assert_eq!(value(0, low), 0);
+            assert!((0..=8).contains(&value(step, low)) && (-8..=0).contains(&value(-step, low)));
+            assert_eq!((value(2 * step, low), value(-2 * step, low)), (8, -8));
+        }
     }
 
     #[test]

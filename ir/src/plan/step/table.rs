@@ -299,6 +299,14 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_reduced_to_another_ring() {
+        let wide = Table::of((10, 8, 9, 64), |y| 3.0 * y).unwrap();
+        assert_eq!(wide.in_ring(7), Table::of((10, 8, 9, 7), |y| 3.0 * y).unwrap());
+        assert_eq!(wide.in_ring(64), wide);
+        assert!(wide.in_ring(7).check().is_ok());
+    }
+
+    #[test]
     fn a_table_has_the_bytes_of_its_formula() {
         let table = Table::of((16, 9, 9, 16), |y| y.max(0.0)).unwrap();
         let cost = table.cost(128);
