@@ -52,7 +52,7 @@ def preprocessing(text):
 CALIBRATION = 500
 # Options per column, seeds, and images of the test file. Maximum pooling is averaged where a column says nothing else.
 SETTINGS = {
-    "default": ([], [0, 1, 2], 5000),
+    "default": (["--activation", "phase"], [0, 1, 2], 5000),
     "exact": (["--activation", "exact", "--max-pool", "exact"], [0, 1, 2], 5000),
     "fitted maximum": (["--max-pool", "fit"], [0], 5000),
     "square": (["--activation", "square", "--force"], [0], 1000),
@@ -160,7 +160,7 @@ def table(results, models, corpus):
     intro = f"""# Accuracy
 
 Written by `docs/accuracy.py`; do not edit. Every classifier of the corpus, compiled on {CALIBRATION} unlabelled images
-of its training file (400 for the fit, 100 held out) with default options and `--max-pool average`, evaluated on
+of its training file (400 for the fit, 100 held out) with `--activation phase --max-pool average`, evaluated on
 the first images of its test file: accuracy of the float network, of the fitted network in float, of the plan's exact
 integers, points lost, share of images with the float network's class, harmonics a layer, bytes online per activation
 both ways; all means over the calibration seeds that were run. "fit" is the loss with `--max-pool fit` (one seed), where
@@ -190,6 +190,10 @@ about 0.3 points. A cell of a family is empty where it was not measured, or refu
 Squares need more online traffic than phases (their inputs are truncated to more bits and their rings are wider) and
 about as many correlations as four harmonics, and lose more than one harmonic does: `--activation auto` therefore
 spends harmonics, and never falls back to squares.
+
+Computed as they are (`--activation exact`, maximum pooling too, no option else, one seed, 1,000 test images), 29 of the
+classifiers, all of `mnist` but two, lose −0.06 points on average and keep 99.6% of the classes, none under 98.5% (`wuhan_mnist-sm`). Those with
+sigmoids were measured with phases in their place.
 """
 
 MEASURES = """

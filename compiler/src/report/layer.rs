@@ -1,6 +1,7 @@
 //! What one layer of interactive steps takes on a network, to compare kinds of them.
 
 use super::{Network, offline, online};
+use crate::scales::bits::{RingOptions, buckets};
 use crate::text::{tail, thousands};
 use ir::plan::{Interactive, Phase, Plan, RingLwe, Select, Step, StepOp};
 use serde::Serialize;
@@ -9,8 +10,8 @@ use serde::Serialize;
 const COMPARED: u32 = 3;
 /// Bits of a phase, and of the words of its correlations, likewise.
 const COMPARED_BITS: (u32, u32) = (8, 32);
-/// Bits of a bucket's number of the rectifier that a phase is compared with, and what it drops.
-const COMPARED_SELECT: (u32, u32) = (6, 7);
+/// Bits that the rectifier drops that a phase is compared with.
+const COMPARED_DROPPED: u32 = 7;
 
 /// An activation layer as a phase or as a rectifier.
 #[derive(Debug, Serialize)]
@@ -40,8 +41,10 @@ pub fn choices(plan: &Plan, networks: &[Network]) -> Vec<LayerChoice> {
         let ring = step.ring - step.op.guard();
         let other: Interactive = match step.op.interactive()? {
             Interactive::Phase(_) => {
-                let (k, (p, t)) = (plan.steps[step.operands[0].index()].ring, COMPARED_SELECT);
-                Select { k: k.max(p + 1), p, t: t.min(k - 1) }.into()
+                let RingOptions { bucket_bits, same_buckets, .. } = RingOptions::default();
+                let p = buckets(bucket_bits, same_buckets, step.shape.elements());
+                let k = plan.steps[step.operands[0].index()].ring.max(p + 1);
+                Select { k, p, t: COMPARED_DROPPED.min(k - 1) }.into()
             }
             Interactive::Select(_) => {
                 let (p, q) = COMPARED_BITS;
@@ -56,7 +59,10 @@ pub fn choices(plan: &Plan, networks: &[Network]) -> Vec<LayerChoice> {
         let other = Step { op: StepOp::Interactive(other), ring, ..step.clone() };
         let alternative = |step: &Step| Alternative {
             step: match step.op.interactive() {
-                Some(Interactive::Phase(phase)) => format!("phase, {} harmonics", phase.harmonics),
+                Some(Interactive::Phase(phase)) => match phase.harmonics {
+                    1 => "phase, 1 harmonic".into(),
+                    n => format!("phase, {n} harmonics"),
+                },
                 Some(Interactive::Select(select)) => format!("select, p {}", select.p),
                 _ => step.op.name().into(),
             },
