@@ -3,19 +3,18 @@
 //!
 //! `cargo bench -p polyrt --bench offline --profile dev`
 
+mod support;
+
 use ir::Shape;
 use ir::op::Convolution;
 use ir::plan::{Interactive, Linear, Phase, Plan, Step, StepOp, ValueId};
-use polyrt::preprocess::Role;
 use polyrt::preprocess::expand::Seed;
 use polyrt::preprocess::rlwe::{PublicKeys, SecretKeys};
-use polyrt::preprocess::transfer::{Transfers, setup};
+use polyrt::preprocess::transfer::Transfers;
 use polyrt::steps::phase::trees as phase;
-use std::error::Error;
 use std::time::Instant;
+use support::{Failure, transfers};
 use zeroize::Zeroizing;
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 const REPETITIONS: usize = 7;
 
@@ -125,16 +124,6 @@ fn convolution() -> Result<(), Failure> {
         );
     }
     Ok(())
-}
-
-fn transfers() -> Result<(Transfers, Transfers), Failure> {
-    let (begun0, first0) = setup::begin(Role::Party0, Seed::from_system()?);
-    let (begun1, first1) = setup::begin(Role::Party1, Seed::from_system()?);
-    let (chosen0, second0) = begun0.choose(&first1)?;
-    let (chosen1, second1) = begun1.choose(&first0)?;
-    let (grown0, third0) = chosen0.grow(&second1)?;
-    let (grown1, third1) = chosen1.grow(&second0)?;
-    Ok((grown0.finish(&third1)?, grown1.finish(&third0)?))
 }
 
 fn correlated(party0: &mut Transfers, party1: &mut Transfers) -> Result<(), Failure> {

@@ -4,21 +4,20 @@
 //!
 //! `cargo bench -p polyrt --bench selects`
 
+mod support;
+
 use ir::Shape;
 use ir::plan::{Interactive, Plan, Select, Step, StepOp, StepWeights, ValueId, Weights};
 use ir::ring::{low_mask, packed_bytes};
-use polyrt::preprocess::Role;
 use polyrt::preprocess::dealer::deal;
 use polyrt::preprocess::expand::Seed;
 use polyrt::preprocess::item::{Party0Item, Party1Item};
-use polyrt::preprocess::transfer::{Transfers, setup};
+use polyrt::preprocess::transfer::Transfers;
 use polyrt::steps::select::{Opening, Responding, offline};
 use polyrt::steps::{Opening as _, Record0, Record1, Responding as _, record0, record1};
 use polyrt::words::{Words, WordsMut, WordsRef};
-use std::error::Error;
 use std::time::Instant;
-
-type Failure = Box<dyn Error + Send + Sync>;
+use support::{Failure, transfers};
 
 const REPETITIONS: usize = 15;
 /// Elements: as many as an exchange has, and as a part of a message.
@@ -68,16 +67,6 @@ impl<const N: usize> Clock<N> {
         };
         std::array::from_fn(|n| median(&mut self.times[n]))
     }
-}
-
-fn transfers() -> Result<(Transfers, Transfers), Failure> {
-    let (begun0, first0) = setup::begin(Role::Party0, Seed::from_system()?);
-    let (begun1, first1) = setup::begin(Role::Party1, Seed::from_system()?);
-    let (chosen0, second0) = begun0.choose(&first1)?;
-    let (chosen1, second1) = begun1.choose(&first0)?;
-    let (grown0, third0) = chosen0.grow(&second1)?;
-    let (grown1, third1) = chosen1.grow(&second0)?;
-    Ok((grown0.finish(&third1)?, grown1.finish(&third0)?))
 }
 
 fn preprocess(

@@ -3,23 +3,22 @@
 //!
 //! `cargo bench -p polyrt --bench tables`
 
+mod support;
+
 use ir::Shape;
 use ir::plan::{Interactive, Phase, Plan, Step, StepOp, StepWeights, Table, ValueId, Weights};
 use ir::ring::packed_bytes;
-use polyrt::preprocess::Role;
 use polyrt::preprocess::dealer::deal;
 use polyrt::preprocess::expand::Seed;
 use polyrt::preprocess::item::{Party0Item, Party1Item};
-use polyrt::preprocess::transfer::{Transfers, setup};
+use polyrt::preprocess::transfer::Transfers;
 use polyrt::steps::phase::trees;
 use polyrt::steps::table::offline::{self, Turn};
 use polyrt::steps::table::{Opening, Responding};
 use polyrt::steps::{Opening as _, Record0, Record1, Responding as _, record0, record1};
 use polyrt::words::{Words, WordsRef};
-use std::error::Error;
 use std::time::Instant;
-
-type Failure = Box<dyn Error + Send + Sync>;
+use support::{Failure, transfers};
 
 const REPETITIONS: usize = 7;
 const OFFLINE: usize = 1 << 14;
@@ -43,16 +42,6 @@ fn main() -> Result<(), Failure> {
 fn median(times: &mut [f64], count: usize) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2] * 1e6 / count as f64
-}
-
-fn transfers() -> Result<(Transfers, Transfers), Failure> {
-    let (begun0, first0) = setup::begin(Role::Party0, Seed::from_system()?);
-    let (begun1, first1) = setup::begin(Role::Party1, Seed::from_system()?);
-    let (chosen0, second0) = begun0.choose(&first1)?;
-    let (chosen1, second1) = begun1.choose(&first0)?;
-    let (grown0, third0) = chosen0.grow(&second1)?;
-    let (grown1, third1) = chosen1.grow(&second0)?;
-    Ok((grown0.finish(&third1)?, grown1.finish(&third0)?))
 }
 
 fn preprocess(
