@@ -191,11 +191,14 @@ impl Scales {
             }
         };
         if k > 40 {
-            return Err(CompileError::Range(format!(
-                "node {}: a shortcut enters with a unit {:.1e} of the period; no ring up to 40 bits holds both",
-                graph.node(id).name,
-                unit.unwrap_or(0.0) / period
-            )));
+            let name = &graph.node(id).name;
+            return Err(CompileError::Range(match unit {
+                Some(unit) => format!(
+                    "node {name}: a shortcut enters with a unit {:.1e} of the period; no ring up to 40 bits holds both",
+                    unit / period
+                ),
+                None => format!("node {name}: its operand needs a ring of {k} bits, more than 40"),
+            }));
         }
         if let (Some(unit), true, None) = (unit, shared, self.uniform(operand)) {
             self.resolve(graph, operand, unit);

@@ -1,19 +1,21 @@
 //! Windows of rectifiers that are computed exactly: which bits of the operand count, and how many are dropped.
 
-use super::Scales;
-use super::Spreads;
 use super::bits::WORD;
 use super::operators::is_summed;
 use super::settle::WORD_SLACK;
+use super::{Scales, Spreads};
 use crate::error::CompileError;
 use ir::graph::{Graph, NodeId};
 use ir::plan::Select;
 
 /// By how many bits the error of rounding the weights may be larger, over a unit of the value, than
-/// [`RingOptions::rounding_bits`](super::bits::RingOptions::rounding_bits) has it over a step of a phase: units of values are that much finer than steps.
+/// [`RingOptions::rounding_bits`](super::bits::RingOptions::rounding_bits) has it over a step of a phase: units of values
+/// are finer than steps.
 const FINER_UNITS: f64 = 1.0;
 /// Nothing is gained by a rectifier's window of fewer bits.
 const LEAST_WINDOW: u32 = 4;
+/// Values whose deviation is a smaller share of the window have no finer units for it: they are nearly always zero.
+const LEAST_WIDTH: f64 = 1e-3;
 
 impl Scales {
     /// Settles the operand of an exact rectifier whose values have the deviation `width`, and what the step drops.
@@ -30,6 +32,7 @@ impl Scales {
     ) -> Result<(), CompileError> {
         let operand = graph.operands(id)[0];
         let bits = self.bits(id);
+        let width = width.max(LEAST_WIDTH * bound);
         let p = bits.buckets(graph.node(id).shape.elements());
         // Magnitudes up to 2^(k−1) − 2^(k−p−1) have their sign.
         let period = 2.0 * bound.max(1e-9) / (1.0 - (-f64::from(p)).exp2());
