@@ -38,24 +38,24 @@ const DROPPED: u32 = 7;
 
 /// An activation with what either family takes.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+struct Candidate {
     /// The activation.
-    pub node: NodeId,
+    node: NodeId,
     /// As a phase.
-    pub phase: LayerTime,
+    phase: LayerTime,
     /// As rectifiers.
-    pub select: LayerTime,
+    select: LayerTime,
 }
 
 /// The activations for which there is a choice, if phases have so many harmonics.
-pub fn candidates(
+fn candidates(
     graph: &Graph,
     rings: &RingOptions,
     harmonics: usize,
     network: &Network,
 ) -> Vec<Candidate> {
     let candidate = |node: NodeId| {
-        let count = rectifiers(graph, node).filter(|_| !is_maximum(graph, node))?;
+        let count = rectifiers(graph, node)?;
         let shape = &graph.node(node).shape;
         let p = buckets(rings.bucket_bits, rings.same_buckets, shape.elements());
         let select = Select { k: WORD, p, t: DROPPED };
@@ -78,7 +78,7 @@ pub fn candidates(
             select: LayerTime::of(&select, &[], network),
         })
     };
-    graph.order().into_iter().filter_map(candidate).collect()
+    choosable(graph).filter_map(candidate).collect()
 }
 
 fn step(kind: Interactive, shape: &Shape) -> Step {
@@ -135,10 +135,8 @@ impl Trial<'_> {
                 }
                 None => Families { usual: Family::Select, own: given.own.clone() },
             };
-            let is_exact = |id: NodeId| families.of(id) == Family::Select;
-            let chosen: HashMap<NodeId, Family> = activations(graph)
-                .map(|id| (id, if is_exact(id) { Family::Select } else { families.usual }))
-                .collect();
+            let chosen: HashMap<NodeId, Family> =
+                choosable(graph).map(|id| (id, families.of(id))).collect();
             if before.as_ref() == Some(&chosen) {
                 continue;
             }
@@ -172,10 +170,13 @@ impl Trial<'_> {
     }
 }
 
-fn activations(graph: &Graph) -> impl Iterator<Item = NodeId> {
-    let is_exact =
-        |id: &NodeId| matches!(&graph.node(*id).op, Op::Activation(Activation::Exact(_)));
-    graph.order().into_iter().filter(is_exact)
+/// The activations that a family is chosen for: maxima are exact in any case.
+fn choosable(graph: &Graph) -> impl Iterator<Item = NodeId> {
+    let is_choosable = |id: &NodeId| {
+        matches!(&graph.node(*id).op, Op::Activation(Activation::Exact(_)))
+            && !is_maximum(graph, *id)
+    };
+    graph.order().into_iter().filter(is_choosable)
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ mod gate;
 mod narrow;
 mod sensitivity;
 
-pub use fastest::{Candidate, Fastest, candidates};
+pub use fastest::Fastest;
 pub use gate::{Gate, check};
 pub use narrow::Minimise;
 
 use crate::error::CompileError;
 use crate::evaluate::{self, Evaluation, Judged, Sample};
-use crate::fit::{Calibration, Family, Harmonics};
+use crate::fit::{Calibration, Families, Family, Harmonics};
 use crate::pipeline::{CompileOptions, Compiled, Prepared, compile};
 use crate::scales::bits::Reach;
 use crate::task::{Task, Truth, Truths};
@@ -125,7 +125,8 @@ pub fn search(
     let mut notes = Vec::new();
     let mut at = |index: usize| -> Result<(Measured, bool), CompileError> {
         let harmonics = Harmonics::Within { tolerance: TOLERANCES[index], most: 6 };
-        let families = Family::Phase { harmonics }.into();
+        let usual = Family::Phase { harmonics };
+        let families = Families { usual, own: options.families.own.clone() };
         let options = CompileOptions { families, ..options.clone() };
         let (measured, _) = trial.refined(&options)?;
         let (lost, cost) = (measured.evaluation.loss().unwrap_or(0.0), cost(&measured.compiled));
