@@ -2,6 +2,7 @@
 //! one another, are refused.
 
 use super::arguments::{Activation, Args, MinimiseArg};
+use super::first;
 use anyhow::{Result, bail};
 use ir::graph::{Graph, NodeId, Op};
 use polyc::CompileOptions;
@@ -170,7 +171,12 @@ fn named(graph: &Graph, name: &str, option: &str) -> Result<Vec<NodeId>> {
     if found.is_empty() {
         let mut names: Vec<&str> = all.iter().map(|&id| graph.node(id).name.as_str()).collect();
         names.dedup();
-        bail!("{option} {name}: no activation has this name; there are {}", names.join(", "));
+        match names.is_empty() {
+            true => bail!("{option} {name}: the model has no activations to choose for"),
+            false => {
+                bail!("{option} {name}: no activation has this name; there are {}", first(names))
+            }
+        }
     }
     Ok(found)
 }

@@ -128,7 +128,7 @@ fn compile(args: &Args, prepared: &Prepared, inputs: &Inputs) -> Result<Measured
     Ok(measured)
 }
 
-/// How many replaced nodes are named.
+/// How many nodes are named.
 const MOST_NAMED: usize = 5;
 
 /// Names the maxima and minima that become averages: reductions over axes as well as pooling.
@@ -137,13 +137,17 @@ fn note_averages(graph: &Graph) {
     let maxima = order.iter().filter(|&&id| matches!(graph.node(id).op, Op::MaxWindows { .. }));
     let mut names: Vec<&str> = maxima.map(|&id| graph.node(id).name.as_str()).collect();
     names.dedup();
-    if names.is_empty() {
-        return;
+    if !names.is_empty() {
+        note!("note: averages take the place of maxima or minima: {}", first(names));
     }
+}
+
+/// The first few of a list of names that may be long.
+fn first(mut names: Vec<&str>) -> String {
     let more = names.len().saturating_sub(MOST_NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     names.truncate(MOST_NAMED);
-    note!("note: averages take the place of maxima or minima: {}{more}", names.join(", "));
+    format!("{}{more}", names.join(", "))
 }
 
 /// What is wrong with a model, behind its name. Prints every node that is in the way if JSON is asked for;
