@@ -2,13 +2,12 @@
 
 use ir::op::{Elementary, Expression, Function};
 
-/// A continuous function of straight pieces: `value` at `start`, with `slopes[0]` left of it, and from there on a
-/// knot wherever the slope changes.
+/// A continuous function of straight pieces: `slope·x + intercept`, and `by·max(x − at, 0)` for every knot `(at, by)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piecewise {
     /// Slope left of the first knot.
     pub slope: f64,
-    /// The line left of the first knot, continued to zero.
+    /// The value at zero of the line left of the first knot.
     pub intercept: f64,
     /// Where the slope changes, and by how much; in order.
     pub knots: Vec<(f64, f64)>,

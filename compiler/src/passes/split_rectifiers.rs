@@ -1,9 +1,10 @@
 //! Functions of straight pieces as sums of rectifiers, which two parties compute exactly.
 //!
-//! A function with knots `x_1 < x_2 < …` is a constant, rectifiers of `x − x_j` right of one of the knots and of
-//! `x_j − x` left of it, and a line only where both outer pieces rise: a knot of its own is taken for it. So nothing but rectifiers reads
-//! the operand in its narrow ring. Factors go in front of a rectifier, into the weights of the operator that made the
-//! operand: they stay secret, and every rectifier has a scale of its own.
+//! A function with knots `x_1 < x_2 < …` is its value at one of them, the *centre*, and sums of `relu(x − x_j)` from the
+//! centre to the right and of `relu(x_j − x)` from it to the left, with the changes of the slope as factors; a line without
+//! knots gets one at zero. So nothing but rectifiers reads the operand in its narrow ring. Factors go in front of a
+//! rectifier, into the weights of the operator that made the operand: they stay secret, and every rectifier has a scale of
+//! its own.
 
 use super::fold_normalization::scaled_outputs;
 use crate::constants::{along_axis, compact};
@@ -143,20 +144,21 @@ fn terms(expression: &Expression, channels: usize) -> Option<Terms> {
 impl Terms {
     /// Puts a rectifier into one of the same side and sign that the channel has not taken yet.
     fn place(&mut self, channel: usize, (scale, shift): (f64, f64), is_negative: bool) {
-        let fits = |r: &&mut Rectifier| {
+        let fits = |r: &Rectifier| {
             r.scale[channel] == 0.0
                 && r.is_negative == is_negative
                 && r.scale.iter().all(|&s| s == 0.0 || s.signum() == scale.signum())
         };
         let channels = self.constant.len();
-        let rectifier = match self.rectifiers.iter_mut().find(fits) {
-            Some(rectifier) => rectifier,
-            None => {
-                let (scale, shift) = (vec![0.0; channels], vec![0.0; channels]);
-                self.rectifiers.push(Rectifier { scale, shift, is_negative });
-                self.rectifiers.last_mut().expect("just pushed")
-            }
+        let empty = || {
+            let (scale, shift) = (vec![0.0; channels], vec![0.0; channels]);
+            Rectifier { scale, shift, is_negative }
         };
+        let at = self.rectifiers.iter().position(fits).unwrap_or(self.rectifiers.len());
+        if at == self.rectifiers.len() {
+            self.rectifiers.push(empty());
+        }
+        let rectifier = &mut self.rectifiers[at];
         (rectifier.scale[channel], rectifier.shift[channel]) = (scale, shift);
     }
 }
